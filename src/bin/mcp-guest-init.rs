@@ -1,0 +1,3 @@
+//! `mcp-guest-init`: PID 1 inside a microvm. Never run on the host.
+
+fn main() {}

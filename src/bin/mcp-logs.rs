@@ -1,0 +1,7 @@
+//! `mcp-logs`: show and follow the consoles.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mcp::cmd::main("mcp-logs", mcp::cmd::logs::run)
+}

@@ -1,0 +1,5 @@
+//! One VM: its argument vector, its monitor, its console, its end, and who watches it.
+
+pub mod qmp;
+pub mod state;
+pub mod usernet;

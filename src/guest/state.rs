@@ -1,0 +1,148 @@
+//! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
+
+use crate::model::Port;
+use crate::sys::paths::InstancePaths;
+use crate::sys::{Error, Result, file, lock};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The version that this code writes.
+pub const SCHEMA: u32 = 1;
+
+const SIZE_MAX: u64 = 4 << 20;
+
+/// How far an instance has come, as its supervisor last wrote it. Whether it lives is told by its locks alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Started, not ready yet.
+    Starting,
+    /// Ready: healthy, or started where no check is known.
+    Ready,
+    /// On the stop ladder.
+    Stopping,
+    /// Over; [`State::end`] tells how.
+    Ended,
+    /// Over, and waiting to be started again by the restart policy.
+    Waiting,
+}
+
+/// Who ended an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndedBy {
+    /// The program, or the guest's kernel.
+    Guest,
+    /// An operator: mcp-stop, a signal to the supervisor, a `quit` on the monitor.
+    Operator,
+    /// We: start timeout, unhealthy.
+    Mcp,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// A rung of the stop ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rung {
+    /// The power button, and the guest went by itself.
+    Powerdown,
+    /// QEMU's `quit`.
+    Quit,
+    /// SIGKILL.
+    Kill,
+}
+
+impl Rung {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Powerdown => "powerdown",
+            Rung::Quit => "quit",
+            Rung::Kill => "kill",
+        }
+    }
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When: RFC 3339, UTC.
+    pub at: String,
+    /// Who ended it.
+    pub by: EndedBy,
+    /// The program's exit code, where it is known.
+    pub code: Option<u8>,
+    /// The signal that ended the program (or QEMU), where it is known.
+    pub signal: Option<i32>,
+    /// The rung of the stop ladder that did it, if it was stopped.
+    pub rung: Option<Rung>,
+    /// In a few words.
+    pub reason: String,
+    /// The console's last lines.
+    pub console: Vec<String>,
+}
+
+/// `state.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// QEMU's `-uuid`, unique to the instance.
+    pub uuid: String,
+    /// How far it has come.
+    pub phase: Phase,
+    /// QEMU's process id: a hint for people, never liveness.
+    pub pid: i32,
+    /// The supervisor's process id: a hint for people, never liveness.
+    pub supervisor: i32,
+    /// The user QEMU runs as.
+    pub uid: u32,
+    /// When it was started: RFC 3339, UTC.
+    pub started_at: String,
+    /// When it was ready: RFC 3339, UTC.
+    pub ready_at: Option<String>,
+    /// Times the restart policy has started it again.
+    pub restarts: u32,
+    /// When those were: RFC 3339, UTC, the last 16.
+    pub restarted_at: Vec<String>,
+    /// Digest of the specification it was started from: see `node::drift`.
+    pub spec: String,
+    /// The accelerator: `kvm` or `tcg`.
+    pub accel: String,
+    /// Forwarded ports.
+    pub ports: Vec<Port>,
+    /// What it boots from.
+    pub image: PathBuf,
+    /// QEMU's version.
+    pub qemu: String,
+    /// QEMU's argument vector.
+    pub argv: Vec<String>,
+    /// What happened, newest last, at most 32: RFC 3339 and a few words.
+    pub events: Vec<(String, String)>,
+    /// How it ended.
+    pub end: Option<End>,
+}
+
+impl State {
+    /// Reads an instance's state; `None` when there is none.
+    pub fn read(paths: &InstancePaths) -> Result<Option<State>> {
+        let path = paths.state();
+        let Some(bytes) = file::read_bounded(&path, SIZE_MAX)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
+    }
+
+    /// Writes it, whole.
+    pub fn write(&self, paths: &InstancePaths) -> Result<()> {
+        let path = paths.state();
+        let bytes = serde_json::to_vec(self).map_err(|e| Error::refused(path.display(), e.to_string()))?;
+        file::write_whole(&path, &bytes, false)
+    }
+}
+
+/// Whether the instance's VM lives: whether its QEMU holds the instance's lock.
+pub fn is_alive(paths: &InstancePaths) -> Result<bool> {
+    lock::is_held(&paths.lock())
+}

@@ -1,0 +1,1 @@
+//! QEMU's user-mode network, as `info usernet` shows it.

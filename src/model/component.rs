@@ -1,0 +1,196 @@
+//! One component: what runs, and how.
+
+use super::{Health, Port};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a component runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// Its ELF in a Nanos image, under QEMU.
+    Unikernel,
+    /// Its root file system under a Linux kernel and our init, under QEMU.
+    Microvm,
+    /// A podman container.
+    Container,
+}
+
+/// Where its program comes from. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "from")]
+pub enum Source {
+    /// An OCI image reference.
+    Image {
+        /// `HOST[:PORT]/NAME[:TAG][@DIGEST]`.
+        reference: String,
+    },
+    /// A raw bootable image, and the kernel beside it that boots it directly.
+    Disk {
+        /// The raw image.
+        disk: PathBuf,
+        /// Its kernel, for a direct boot.
+        kernel: Option<PathBuf>,
+    },
+    /// A kernel that QEMU boots without a disk.
+    Kernel {
+        /// The kernel image.
+        kernel: PathBuf,
+        /// The initial RAM disk.
+        initrd: Option<PathBuf>,
+        /// The kernel's command line.
+        cmdline: Option<String>,
+    },
+    /// A microvm's root file system, as a directory.
+    Rootfs {
+        /// The directory.
+        rootfs: PathBuf,
+    },
+}
+
+/// What a VM may reach beyond its forwarded ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// Whatever the node can reach, the node's loopback at 10.0.2.2 among it.
+    #[default]
+    All,
+    /// Nothing.
+    None,
+}
+
+/// When a detached run starts again after its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// When it ended with anything but 0.
+    OnFailure,
+    /// Whatever it ended with.
+    Always,
+}
+
+/// Whether the guest's writes to its root disk outlive it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootMode {
+    /// They are gone with the instance.
+    #[default]
+    Ephemeral,
+    /// They stay, on a private copy of the disk.
+    Persistent,
+}
+
+/// What the supervisor does about an unhealthy component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnhealthy {
+    /// Nothing: it doesn't even look.
+    #[default]
+    None,
+    /// Restarts it.
+    Restart,
+}
+
+/// A place for lasting data: `data:/srv`, `data:/srv:1G`, or for containers `/host/path:/srv`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// The disk's name, or for a container a podman volume's name or a host path.
+    pub name: String,
+    /// Where the guest sees it: an absolute path.
+    pub path: String,
+    /// Its size in bytes, for a named disk.
+    pub size: Option<u64>,
+    /// What follows a container's volume (`ro`, `z`).
+    pub options: Option<String>,
+}
+
+/// What only podman understands.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContainerOnly {
+    /// `--network`.
+    pub network: Option<String>,
+    /// `--user`.
+    pub user: Option<String>,
+}
+
+/// One component, complete: every default filled in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Component {
+    /// Its name within the service.
+    pub name: String,
+    /// How it runs.
+    pub runtime: Runtime,
+    /// Where its program comes from.
+    pub source: Source,
+    /// Memory in MiB (VMs).
+    pub memory_mb: u32,
+    /// Virtual CPUs (VMs).
+    pub vcpus: u32,
+    /// Forwarded ports.
+    pub ports: Vec<Port>,
+    /// Replaces the image's Cmd.
+    pub args: Option<Vec<String>>,
+    /// Environment of the program.
+    pub env: BTreeMap<String, String>,
+    /// File with further NAME=value lines. Its contents are secret.
+    pub env_file: Option<PathBuf>,
+    /// What it may reach (VMs).
+    pub egress: Egress,
+    /// Lasting data.
+    pub volumes: Vec<Volume>,
+    /// Further paths of the image to take along (unikernels).
+    pub include: Vec<String>,
+    /// When a detached run starts again.
+    pub restart: Restart,
+    /// How long a graceful stop may take.
+    #[serde(with = "super::duration")]
+    pub stop_timeout: Duration,
+    /// How long it may take to become healthy.
+    #[serde(with = "super::duration")]
+    pub start_timeout: Duration,
+    /// Whether writes to the root disk stay.
+    pub root: RootMode,
+    /// What is done when it is unhealthy.
+    pub on_unhealthy: OnUnhealthy,
+    /// How to tell whether it is healthy; `None` when nothing was said.
+    pub health: Option<Health>,
+    /// What only podman understands.
+    pub container: ContainerOnly,
+}
+
+impl Component {
+    /// Whether it runs under QEMU.
+    pub fn is_vm(&self) -> bool {
+        self.runtime != Runtime::Container
+    }
+
+    /// A component with nothing but defaults.
+    pub fn new(name: &str, runtime: Runtime, source: Source) -> Component {
+        Component {
+            name: name.to_string(),
+            runtime,
+            source,
+            memory_mb: 256,
+            vcpus: 1,
+            ports: Vec::new(),
+            args: None,
+            env: BTreeMap::new(),
+            env_file: None,
+            egress: Egress::All,
+            volumes: Vec::new(),
+            include: Vec::new(),
+            restart: Restart::No,
+            stop_timeout: Duration::from_secs(35),
+            start_timeout: Duration::from_secs(60),
+            root: RootMode::Ephemeral,
+            on_unhealthy: OnUnhealthy::None,
+            health: None,
+            container: ContainerOnly::default(),
+        }
+    }
+}

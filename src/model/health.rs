@@ -1,0 +1,80 @@
+//! How to tell whether a component is healthy.
+
+use super::{Component, Protocol};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The kinds of health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthKind {
+    /// A TCP connection that the program itself accepts.
+    Tcp,
+    /// An HTTP GET answered with 2xx or 3xx.
+    Http,
+    /// `grpc.health.v1.Health/Check` answered with SERVING.
+    Grpc,
+    /// No check at all.
+    None,
+}
+
+/// A component's `[components.health]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked; `None`: the stage's kind, else tcp.
+    pub kind: Option<HealthKind>,
+    /// A guest port; `None`: the first tcp one.
+    pub port: Option<u16>,
+    /// The gRPC service name; empty for the server as a whole.
+    pub service: String,
+    /// The HTTP path.
+    pub path: String,
+    /// Whether the check speaks TLS.
+    pub tls: bool,
+    /// Certificates to trust instead of the system's: a PEM file.
+    pub ca: Option<PathBuf>,
+    /// The name that the certificate must have.
+    pub server_name: Option<String>,
+    /// Pause between checks.
+    #[serde(with = "super::duration")]
+    pub interval: Duration,
+    /// How long one check may take.
+    #[serde(with = "super::duration")]
+    pub timeout: Duration,
+    /// How many good ones in a row make it healthy.
+    pub successes: u32,
+    /// How many bad ones in a row make it unhealthy.
+    pub failures: u32,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            kind: None,
+            port: None,
+            service: String::new(),
+            path: "/".into(),
+            tls: false,
+            ca: None,
+            server_name: None,
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(2),
+            successes: 1,
+            failures: 3,
+        }
+    }
+}
+
+impl Component {
+    /// The check that applies: the component's own, with `stage`'s kind where it names none, and tcp where nobody
+    /// names one. `None` when its kind is `none` or there is no tcp port to ask.
+    pub fn effective_health(&self, stage: Option<HealthKind>) -> Option<Health> {
+        let mut health = self.health.clone().unwrap_or_default();
+        let kind = health.kind.or(stage).unwrap_or(HealthKind::Tcp);
+        let port = health.port.or_else(|| self.ports.iter().find(|p| p.protocol == Protocol::Tcp).map(|p| p.guest))?;
+        health.kind = Some(kind);
+        health.port = Some(port);
+        (kind != HealthKind::None).then_some(health)
+    }
+}

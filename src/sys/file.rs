@@ -1,0 +1,66 @@
+//! Files that are always whole: either the old contents or the new, whenever we are killed.
+
+use super::{Error, Result};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Creates `dir` and its parents, each 0700. One that is there already stays as it is.
+pub fn create_dirs(dir: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(Error::path("create directory", dir))
+}
+
+/// Writes `bytes` to `path`, mode 0600, by way of a temporary file beside it and a rename. `durable` also waits
+/// until the disk has it, which state under /run does not need.
+pub fn write_whole(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    // One name per target: whoever writes it holds the target's lock, so a leftover of a killed writer is overwritten.
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, path)?;
+        if durable && let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::Os { action: "write", object: path.display().to_string(), source: e }
+    })
+}
+
+/// Reads the whole of `path`, at most `limit` bytes; `None` when it is not there.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(f) => f,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(Error::path("open", path)(e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::refused(path.display(), format!("larger than {limit} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Removes `path`; that it was not there is no error.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
+        _ => Ok(()),
+    }
+}

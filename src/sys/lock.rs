@@ -1,0 +1,129 @@
+//! Locks whose holding is liveness: the kernel drops one when the last process that has it is gone.
+//!
+//! They are open-file-description locks of `fcntl`: inherited across `exec` like those of `flock`, but whether one is
+//! held can be asked without taking it, so a status query never makes a start fail.
+
+use super::{Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A held lock. Dropping it gives it up, unless a child inherited the descriptor.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Who wrote the lock file: a hint for people and, with the start time checked, for signals. Never liveness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Process id, in the pid namespace of the holder.
+    pub pid: i32,
+    /// Start time of that process in clock ticks since boot, as in /proc/PID/stat.
+    pub start_time: u64,
+    /// Name of the program.
+    pub program: String,
+}
+
+fn whole_file() -> libc::flock {
+    // SAFETY: all-zero is a valid flock: from 0, to the end, relative to the start.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = libc::F_WRLCK as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range
+}
+
+impl Lock {
+    /// Takes the lock at `path`, creating the file (0600) if need be. `None` when somebody has it.
+    pub fn try_take(path: &Path) -> Result<Option<Lock>> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)
+                .map_err(Error::path("open", path))?;
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+                Ok(_) => {}
+                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
+                Err(e) => return Err(Error::path("lock", path)(e)),
+            }
+            // The holder before us may have removed the file between our open and our lock.
+            let ours = file.metadata().map_err(Error::path("stat", path))?;
+            match std::fs::metadata(path) {
+                Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
+                    return Ok(Some(Lock { file, path: path.to_path_buf() }));
+                }
+                _ => continue,
+            }
+        }
+    }
+
+    /// Writes who we are into the lock file.
+    pub fn sign(&mut self, program: &str) -> Result<()> {
+        let pid = std::process::id();
+        let line = format!("{pid} {} {program}\n", start_time(pid as i32).unwrap_or(0));
+        let mut write = || {
+            self.file.set_len(0)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(line.as_bytes())
+        };
+        write().map_err(Error::path("write", &self.path))
+    }
+
+    /// Removes the file while holding the lock, then gives it up. A waiter sees the removal and makes a new one.
+    pub fn remove(self) -> Result<()> {
+        super::file::remove_if_there(&self.path)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Whether anybody holds the lock at `path`. Takes nothing and writes nothing.
+pub fn is_held(path: &Path) -> Result<bool> {
+    let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(f) => f,
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(false),
+        Err(e) => return Err(Error::path("open", path)(e)),
+    };
+    let mut range = whole_file();
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut range)).map_err(Error::path("query lock", path))?;
+    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// Who signed the lock file at `path`, if that can be read.
+pub fn holder(path: &Path) -> Option<Holder> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(256).read_to_string(&mut text).ok()?;
+    let mut words = text.split_whitespace();
+    Some(Holder {
+        pid: words.next()?.parse().ok()?,
+        start_time: words.next()?.parse().ok()?,
+        program: words.next()?.to_string(),
+    })
+}
+
+/// Start time of process `pid` in clock ticks since boot; `None` when there is no such process.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the command in parentheses, which may hold anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+impl AsRawFd for Lock {
+    fn as_raw_fd(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+}

@@ -1,0 +1,13 @@
+//! What the operating system gives: locks, paths, deadlines, whole files, children, terminal, errors.
+
+pub mod deadline;
+pub mod error;
+pub mod file;
+pub mod lock;
+pub mod out;
+pub mod paths;
+pub mod pidfd;
+pub mod time;
+
+pub use deadline::Deadline;
+pub use error::{Error, Result};

@@ -1,0 +1,219 @@
+//! Where everything lives. The one place that knows file names of ours.
+//!
+//! ```text
+//! CONFIG/mcp.toml                          node config
+//! CONFIG/services/NAME.toml                service definitions
+//! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
+//! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
+//! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
+//! LIB/microvm/                             squashfs roots and initramfs, cached
+//! LIB/kernel/                              the guest kernel that scripts/get-guest-kernel lays down
+//! RUN/SERVICE/COMPONENT/lock               held by the supervisor
+//! RUN/SERVICE/COMPONENT/{a,b}/             one instance (two only while one replaces the other)
+//! RUN/SERVICE/COMPONENT/{a,b}/lock         held by QEMU as long as the VM lives
+//! RUN/SERVICE/COMPONENT/{a,b}/qmp.sock     monitor for operators and the other programs
+//! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
+//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
+//! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
+//! RUN/.uids/UID                            held by the QEMU that runs as UID
+//! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
+//! LOG/SERVICE/COMPONENT/console.log        link to the serving instance's
+//! LOG/SERVICE/COMPONENT/supervisor.log     what a detached supervisor has to say
+//! ```
+
+use super::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// The longest path of a Unix socket, in bytes, without the closing NUL.
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// The four folders that all else is below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The node config file.
+    pub config: PathBuf,
+    /// Folder of service definitions.
+    pub services: PathBuf,
+    /// Lasting state.
+    pub lib: PathBuf,
+    /// Per-boot state.
+    pub run: PathBuf,
+    /// Console logs.
+    pub log: PathBuf,
+}
+
+/// Which of the two places for an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// Both, in order.
+    pub const ALL: [Slot; 2] = [Slot::A, Slot::B];
+
+    /// Its folder name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+}
+
+impl Paths {
+    /// Everything under one folder, as `MCP_ROOT` and `--root` say.
+    pub fn under(root: &Path) -> Paths {
+        Paths {
+            config: root.join("etc/mcp.toml"),
+            services: root.join("etc/services"),
+            lib: root.join("lib"),
+            run: root.join("run"),
+            log: root.join("log"),
+        }
+    }
+
+    /// From `--root`, else `MCP_ROOT`, else the system's places for root and the XDG ones for others.
+    pub fn find(root: Option<&Path>) -> Result<Paths> {
+        let from_env = std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from);
+        if let Some(root) = root.map(Path::to_path_buf).or(from_env) {
+            let root = std::path::absolute(&root).map_err(Error::path("resolve", &root))?;
+            return Ok(Paths::under(&root));
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Ok(Paths {
+                config: "/etc/mcp/mcp.toml".into(),
+                services: "/etc/mcp/services".into(),
+                lib: "/var/lib/mcp".into(),
+                run: "/run/mcp".into(),
+                log: "/var/log/mcp".into(),
+            });
+        }
+        let dir = |variable: &str, below_home: &str| -> Result<PathBuf> {
+            if let Some(value) = std::env::var_os(variable).filter(|v| Path::new(v).is_absolute()) {
+                return Ok(value.into());
+            }
+            match std::env::var_os("HOME").filter(|v| Path::new(v).is_absolute()) {
+                Some(home) if !below_home.is_empty() => Ok(Path::new(&home).join(below_home)),
+                _ => Err(Error::refused(variable, "not set; set it, or name a folder with --root or MCP_ROOT")),
+            }
+        };
+        let config = dir("XDG_CONFIG_HOME", ".config")?.join("mcp");
+        let state = dir("XDG_STATE_HOME", ".local/state")?.join("mcp");
+        Ok(Paths {
+            config: config.join("mcp.toml"),
+            services: config.join("services"),
+            log: state.join("log"),
+            lib: state,
+            run: dir("XDG_RUNTIME_DIR", "")?.join("mcp"),
+        })
+    }
+
+    /// Run directory of a component.
+    pub fn component(&self, service: &str, component: &str) -> ComponentPaths {
+        ComponentPaths {
+            run: self.run.join(service).join(component),
+            log: self.log.join(service).join(component),
+            record: self.lib.join("registry").join(service).join(format!("{component}.json")),
+            volumes: self.lib.join("volumes").join(service).join(component),
+            disks: self.lib.join("disks").join(service).join(component),
+        }
+    }
+}
+
+/// Where one component's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentPaths {
+    /// Its run directory.
+    pub run: PathBuf,
+    /// Its log directory.
+    pub log: PathBuf,
+    /// Its record.
+    pub record: PathBuf,
+    /// Its named disks.
+    pub volumes: PathBuf,
+    /// Its private root disk's folder.
+    pub disks: PathBuf,
+}
+
+impl ComponentPaths {
+    /// The supervisor's lock.
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+
+    /// The link to the serving instance's directory.
+    pub fn current(&self) -> PathBuf {
+        self.run.join("current")
+    }
+
+    /// The slot that the `current` link names, if there is one.
+    pub fn current_slot(&self) -> Option<Slot> {
+        let target = std::fs::read_link(self.current()).ok()?;
+        Slot::ALL.into_iter().find(|s| Path::new(s.name()) == target)
+    }
+
+    /// What a detached supervisor has to say.
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.log.join("supervisor.log")
+    }
+
+    /// Files of one instance.
+    pub fn instance(&self, slot: Slot) -> InstancePaths {
+        InstancePaths { slot, run: self.run.join(slot.name()), log: self.log.join(slot.name()) }
+    }
+}
+
+/// Where one instance's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstancePaths {
+    /// Which of the two.
+    pub slot: Slot,
+    /// Its run directory.
+    pub run: PathBuf,
+    /// Its log directory.
+    pub log: PathBuf,
+}
+
+impl InstancePaths {
+    /// The lock that QEMU holds.
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+    /// The monitor for operators.
+    pub fn qmp(&self) -> PathBuf {
+        self.run.join("qmp.sock")
+    }
+    /// The supervisor's own monitor.
+    pub fn supervisor(&self) -> PathBuf {
+        self.run.join("supervisor.sock")
+    }
+    /// What a microvm's init has to say.
+    pub fn guest(&self) -> PathBuf {
+        self.run.join("guest.sock")
+    }
+    /// The instance's state.
+    pub fn state(&self) -> PathBuf {
+        self.run.join("state.json")
+    }
+    /// The live console log.
+    pub fn console(&self) -> PathBuf {
+        self.log.join("console.log")
+    }
+
+    /// Refuses paths that a Unix socket can't have.
+    pub fn check_socket_lengths(&self) -> Result<()> {
+        let longest = self.supervisor();
+        let length = longest.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            return Err(Error::refused(
+                longest.display(),
+                format!("{length} bytes, and a Unix socket's path can have {SOCKET_PATH_MAX}; choose a shorter --root"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Process handles that never name another process by mistake.
+
+use super::{Error, Result};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A handle on one process; readable when it has ended.
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// A handle on process `pid` as of now; `None` when there is none.
+    pub fn open(pid: i32) -> Option<PidFd> {
+        // SAFETY: plain system call; a non-negative result is a new descriptor that is ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: as above.
+        (fd >= 0).then(|| PidFd(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+
+    /// A handle on the holder that signed a lock, checked by its start time.
+    pub fn of_holder(holder: &super::lock::Holder) -> Option<PidFd> {
+        let fd = PidFd::open(holder.pid)?;
+        // Checked after the handle is there: the number can't be given to another process any more.
+        (super::lock::start_time(holder.pid)? == holder.start_time).then_some(fd)
+    }
+
+    /// Sends `signal`. That the process has ended is no error.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        // SAFETY: plain system call on our own descriptor, no pointers but null.
+        let r = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if r == 0 {
+            return Ok(());
+        }
+        let e = std::io::Error::last_os_error();
+        if e.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(Error::os("signal", "process")(e)) }
+    }
+
+    /// A copy of descriptor `number` of that process. Needs the right to trace it.
+    pub fn steal(&self, number: i32) -> std::io::Result<OwnedFd> {
+        // SAFETY: plain system call; a non-negative result is a new descriptor that is ours, CLOEXEC set.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.0.as_raw_fd(), number, 0) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: as above.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
