@@ -1,6 +1,7 @@
 //! Checked values: what may be said about a node, its services and their components.
 
 pub mod component;
+mod digest;
 pub mod duration;
 pub mod health;
 pub mod load;

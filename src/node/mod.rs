@@ -1,1 +1,4 @@
 //! The whole node.
+
+pub mod resolve;
+pub mod watching;
