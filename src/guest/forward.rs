@@ -9,6 +9,7 @@ use super::usernet::{self, Row};
 use crate::model::{Port, Protocol};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
@@ -117,7 +118,13 @@ fn add(qmp: &mut Qmp, rule: &str, port: &Port, deadline: Deadline) -> Result<()>
 fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
     let move_it = || -> nix::Result<()> {
         match port.protocol {
-            Protocol::Tcp => shutdown_listener(socket)?,
+            Protocol::Tcp => {
+                // QEMU's poll may see the shutdown and call accept just when it listens again: a blocking accept
+                // would then hold all of QEMU up until the first client comes.
+                let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+                fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+                shutdown_listener(socket)?;
+            }
             Protocol::Udp => disconnect(socket)?,
         }
         setsockopt(socket, sockopt::ReusePort, &true)?;

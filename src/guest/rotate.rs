@@ -63,7 +63,11 @@ impl Console {
         let mut console = Console {
             paths: paths.clone(),
             limits: limits.clone(),
-            copy: if copy { Some(Copy::start(open_again(&live, paths)?, seen)) } else { None },
+            copy: if copy {
+                Some(Copy::start(open_again(&live, paths, OpenOptions::new().read(true))?, seen))
+            } else {
+                None
+            },
             live,
             index,
             size: seen,
@@ -170,7 +174,7 @@ impl Console {
         let inode = next.metadata().map_err(Error::path("stat", &log))?.ino();
         let new_index = IndexWriter::open(&index, inode)?;
         if let Some(copy) = &self.copy {
-            copy.switch(open_again(&next, &self.paths)?);
+            copy.switch(open_again(&next, &self.paths, OpenOptions::new().read(true))?);
         }
         self.live = next;
         self.index = new_index;
@@ -192,13 +196,14 @@ impl Console {
 
     /// After an adoption: a supervisor killed in the middle of a rotation may have left QEMU with the old file.
     pub fn reattach(&mut self, qmp: &mut Qmp) -> Result<()> {
-        let live = open_again(&self.live, &self.paths)?;
-        self.point_qemu_at(qmp, &live)?;
+        self.point_qemu_at(qmp, &self.live)?;
         self.note();
         Ok(())
     }
 
     fn point_qemu_at(&self, qmp: &mut Qmp, file: &File) -> Result<()> {
+        // QEMU takes from a set only a descriptor of just the access that it wants.
+        let file = open_again(file, &self.paths, OpenOptions::new().append(true))?;
         let about = |e: super::qmp::QmpError| e.about(self.paths.console().display());
         let deadline = Deadline::after(COMMAND_TIMEOUT);
         let sets = qmp.execute("query-fdsets", Value::Null, deadline).map_err(about)?;
@@ -218,14 +223,11 @@ impl Console {
     }
 }
 
-fn open_again(file: &File, paths: &InstancePaths) -> Result<File> {
-    // By its descriptor, for the name may already be another file's; with a position of its own.
+/// Another descriptor of the same file, with a position of its own: by the descriptor, for the name may already be
+/// another file's.
+fn open_again(file: &File, paths: &InstancePaths, how: &OpenOptions) -> Result<File> {
     use std::os::fd::AsRawFd;
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .map_err(Error::path("open", &paths.console()))
+    how.open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Error::path("open", &paths.console()))
 }
 
 /// From the answer to `query-fdsets`: the sets of consoles, and the highest number of any.
