@@ -117,8 +117,8 @@ impl Series {
         let Some(index) = Index::open(&from)? else { return Ok(()) };
         // The last rotation is the only one that can be half done.
         let Some(number) = self.rotated()?.pop() else { return Ok(()) };
-        let (log, to) = (self.log_path(Some(number)), self.dir.join(numbered("console.idx", Some(number))));
-        let is_its = fs::symlink_metadata(&log).is_ok_and(|m| m.ino() == index.inode());
+        let Some(to) = self.index_path(Some(number)) else { return Ok(()) };
+        let is_its = fs::symlink_metadata(self.log_path(Some(number))).is_ok_and(|m| m.ino() == index.inode());
         if is_its && !to.exists() {
             fs::rename(&from, &to).map_err(Error::path("rename", &from))?;
         }
@@ -209,8 +209,13 @@ impl LogFile {
         let about = self.file.metadata().map_err(self.failed("stat"))?;
         let modified = nanos(about.modified().map_err(self.failed("stat"))?);
         let Some(index) = &self.index else { return Ok(modified) };
-        let last = index.last(about.len()).map_err(self.failed("read the index of"))?;
+        let last = index.last(&self.file).map_err(self.failed("read the index of"))?;
         Ok(modified.max(last.map_or(0, |r| r.nanos)))
+    }
+
+    /// Forgets where [`LogFile::times`] has got to: the file was cut short, and is read from its beginning again.
+    pub fn rewind(&mut self) {
+        self.cursor = None;
     }
 
     /// Tells `take` when the bytes from `from` to `to` came, as runs: where a run ends, and its Unix time in
@@ -223,13 +228,12 @@ impl LogFile {
         let mut at = from;
         if let Some(index) = &self.index {
             let failed = || Error::path("read the index of", &self.path);
-            let length = to.max(self.length);
             let mut cursor = match self.cursor.take() {
                 Some(cursor) => cursor,
-                None => index.cursor(length, from).map_err(failed())?,
+                None => index.cursor(&self.file, from).map_err(failed())?,
             };
             while at < to
-                && let Some(record) = cursor.record_beyond(index, length, at).map_err(failed())?
+                && let Some(record) = cursor.record_beyond(index, &self.file, at).map_err(failed())?
             {
                 at = record.offset.min(to);
                 take(at, record.nanos);
@@ -259,7 +263,7 @@ impl LogFile {
             return Ok(self.length);
         }
         let Some(index) = &self.index else { return Ok(0) };
-        let record = index.last_before(self.length, time, at_too).map_err(self.failed("read the index of"))?;
+        let record = index.last_before(&self.file, time, at_too).map_err(self.failed("read the index of"))?;
         Ok(record.map_or(0, |r| r.offset))
     }
 }

@@ -43,7 +43,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// How much of `piece`, the beginning of a line whose rest is to come, can be shown already: a character that isn't
-/// whole yet stays back, and so do carriage returns, which are dropped if the line turns out to end there. Never 0.
+/// whole yet stays back, and so do carriage returns, which are dropped if the line turns out to end there.
 pub fn showable(piece: &[u8]) -> usize {
     let mut end = piece.len();
     let ended = |end: usize, pick: fn(u8) -> bool| {
@@ -63,7 +63,7 @@ pub fn showable(piece: &[u8]) -> usize {
             _ => break,
         }
     }
-    if end == 0 { piece.len() } else { end }
+    end
 }
 
 /// `line` without the carriage returns that a serial console puts before the line feed.
@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(showable("ab世".as_bytes()), 5);
         assert_eq!(showable(&"ab世".as_bytes()[..4]), 2);
         assert_eq!(showable(&"a👋".as_bytes()[..4]), 1);
-        assert_eq!(showable(b"\r\r"), 2);
-        assert_eq!(showable(b"\xe4"), 1);
+        assert_eq!(showable(b"\r\r"), 0);
+        assert_eq!(showable(b"\xe4"), 0);
         assert_eq!(showable(b"a\x80\x80\x80"), 4);
         assert_eq!(showable(b""), 0);
         assert_eq!(without_returns(b"a\rb\r\r"), b"a\rb");

@@ -6,6 +6,7 @@
 //! modification time. The file is trusted for nothing but times: a reader skips what can't be.
 
 use crate::sys::{Error, Result};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -128,7 +129,7 @@ impl IndexWriter {
         }
         // What follows must not fall behind what is there, or a search would go astray.
         let reader = Index { file: self.file.try_clone()?, inode, latest: latest() };
-        self.last = reader.last_where(u64::MAX, |_| true)?.unwrap_or_default();
+        self.last = reader.search(None, |_| true)?.1.unwrap_or_default();
         Ok(())
     }
 
@@ -138,9 +139,9 @@ impl IndexWriter {
     }
 
     /// Notes that the log had `offset` bytes at `time`. Nothing new is no record; a clock that was set back counts as
-    /// standing still.
+    /// standing still. Less than before is believed: what is there was junk then, or the log was cut short.
     pub fn append(&mut self, offset: u64, time: SystemTime) -> Result<()> {
-        if offset <= self.last.offset {
+        if offset == self.last.offset {
             return Ok(());
         }
         let record = Record { offset, nanos: nanos(time).max(self.last.nanos) };
@@ -205,8 +206,10 @@ impl Index {
 
     /// The number of the first record that `before` does not hold for, and the last one that it holds for. Records that
     /// can't be are passed over; where they are many, or out of order, the answer is inexact but found in bounded time.
-    fn search(&self, length: u64, before: impl Fn(Record) -> bool) -> io::Result<(u64, Option<Record>)> {
+    fn search(&self, log: Option<&File>, before: impl Fn(Record) -> bool) -> io::Result<(u64, Option<Record>)> {
         let (mut low, mut high) = (0, self.count()?);
+        // Asked after the count: a record is written after the bytes that it tells of.
+        let length = log.map_or(Ok(u64::MAX), |f| f.metadata().map(|m| m.len()))?;
         let mut best = None;
         while low < high {
             let middle = low + (high - low) / 2;
@@ -225,29 +228,19 @@ impl Index {
         Ok((low, best))
     }
 
-    fn last_where(&self, length: u64, before: impl Fn(Record) -> bool) -> io::Result<Option<Record>> {
-        Ok(self.search(length, before)?.1)
-    }
-
-    /// The last record of a log of `length` bytes.
-    pub fn last(&self, length: u64) -> io::Result<Option<Record>> {
-        self.last_where(length, |_| true)
+    /// The last record.
+    pub fn last(&self, log: &File) -> io::Result<Option<Record>> {
+        Ok(self.search(Some(log), |_| true)?.1)
     }
 
     /// The last record before `nanos`, or at it too.
-    pub fn last_before(&self, length: u64, nanos: u64, at_too: bool) -> io::Result<Option<Record>> {
-        self.last_where(length, |r| r.nanos < nanos || (at_too && r.nanos == nanos))
-    }
-
-    /// When the byte at `offset` came: the first record beyond it. `None` when it is too new to have one.
-    pub fn time_of(&self, length: u64, offset: u64) -> io::Result<Option<Record>> {
-        let (from, _) = self.search(length, |r| r.offset <= offset)?;
-        Cursor { next: from, ..Cursor::default() }.record_beyond(self, length, offset)
+    pub fn last_before(&self, log: &File, nanos: u64, at_too: bool) -> io::Result<Option<Record>> {
+        Ok(self.search(Some(log), |r| r.nanos < nanos || (at_too && r.nanos == nanos))?.1)
     }
 
     /// A cursor for walking forward from `offset`.
-    pub fn cursor(&self, length: u64, offset: u64) -> io::Result<Cursor> {
-        let (next, last) = self.search(length, |r| r.offset <= offset)?;
+    pub fn cursor(&self, log: &File, offset: u64) -> io::Result<Cursor> {
+        let (next, last) = self.search(Some(log), |r| r.offset <= offset)?;
         Ok(Cursor { next, last: last.unwrap_or_default(), ..Cursor::default() })
     }
 }
@@ -256,14 +249,15 @@ impl Index {
 #[derive(Debug, Default)]
 pub struct Cursor {
     next: u64,
-    block: std::collections::VecDeque<Record>,
+    block: VecDeque<Record>,
     last: Record,
+    length: u64,
 }
 
 impl Cursor {
-    /// The first record beyond `offset`, which never goes back from one call to the next. `None` when there is none
-    /// yet; there may be one at the next call.
-    pub fn record_beyond(&mut self, index: &Index, length: u64, offset: u64) -> io::Result<Option<Record>> {
+    /// When the byte at `offset` came: the first record beyond it. The offset never goes back from one call to the
+    /// next. `None` when there is no record yet; there may be one at the next call.
+    pub fn record_beyond(&mut self, index: &Index, log: &File, offset: u64) -> io::Result<Option<Record>> {
         while self.last.offset <= offset {
             if self.block.is_empty() {
                 let block = index.block(self.next, BLOCK)?;
@@ -271,8 +265,13 @@ impl Cursor {
                 self.block.extend(block);
             }
             let Some(record) = self.block.pop_front() else { return Ok(None) };
+            if record.offset > self.length {
+                // Asked after the record was read: its bytes were there before it.
+                self.length = log.metadata()?.len();
+            }
             // Junk between good records: time and offset only ever grow.
-            if index.can_be(record, length) && record.offset > self.last.offset && record.nanos >= self.last.nanos {
+            if index.can_be(record, self.length) && record.offset > self.last.offset && record.nanos >= self.last.nanos
+            {
                 self.last = record;
             }
         }
