@@ -1,1 +1,4 @@
 //! The whole node.
+
+pub mod lookup;
+pub mod probe;
