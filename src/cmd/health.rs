@@ -1,18 +1,270 @@
 //! `mcp-health`: is it healthy? one answer.
 
+mod answer;
+
 use super::Common;
-use crate::sys::{Error, Result};
+use crate::health::{Check, Hints, Plain, Plan, Subject, Tls, Verdict, wait};
+use crate::model::{Component, ComponentId, Target, duration};
+use crate::node::{probe::ComponentSubject, resolve};
+use crate::sys::error::EXIT_USAGE;
+use crate::sys::paths::Paths;
+use crate::sys::{Deadline, Error, Result};
+use answer::{Answer, Outcome};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// How long a check may take where nobody says so.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause between checks where nobody says so.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Checks made side by side.
+const WORKERS: usize = 32;
 
 /// Is it healthy? one answer
+///
+/// TARGET is a service, a component (SERVICE/COMPONENT), or a URL: tcp://HOST:PORT, http://HOST[:PORT]/PATH,
+/// https://HOST[:PORT]/PATH. A tcp check of a VM is healthy only when the guest itself has taken the connection, not
+/// QEMU's port forward alone.
 #[derive(Debug, clap::Parser)]
-#[command(name = "mcp-health", version)]
+#[command(
+    name = "mcp-health",
+    version,
+    after_help = "\
+Examples:
+  mcp-health demo                          each component of the service demo
+  mcp-health --wait 60s demo/api           wait until it is healthy, at most a minute
+  mcp-health https://127.0.0.1:8443/healthz --ca ca.pem --server-name api.example
+  mcp-health --nagios --all                as a Nagios plugin
+
+Exit codes: 0 healthy, 1 not healthy, 2 usage, 100 bad target or definition, 111 try again.
+With --nagios: 0 OK, 2 CRITICAL, 3 UNKNOWN."
+)]
 pub struct Args {
     #[command(flatten)]
     common: Common,
+    /// What to check: SERVICE, SERVICE/COMPONENT or a URL
+    #[arg(value_name = "TARGET", required_unless_present = "all")]
+    targets: Vec<String>,
+    /// Check all components of the node
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+    /// How long one check may take in all [default: the definition's, else 2s]
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    timeout: Option<Duration>,
+    /// Check again and again until healthy, at most this long
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    wait: Option<Duration>,
+    /// Pause between checks [default: the definition's, else 500ms]
+    #[arg(long, value_name = "DURATION", value_parser = positive)]
+    interval: Option<Duration>,
+    /// How many good checks in a row make it healthy [default: 1; with --wait the definition's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    successes: Option<u32>,
+    /// How many bad checks in a row make it unhealthy, without --wait [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "wait")]
+    failures: Option<u32>,
+    /// Trust the certificates in this PEM file instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The name that the certificate must have
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// Print nothing; the exit code is the answer
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["quiet", "nagios"])]
+    json: bool,
+    /// Answer as a Nagios plugin does, with its exit codes
+    #[arg(long, conflicts_with = "quiet")]
+    nagios: bool,
+}
+
+fn positive(text: &str) -> std::result::Result<Duration, String> {
+    match duration::parse(text)? {
+        d if d.is_zero() => Err("must be more than nothing".into()),
+        d => Ok(d),
+    }
+}
+
+/// One thing to check.
+struct Job {
+    /// As it is shown: the component's full name, or the URL.
+    name: String,
+    /// `None`: it has no check. An error: it can't be checked.
+    subject: Result<Option<Box<dyn Subject + Send>>>,
+    hints: Option<Hints>,
+    shown: Option<String>,
+    interval: Duration,
+    successes: u32,
 }
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
-    let _ = args.common;
-    Err(Error::refused("mcp-health", "not there yet"))
+    match check_all(&args) {
+        Ok(answers) if args.nagios => Ok(answer::nagios(&answers)),
+        Ok(answers) => {
+            match (args.json, args.quiet) {
+                (true, _) => answer::json(&answers),
+                (false, true) => {}
+                (false, false) => answer::lines(&answers),
+            }
+            for e in answers.iter().filter_map(Answer::failed) {
+                super::report(super::program(), e);
+            }
+            Ok(answer::exit_code(&answers))
+        }
+        Err(e) if args.nagios => Ok(answer::nagios_error(&e)),
+        Err(e) => Err(e),
+    }
+}
+
+fn check_all(args: &Args) -> Result<Vec<Answer>> {
+    let jobs = plan(args)?;
+    let started = Deadline::after(args.wait.unwrap_or(Duration::MAX));
+    let answers: Vec<Mutex<Option<Answer>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let workers = jobs.len().min(WORKERS);
+    let queue = Mutex::new(jobs.into_iter().enumerate());
+    let work = || {
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((i, job)) = next else { return };
+            let answer = judge(job, args, started);
+            if let Some(place) = answers.get(i) {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            // With fewer threads it only takes longer.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    Ok(answers.into_iter().filter_map(|a| a.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+}
+
+/// Turns all targets into jobs. One that can't be checked does not keep the others from it, but a wrong command line
+/// is told before anything is done.
+fn plan(args: &Args) -> Result<Vec<Job>> {
+    let tls = Tls { ca: args.ca.clone(), server_name: args.server_name.clone() };
+    // Asked for at the first name: a URL needs none of our folders.
+    let paths = || Paths::find(args.common.root.as_deref());
+    let mut jobs = Vec::new();
+    if args.all {
+        let paths = paths()?;
+        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &tls, &paths, c)));
+    }
+    for text in &args.targets {
+        let made = match Check::parse_url(text, &tls, args.timeout.unwrap_or(TIMEOUT)) {
+            Err(e) => Err(e),
+            Ok(Some(check)) => of_url(args, text, check).map(|job| vec![job]),
+            Ok(None) => of_name(args, &tls, text, paths),
+        };
+        match made {
+            Ok(made) => jobs.extend(made),
+            Err(e) if e.exit_code() == EXIT_USAGE => return Err(e),
+            Err(e) => jobs.push(Job { subject: Err(e), ..Job::new(text.clone(), args) }),
+        }
+    }
+    Ok(jobs)
+}
+
+impl Job {
+    fn new(name: String, args: &Args) -> Job {
+        Job {
+            name,
+            subject: Ok(None),
+            hints: None,
+            shown: None,
+            interval: args.interval.unwrap_or(INTERVAL),
+            successes: args.successes.unwrap_or(1),
+        }
+    }
+}
+
+fn of_url(args: &Args, text: &str, check: Check) -> Result<Job> {
+    check.prepare()?;
+    let shown = Some(check.to_string());
+    Ok(Job { shown, subject: Ok(Some(Box::new(Plain(check)))), ..Job::new(text.to_string(), args) })
+}
+
+fn of_name(args: &Args, tls: &Tls, text: &str, paths: impl Fn() -> Result<Paths>) -> Result<Vec<Job>> {
+    let target = Target::parse(text)?;
+    let paths = paths()?;
+    let found = resolve::as_running(&paths, &target)?;
+    Ok(found.into_iter().map(|c| of_component(args, tls, &paths, c)).collect())
+}
+
+fn of_component(args: &Args, tls: &Tls, paths: &Paths, (id, component): (ComponentId, Component)) -> Job {
+    let mut job = Job::new(id.to_string(), args);
+    let subject = match ComponentSubject::new(paths, &id, &component, None) {
+        Ok(None) => return job,
+        Ok(Some(subject)) => adjust(subject, args, tls, &id),
+        Err(e) => Err(e),
+    };
+    job.subject = subject.map(|subject| {
+        job.interval = args.interval.unwrap_or(subject.health().interval);
+        job.shown = Some(subject.check().to_string());
+        if args.wait.is_some() {
+            job.successes = args.successes.unwrap_or(subject.health().successes);
+            job.hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
+        }
+        Some(Box::new(subject) as Box<dyn Subject + Send>)
+    });
+    job
+}
+
+/// What the command line says goes before the definition.
+fn adjust(mut subject: ComponentSubject, args: &Args, tls: &Tls, id: &ComponentId) -> Result<ComponentSubject> {
+    let check = subject.check_mut();
+    if let Some(timeout) = args.timeout {
+        check.timeout = timeout;
+    }
+    if let Some(of_definition) = &mut check.tls {
+        of_definition.ca = tls.ca.clone().or(of_definition.ca.take());
+        of_definition.server_name = tls.server_name.clone().or(of_definition.server_name.take());
+    }
+    check.prepare().map_err(|e| Error::refused(id, e.to_string()))?;
+    Ok(subject)
+}
+
+fn judge(job: Job, args: &Args, until: Deadline) -> Answer {
+    let Job { name, subject, hints, shown, interval, successes } = job;
+    let mut subject = match subject {
+        Ok(Some(subject)) => subject,
+        Ok(None) => return Answer { name, check: None, outcome: Outcome::NoCheck },
+        Err(e) => return Answer { name, check: None, outcome: Outcome::Failed(e) },
+    };
+    let verdict = match args.wait {
+        Some(_) => {
+            let plan = Plan { interval, successes, deadline: until };
+            wait(subject.as_mut(), &plan, hints.as_ref(), None)
+        }
+        None => settle(subject.as_mut(), interval, successes, args.failures.unwrap_or(1)),
+    };
+    Answer { name, check: shown, outcome: Outcome::Judged(verdict) }
+}
+
+/// Checks until so many in a row say the same.
+fn settle(subject: &mut dyn Subject, interval: Duration, successes: u32, failures: u32) -> Verdict {
+    let (mut good, mut bad) = (0, 0);
+    loop {
+        let verdict = match subject.parts() {
+            Err(reason) => Verdict::Unhealthy(reason),
+            Ok((check, forward)) => crate::health::probe(check, forward, Deadline::after(check.timeout)),
+        };
+        if verdict.is_healthy() {
+            (good, bad) = (good + 1, 0);
+        } else {
+            (good, bad) = (0, bad + 1);
+        }
+        if good >= successes || bad >= failures {
+            return verdict;
+        }
+        std::thread::sleep(interval);
+    }
 }

@@ -5,7 +5,7 @@
 //! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
 
 use super::qmp::Qmp;
-use super::usernet::{self, Row};
+use super::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
@@ -84,7 +84,9 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
         let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
         add(qmp, &format!("{protocol}:127.0.0.1:0-:{}", port.guest), port, deadline)?;
         let now = rows(qmp, deadline)?;
-        let row = now.iter().find(|r| r.is_forward() && !known.contains(&r.fd) && r.dest.port() == port.guest);
+        let row = now
+            .iter()
+            .find(|r| r.state == State::HostForward && !known.contains(&r.fd) && r.destination.port() == port.guest);
         let row = row.ok_or_else(|| Error::busy(describe(port), "QEMU does not show the forward it made"))?;
         match qemu.steal(row.fd) {
             Ok(socket) => rebind(&socket, port)?,

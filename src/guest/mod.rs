@@ -6,6 +6,7 @@ pub mod console;
 pub mod copy;
 pub mod end;
 pub mod forward;
+pub mod handshake;
 pub mod instance;
 pub mod ladder;
 pub mod overlay;

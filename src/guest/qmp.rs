@@ -5,7 +5,9 @@
 
 use crate::sys::{Deadline, Error};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::fmt;
@@ -99,7 +101,7 @@ enum Message {
 impl Qmp {
     /// Connects to the monitor at `path` and gets ready for commands.
     pub fn connect(path: &Path, deadline: Deadline) -> Result<Qmp, QmpError> {
-        Qmp::greet(UnixStream::connect(path)?, deadline)
+        Qmp::greet(connect_within(path, deadline)?, deadline)
     }
 
     /// Takes the greeting on a fresh connection and gets ready for commands.
@@ -280,6 +282,23 @@ impl Qmp {
     }
 }
 
+/// Connects without blocking: where nobody accepts and the queue of the listener is full, `connect` would wait for
+/// ever, and poll doesn't know of such queues.
+fn connect_within(path: &Path, deadline: Deadline) -> Result<UnixStream, QmpError> {
+    let address = UnixAddr::new(path).map_err(io::Error::from)?;
+    loop {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(io::Error::from)?;
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => return Ok(fd.into()),
+            Err(nix::errno::Errno::EAGAIN) if deadline.passed() => return Err(QmpError::Busy),
+            Err(nix::errno::Errno::EAGAIN) => std::thread::sleep(deadline.left().min(Duration::from_millis(5))),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(io::Error::from(e).into()),
+        }
+    }
+}
+
 fn decode(line: &[u8]) -> Result<Message, QmpError> {
     let Value::Object(mut message) = serde_json::from_slice(line).map_err(|_| QmpError::Junk("a line is not JSON"))?
     else {
@@ -343,6 +362,19 @@ mod tests {
     #[test]
     fn silence_is_busy() {
         assert!(matches!(peer(b""), Err(QmpError::Busy)));
+    }
+
+    #[test]
+    fn a_full_queue_is_busy() {
+        let directory = std::env::temp_dir().join(format!("mcp-qmp-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("qmp.sock");
+        let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        assert!(matches!(Qmp::connect(&path, soon()), Err(QmpError::Busy)));
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

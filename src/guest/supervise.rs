@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
         signals: &'a Signals,
     ) -> Result<Run<'a>> {
         let (reporter, reports) = watch::pair().map_err(Error::os("create", "a socket pair"))?;
-        let watcher = start_watcher(&instance, reporter);
+        let watcher = start_watcher(&instance, reporter)?;
         let waits = watcher.is_some() && instance.state.ready_at.is_none();
         let mut run = Run {
             context,

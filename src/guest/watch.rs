@@ -65,4 +65,5 @@ pub trait Watcher {}
 
 /// Starts a watcher for an instance that has just started or was adopted. The flag says whether it is ready already.
 /// `None`: there is nothing to ask, and started is ready.
-pub type StartWatcher<'a> = dyn Fn(&super::instance::Instance, Reporter) -> Option<Box<dyn Watcher>> + 'a;
+pub type StartWatcher<'a> =
+    dyn Fn(&super::instance::Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;

@@ -1,1 +1,28 @@
-//! One health check.
+//! One health check: what is asked ([`Check`]), one answer ([`probe`]), waiting for a good one ([`wait()`]), and
+//! looking again and again ([`watch()`]).
+//!
+//! A TCP connect to a VM's forwarded port proves nothing: QEMU accepts it long before the guest listens. Whoever
+//! checks such a port hands a [`Forward`] along, which tells whether the guest itself has answered.
+
+mod cancel;
+mod check;
+mod forward;
+mod hints;
+mod http;
+mod peer;
+mod probe;
+mod resolve;
+mod tls;
+mod url;
+mod verdict;
+mod wait;
+mod watch;
+
+pub use cancel::Cancel;
+pub use check::{Check, Kind, Tls};
+pub use forward::{Forward, Handshake};
+pub use hints::Hints;
+pub use probe::probe;
+pub use verdict::{Reason, TlsTrouble, Verdict};
+pub use wait::{Plain, Plan, Subject, wait};
+pub use watch::{Change, Watch, watch};

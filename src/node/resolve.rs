@@ -1,9 +1,11 @@
 //! From what an operator types to components: by their definitions, else by the records of what was started ad hoc.
 
+use crate::guest::state;
 use crate::model::load::{self, Loaded};
-use crate::model::{Component, ComponentId, Node, Record, Target, problem};
-use crate::sys::paths::Paths;
+use crate::model::{Component, ComponentId, Node, Record, Target, name, problem};
+use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};
+use std::path::Path;
 
 /// A component as it shall run.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,4 +77,42 @@ fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
         }
     }
     Ok(found)
+}
+
+/// The components that `target` means, each as it runs now where it runs, else as it shall run.
+pub fn as_running(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
+    let (_, found) = components(paths, target)?;
+    found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+/// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc.
+pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
+    let loaded = load::load(paths)?.whole()?;
+    let declared = loaded.components().map(|(id, _, c)| Resolved { id, component: c.clone(), adhoc: false });
+    let mut found = declared.collect::<Vec<_>>();
+    for service in subdirectories(&paths.lib.join("registry")) {
+        if loaded.service(&service).is_none() {
+            found.extend(recorded(paths, &Target { service, component: None })?);
+        }
+    }
+    found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Component)> {
+    let files = paths.component(&found.id.service, &found.id.component);
+    let mut runs = false;
+    for slot in Slot::ALL {
+        runs |= state::is_alive(&files.instance(slot))?;
+    }
+    let record = if runs && !found.adhoc { Record::read(paths, &found.id)? } else { None };
+    Ok((found.id, record.map_or(found.component, |r| r.spec)))
+}
+
+/// Names of the folders in `dir` that can be services, sorted.
+fn subdirectories(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| name::is_valid(n)).collect();
+    names.sort_unstable();
+    names
 }

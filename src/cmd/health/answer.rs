@@ -1,0 +1,154 @@
+//! The answer in its forms: lines, JSON, Nagios.
+
+use crate::health::{Reason, Verdict};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
+use crate::sys::{Error, out};
+use serde_json::json;
+use std::time::Duration;
+
+/// The version of the JSON object.
+const SCHEMA: u32 = 1;
+
+const NAGIOS_CRITICAL: u8 = 2;
+const NAGIOS_UNKNOWN: u8 = 3;
+
+/// What was found of one target.
+pub(super) struct Answer {
+    /// The component's full name, or the URL.
+    pub name: String,
+    /// What was asked.
+    pub check: Option<String>,
+    pub outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    /// It has none.
+    NoCheck,
+    /// It can't be checked.
+    Failed(Error),
+    /// It was.
+    Judged(Verdict),
+}
+
+impl Answer {
+    /// Why it could not be checked.
+    pub fn failed(&self) -> Option<&Error> {
+        match &self.outcome {
+            Outcome::Failed(e) => Some(e),
+            _ => None,
+        }
+    }
+
+    fn healthy(&self) -> Option<(&str, Duration)> {
+        match &self.outcome {
+            Outcome::Judged(Verdict::Healthy { detail, elapsed }) => Some((detail, *elapsed)),
+            _ => None,
+        }
+    }
+
+    fn unhealthy(&self) -> Option<&Reason> {
+        match &self.outcome {
+            Outcome::Judged(Verdict::Unhealthy(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// The first error's if any could not be checked, else 1 if any is unhealthy.
+pub(super) fn exit_code(answers: &[Answer]) -> u8 {
+    if let Some(e) = answers.iter().find_map(Answer::failed) {
+        return e.exit_code();
+    }
+    if answers.iter().any(|a| a.unhealthy().is_some()) { EXIT_NO } else { EXIT_OK }
+}
+
+/// A line each.
+pub(super) fn lines(answers: &[Answer]) {
+    for answer in answers {
+        let name = &answer.name;
+        match &answer.outcome {
+            // A complaint, on standard error.
+            Outcome::Failed(_) => {}
+            Outcome::NoCheck => out::print(format_args!("{name}: no check\n")),
+            Outcome::Judged(Verdict::Healthy { detail, elapsed }) => {
+                out::print(format_args!("{name}: healthy: {detail} ({} ms)\n", ms(*elapsed)));
+            }
+            Outcome::Judged(Verdict::Unhealthy(reason)) => match &answer.check {
+                Some(check) => out::print(format_args!("{name}: unhealthy: {check}: {reason}\n")),
+                None => out::print(format_args!("{name}: unhealthy: {reason}\n")),
+            },
+        }
+    }
+}
+
+/// One object.
+pub(super) fn json(answers: &[Answer]) {
+    let list: Vec<_> = answers
+        .iter()
+        .map(|a| {
+            let healthy = match a.outcome {
+                Outcome::NoCheck | Outcome::Failed(_) => None,
+                _ => Some(a.healthy().is_some()),
+            };
+            json!({
+                "target": a.name,
+                "healthy": healthy,
+                "check": a.check,
+                "detail": a.healthy().map(|(detail, _)| detail),
+                "elapsed_ms": a.healthy().map(|(_, elapsed)| elapsed.as_micros() as f64 / 1000.0),
+                "reason": a.unhealthy().map(Reason::name).or(a.failed().map(|_| "error")),
+                "message": a.unhealthy().map(Reason::to_string).or(a.failed().map(Error::to_string)),
+            })
+        })
+        .collect();
+    let object = json!({ "schema": SCHEMA, "healthy": exit_code(answers) == EXIT_OK, "targets": list });
+    out::print(format_args!("{object}\n"));
+}
+
+/// One line with performance data, and Nagios's exit code.
+pub(super) fn nagios(answers: &[Answer]) -> u8 {
+    let bad: Vec<String> = answers.iter().filter_map(|a| a.unhealthy().map(|r| format!("{}: {r}", a.name))).collect();
+    let good: Vec<(&Answer, Duration)> =
+        answers.iter().filter_map(|a| a.healthy().map(|(_, elapsed)| (a, elapsed))).collect();
+    let failed: Vec<String> = answers.iter().filter_map(|a| a.failed().map(Error::to_string)).collect();
+    let (word, text, code) = match (bad.is_empty(), good.as_slice()) {
+        (false, _) => ("CRITICAL", bad.join("; "), NAGIOS_CRITICAL),
+        (true, _) if !failed.is_empty() => ("UNKNOWN", failed.join("; "), NAGIOS_UNKNOWN),
+        (true, []) => ("UNKNOWN", "no check".to_string(), NAGIOS_UNKNOWN),
+        (true, [(one, elapsed)]) => {
+            let detail = one.healthy().map(|(detail, _)| detail).unwrap_or_default();
+            ("OK", format!("{}: {detail} ({} ms)", one.name, ms(*elapsed)), EXIT_OK)
+        }
+        (true, many) => ("OK", format!("{} healthy", many.len()), EXIT_OK),
+    };
+    let times: Vec<String> = match good.as_slice() {
+        [(_, elapsed)] if bad.is_empty() => vec![format!("time={:.6}s", elapsed.as_secs_f64())],
+        many => many.iter().map(|(a, e)| format!("'{}'={:.6}s", label(&a.name), e.as_secs_f64())).collect(),
+    };
+    let text = plain(&text);
+    match times.is_empty() {
+        true => out::print(format_args!("MCP {word} - {text}\n")),
+        false => out::print(format_args!("MCP {word} - {text}|{}\n", times.join(" "))),
+    }
+    code
+}
+
+/// The same for what could not be checked at all.
+pub(super) fn nagios_error(error: &Error) -> u8 {
+    out::print(format_args!("MCP UNKNOWN - {}\n", plain(&error.to_string())));
+    NAGIOS_UNKNOWN
+}
+
+/// Without the bar that starts performance data, and on one line.
+fn plain(text: &str) -> String {
+    text.replace('|', "/").replace('\n', "; ")
+}
+
+/// Labels have neither quotes nor equal signs.
+fn label(name: &str) -> String {
+    name.replace(['\'', '=', '|'], "_")
+}
+
+fn ms(elapsed: Duration) -> String {
+    format!("{:.1}", elapsed.as_micros() as f64 / 1000.0)
+}

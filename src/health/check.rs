@@ -1,0 +1,126 @@
+//! What is asked of whom.
+
+use super::tls::Trust;
+use crate::model::{Health, HealthKind};
+use crate::sys::{Error, Result};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What counts as healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A connection (and a TLS handshake, where TLS is asked for).
+    Tcp,
+    /// A GET answered with 2xx or 3xx.
+    Http {
+        /// Path and query, visible ASCII, starting with a slash.
+        path: String,
+    },
+}
+
+/// How TLS is spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// Certificates to trust instead of the system's: a PEM file.
+    pub ca: Option<PathBuf>,
+    /// The name that the certificate must have; `None`: the host that is asked.
+    pub server_name: Option<String>,
+}
+
+/// One check.
+#[derive(Debug)]
+pub struct Check {
+    /// What counts as healthy.
+    pub kind: Kind,
+    /// Name or address of the host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The guest's port, for words about a forwarded one.
+    pub guest_port: u16,
+    /// TLS, where it is spoken.
+    pub tls: Option<Tls>,
+    /// How long one probe may take in all.
+    pub timeout: Duration,
+    pub(super) trust: Trust,
+}
+
+/// What is said of a gRPC check until it comes.
+pub(super) const NO_GRPC: &str = "gRPC checks are not there yet; use a tcp or http check meanwhile";
+
+impl Check {
+    /// A check without TLS.
+    pub fn new(kind: Kind, host: &str, port: u16, timeout: Duration) -> Check {
+        Check { kind, host: host.to_string(), port, guest_port: port, tls: None, timeout, trust: Trust::default() }
+    }
+
+    /// The check that `health` asks for, of the node's address `at`. `object` is the component, for errors.
+    /// `health` is what `Component::effective_health` gave: kind and port are filled in.
+    pub fn of_health(object: &dyn fmt::Display, health: &Health, at: SocketAddr) -> Result<Check> {
+        let kind = match health.kind.unwrap_or(HealthKind::Tcp) {
+            HealthKind::Tcp => Kind::Tcp,
+            HealthKind::Http if is_path(&health.path) => Kind::Http { path: health.path.clone() },
+            HealthKind::Http => {
+                return Err(Error::refused(
+                    object,
+                    format!("health path {:?}: not a slash and visible ASCII after it", health.path),
+                ));
+            }
+            HealthKind::Grpc => return Err(Error::refused(object, NO_GRPC)),
+            HealthKind::None => return Err(Error::refused(object, "no check")),
+        };
+        // What listens everywhere is asked at home.
+        let ip = match at.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+            ip => ip,
+        };
+        let mut check = Check::new(kind, &ip.to_string(), at.port(), health.timeout);
+        check.guest_port = health.port.unwrap_or(at.port());
+        check.tls = health.tls.then(|| Tls { ca: health.ca.clone(), server_name: health.server_name.clone() });
+        Ok(check)
+    }
+
+    /// Reads what the check needs from files (trusted certificates), so that what is wrong there is an error now
+    /// and not a verdict later.
+    pub fn prepare(&self) -> Result<()> {
+        match &self.tls {
+            Some(tls) => self.trust.load(self, tls).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The name in the certificate and in the Host header.
+    pub(super) fn server_name(&self) -> &str {
+        self.tls.as_ref().and_then(|t| t.server_name.as_deref()).unwrap_or(&self.host)
+    }
+
+    /// `HOST:PORT`, an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+pub(super) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Whether `path` can stand in a request line.
+pub(super) fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+impl fmt::Display for Check {
+    /// `tcp 127.0.0.1:8080`, `https example.org:443/healthz`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.kind, &self.tls) {
+            (Kind::Tcp, None) => write!(f, "tcp {}", self.authority()),
+            (Kind::Tcp, Some(_)) => write!(f, "tls {}", self.authority()),
+            (Kind::Http { path }, None) => write!(f, "http {}{path}", self.authority()),
+            (Kind::Http { path }, Some(_)) => write!(f, "https {}{path}", self.authority()),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One probe: resolve, connect, be taken by the guest, speak TLS, ask. One deadline over it all.
+
+use super::forward::{Taken, settle};
+use super::peer::{Limits, Peer};
+use super::{Check, Forward, Kind, Reason, Verdict, http, resolve, tls};
+use crate::sys::Deadline;
+use std::time::Instant;
+
+/// Probes once. `forward` is there for a VM's forwarded port. Ends at `deadline` or after the check's own timeout.
+pub fn probe(check: &Check, forward: Option<&mut dyn Forward>, deadline: Deadline) -> Verdict {
+    let deadline = deadline.min(Deadline::after(check.timeout));
+    let limits = Limits { deadline, patience: deadline, cancel: None, hints: None, look_closer: true };
+    probe_within(check, forward, &limits)
+}
+
+/// Probes once, within `limits`.
+pub(super) fn probe_within(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) -> Verdict {
+    let started = Instant::now();
+    match ask(check, forward, limits) {
+        Ok(detail) => Verdict::Healthy { detail, elapsed: started.elapsed() },
+        Err(_) if limits.cancel.is_some_and(|c| c.is_set()) => Verdict::Unhealthy(Reason::Cancelled),
+        Err(reason) => Verdict::Unhealthy(reason),
+    }
+}
+
+fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) -> Result<String, Reason> {
+    let addresses = resolve::resolve(&check.host, check.port, limits.deadline)?;
+    let mut peer = Peer::connect(&addresses, limits)?;
+    if let Some(forward) = forward {
+        match settle(&peer, forward, &check.kind, check.guest_port, limits)? {
+            Taken::Established => {}
+            Taken::Unproven(why) => log::debug!("{check}: {why}; the answer will tell"),
+        }
+    }
+    let Some(tls) = &check.tls else {
+        return match &check.kind {
+            Kind::Tcp => Ok(check.to_string()),
+            Kind::Http { path } => http::ask(&mut peer, check, path).map(|code| format!("{check} {code}")),
+        };
+    };
+    let mut stream = tls::handshake(peer, check, tls)?;
+    match &check.kind {
+        Kind::Tcp => Ok(check.to_string()),
+        Kind::Http { path } => http::ask(&mut stream, check, path).map(|code| format!("{check} {code}")),
+    }
+}

@@ -1,0 +1,183 @@
+//! Probing a component by name: which address to ask, whether it runs, and whether its guest has answered.
+
+use crate::guest::handshake::{Asker, Seen};
+use crate::guest::state::{self, State};
+use crate::health::{Cancel, wait, watch};
+use crate::health::{Change, Check, Forward, Handshake, Hints, Plan, Reason, Subject, Verdict, Watch};
+use crate::model::{Component, ComponentId, Health, HealthKind, Port, Protocol};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
+use crate::sys::{Deadline, Error, Result};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// A component as something to probe. It may start, end and be replaced while it is probed.
+pub struct ComponentSubject {
+    paths: ComponentPaths,
+    /// A given instance; `None`: whichever serves.
+    slot: Option<Slot>,
+    is_vm: bool,
+    health: Health,
+    check: Check,
+    /// Of the instance with this uuid and QEMU.
+    forward: Option<(String, i32, GuestForward)>,
+}
+
+/// [`Forward`] by the guest's monitor.
+struct GuestForward(Asker);
+
+impl Forward for GuestForward {
+    fn handshake(&mut self, client: SocketAddr, deadline: Deadline) -> Handshake {
+        match self.0.ask(client, deadline) {
+            Seen::Completed => Handshake::Established,
+            Seen::Waiting => Handshake::Pending,
+            Seen::Missing => Handshake::Gone,
+            Seen::Unknown(why) => Handshake::Unknown(why),
+        }
+    }
+}
+
+impl ComponentSubject {
+    /// The component `id`, by the check that applies to it; `None` when it has none. `stage` is the kind that its
+    /// boot stage names. A check that can't be made is an error.
+    pub fn new(
+        paths: &Paths,
+        id: &ComponentId,
+        component: &Component,
+        stage: Option<HealthKind>,
+    ) -> Result<Option<ComponentSubject>> {
+        let Some(health) = component.effective_health(stage) else { return Ok(None) };
+        let at = address(id, component, &health)?;
+        let check = Check::of_health(id, &health, at)?;
+        let paths = paths.component(&id.service, &id.component);
+        Ok(Some(ComponentSubject { paths, slot: None, is_vm: component.is_vm(), health, check, forward: None }))
+    }
+
+    /// Only the instance in `slot`, whether it serves or not, reached at `at` on the node: for a supervisor that
+    /// boots a second one beside it.
+    pub fn of_instance(mut self, slot: Slot, at: SocketAddr) -> Result<ComponentSubject> {
+        self.check = Check::of_health(&self.paths.run.display(), &self.health, at)?;
+        self.slot = Some(slot);
+        Ok(self)
+    }
+
+    /// The check as of now.
+    pub fn check(&self) -> &Check {
+        &self.check
+    }
+
+    /// The check, to be changed by what the command line says.
+    pub fn check_mut(&mut self) -> &mut Check {
+        &mut self.check
+    }
+
+    /// What is known of how often and how long.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Hints: its run directories and its console.
+    pub fn hints(&self) -> Result<Hints> {
+        let instances = Slot::ALL.map(|s| self.paths.instance(s));
+        let mut names = vec![self.paths.run.clone()];
+        names.extend(instances.iter().map(|i| i.run.clone()));
+        Hints::new(names, instances.into_iter().map(|i| i.log).collect())
+    }
+
+    /// Finds the running VM and who can tell of its connections.
+    fn find(&mut self) -> std::result::Result<(), Reason> {
+        let slot = self.slot.or_else(|| self.paths.current_slot()).ok_or(Reason::NotRunning)?;
+        let instance = self.paths.instance(slot);
+        let broken = |e: Error| Reason::Broken(e.to_string());
+        if !state::is_alive(&instance).map_err(broken)? {
+            return Err(Reason::NotRunning);
+        }
+        // Its supervisor is about to write it.
+        let state = State::read(&instance).map_err(broken)?.ok_or(Reason::NotRunning)?;
+        if self.forward.as_ref().is_none_or(|(uuid, pid, _)| *uuid != state.uuid || *pid != state.pid) {
+            self.meet(&instance, &state);
+        }
+        Ok(())
+    }
+
+    fn meet(&mut self, instance: &InstancePaths, state: &State) {
+        let guest = self.check.guest_port;
+        // Where it listens now; the specification may say otherwise by the time it is read.
+        if self.slot.is_none()
+            && let Some(port) = forwarded(&state.ports, guest)
+            && let Ok(mut check) = Check::of_health(&self.paths.run.display(), &self.health, port.host_addr())
+            && check.authority() != self.check.authority()
+        {
+            check.timeout = self.check.timeout;
+            check.tls = self.check.tls.clone();
+            self.check = check;
+        }
+        let asker = Asker::new(&instance.qmp(), state.pid, guest);
+        self.forward = Some((state.uuid.clone(), state.pid, GuestForward(asker)));
+    }
+}
+
+impl Subject for ComponentSubject {
+    fn parts(&mut self) -> std::result::Result<(&Check, Option<&mut dyn Forward>), Reason> {
+        if !self.is_vm {
+            return Ok((&self.check, None));
+        }
+        self.find()?;
+        Ok((&self.check, self.forward.as_mut().map(|(_, _, f)| f as &mut dyn Forward)))
+    }
+}
+
+/// Where on the node the component's checked port is.
+fn address(id: &ComponentId, component: &Component, health: &Health) -> Result<SocketAddr> {
+    let guest = health.port.unwrap_or_default();
+    match forwarded(&component.ports, guest) {
+        Some(port) => Ok(port.host_addr()),
+        // A container with the node's own network.
+        None if !component.is_vm() => Ok((IpAddr::V4(Ipv4Addr::LOCALHOST), guest).into()),
+        None => Err(Error::refused(
+            id,
+            format!("health port {guest}: not among its forwarded tcp ports; add it to ports, or set kind = \"none\""),
+        )),
+    }
+}
+
+fn forwarded(ports: &[Port], guest: u16) -> Option<&Port> {
+    ports.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest)
+}
+
+/// Probes a component once, by `deadline`. `None`: it has no check.
+pub fn component_probe(
+    paths: &Paths,
+    id: &ComponentId,
+    component: &Component,
+    stage: Option<HealthKind>,
+    deadline: Deadline,
+) -> Result<Option<Verdict>> {
+    let Some(mut subject) = ComponentSubject::new(paths, id, component, stage)? else { return Ok(None) };
+    Ok(Some(match subject.parts() {
+        Err(reason) => Verdict::Unhealthy(reason),
+        Ok((check, forward)) => crate::health::probe(check, forward, deadline),
+    }))
+}
+
+/// For a supervisor's thread: waits until the component is healthy (`ready` is told once; false ends it), then, with
+/// `keep_watching`, tells each change until `cancel`. Gives up waiting at `deadline` with the last verdict, which
+/// `ready` is told as well.
+pub fn watch_for_supervisor(
+    mut subject: ComponentSubject,
+    deadline: Deadline,
+    keep_watching: bool,
+    cancel: &Cancel,
+    ready: impl FnOnce(Verdict) -> bool,
+    tell: impl FnMut(Change) -> bool,
+) {
+    let health = subject.health().clone();
+    // Without hints it takes a little longer, no more.
+    let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
+    let plan = Plan { interval: health.interval, successes: health.successes, deadline };
+    let verdict = wait(&mut subject, &plan, hints.as_ref(), Some(cancel));
+    drop(hints);
+    let healthy = verdict.is_healthy();
+    if ready(verdict) && healthy && keep_watching && !cancel.is_set() {
+        let plan = Watch { interval: health.interval, successes: health.successes, failures: health.failures };
+        watch(&mut subject, &plan, cancel, tell);
+    }
+}
