@@ -9,6 +9,7 @@ pub mod forward;
 pub mod handshake;
 pub mod instance;
 pub mod ladder;
+pub mod microvm;
 pub mod overlay;
 pub mod port;
 pub mod preflight;

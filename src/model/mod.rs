@@ -3,6 +3,7 @@
 pub mod component;
 mod digest;
 pub mod duration;
+pub mod env_file;
 pub mod health;
 pub mod load;
 pub mod name;
