@@ -52,6 +52,8 @@ pub(super) fn settle(
     let client = peer.local().map_err(|e| Reason::Broken(crate::sys::error::os_reason(&e)))?;
     let patience = limits.patience.min(limits.deadline);
     let mut pause = FIRST_LOOK;
+    // The last answer that was one.
+    let mut known = Handshake::Unknown("no answer from the monitor in time".into());
     loop {
         let woken = peer.wait(Deadline::after(pause).min(patience), limits.hints);
         match woken {
@@ -61,18 +63,19 @@ pub(super) fn settle(
             Woken::Hint => limits.hints.into_iter().for_each(|h| h.drain()),
             Woken::Nothing => {}
         }
-        let answer = forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline));
-        match &answer {
+        match forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline)) {
             Handshake::Established => return Ok(Taken::Established),
-            Handshake::Unknown(why) if matches!(kind, Kind::Http { .. }) => return Ok(Taken::Unproven(why.clone())),
-            _ => {}
+            Handshake::Unknown(why) if matches!(kind, Kind::Http { .. }) => return Ok(Taken::Unproven(why)),
+            // A busy monitor, or a question at the last moment, takes nothing back.
+            Handshake::Unknown(_) if !matches!(known, Handshake::Unknown(_)) => {}
+            answer => known = answer,
         }
         if patience.passed() || woken == Woken::Hint {
             // What came while we asked is worth more than that we got no answer.
             if !matches!(peer.peek(), Ok(None)) {
                 return spoken(peer, forward, client, port, limits);
             }
-            return Err(match answer {
+            return Err(match known {
                 Handshake::Unknown(why) => Reason::Unproven(why),
                 Handshake::Gone => Reason::Unproven(
                     "QEMU has no such connection; does another program listen on the host port?".into(),
