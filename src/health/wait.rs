@@ -178,9 +178,10 @@ impl Pace {
         match mood {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
-            Mood::Refused => match self.since.elapsed().as_secs() {
-                0..2 => Duration::from_millis(8),
-                2..30 => Duration::from_millis(20),
+            Mood::Refused => match self.since.elapsed().as_millis() {
+                0..500 => Duration::from_millis(5),
+                500..2_000 => Duration::from_millis(8),
+                2_000..30_000 => Duration::from_millis(20),
                 _ => self.interval,
             },
             // The connection was held instead.

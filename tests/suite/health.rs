@@ -70,7 +70,7 @@ fn closed_port() -> ((TcpListener, TcpStream), u16) {
 
 #[test]
 fn health_tcp() {
-    let listening = peer(|s| drop(s));
+    let listening = peer(drop);
     let url = format!("tcp://{listening}");
     let run = health(&[&url]);
     says(&run, 0, &format!("{url}: healthy: tcp {listening} ("));
