@@ -18,7 +18,7 @@ pub mod size;
 pub mod suggest;
 mod volume;
 
-pub use component::{Component, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
+pub use component::{Component, ContainerOnly, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
 pub use health::{Health, HealthKind};
 pub use load::Loaded;
 pub use name::{ComponentId, Target};
