@@ -2,8 +2,8 @@
 
 use super::Common;
 use crate::guest::state::is_alive;
-use crate::model::{Component, ComponentId, Target};
-use crate::node::{declared, inventory};
+use crate::model::{ComponentId, Target, load};
+use crate::node::inventory;
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
@@ -49,14 +49,8 @@ pub fn run(args: Args) -> Result<u8> {
     let mut errors = Vec::new();
     if !targets.is_empty() {
         // A bad definition elsewhere is no reason to keep anything: what is left tells what there is.
-        let (services, _) = declared::declared(&paths)?;
-        let declared: Vec<ComponentId> = services
-            .iter()
-            .flat_map(|s| {
-                let id = |c: &Component| ComponentId { service: s.name.clone(), component: c.name.clone() };
-                s.components.iter().map(id)
-            })
-            .collect();
+        let loaded = load::load(&paths)?;
+        let declared: Vec<ComponentId> = loaded.components().map(|(id, ..)| id).collect();
         for target in &targets {
             let named: Vec<_> = declared.iter().filter(|id| target.matches(id)).cloned().collect();
             if named.is_empty() && !chosen.iter().any(|id| target.matches(id)) {

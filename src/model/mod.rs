@@ -1,7 +1,6 @@
 //! Checked values: what may be said about a node, its services and their components.
 
 pub mod component;
-mod digest;
 pub mod duration;
 pub mod env_file;
 pub mod health;

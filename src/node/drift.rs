@@ -80,9 +80,10 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
 
     let is_container = entry.spec().is_some_and(|s| s.runtime == Runtime::Container);
     let coming = entry.supervised && condition == Condition::Starting;
-    check(Drift::Missing, !is_container && declared.is_some() && entry.is_wanted() && !alive && !coming);
-    // With a damaged record nobody can tell whether it was ad hoc.
-    check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && entry.record.damage().is_none());
+    check(Drift::Missing, !is_container && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
+    // With a damaged record nobody can tell whether it was ad hoc, with a bad definition not whether it is declared.
+    let told = entry.record.damage().is_none() && !entry.broken;
+    check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && told);
     if let (true, Some(state), Some(declared)) = (alive, state, declared) {
         let (image, config) = compare(entry, state, declared.component);
         check(Drift::Image, image);
@@ -104,26 +105,19 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
 
 /// Whether the running instance differs from `declared` in its image, and in anything else.
 fn compare(entry: &Entry<'_>, state: &State, declared: &Component) -> (bool, bool) {
-    let wanted = digest(declared);
+    let wanted = declared.digest();
     if state.spec == wanted {
         return (false, false);
     }
     // What differs can only be told where the record is of what runs.
-    match entry.record.get().map(|r| &r.spec).filter(|s| digest(s) == state.spec) {
+    match entry.record.get().map(|r| &r.spec).filter(|s| s.digest() == state.spec) {
         Some(running) => {
             let mut as_running = declared.clone();
             as_running.source = running.source.clone();
-            (running.source != declared.source, digest(&as_running) != state.spec)
+            (running.source != declared.source, as_running.digest() != state.spec)
         }
         None => (false, true),
     }
-}
-
-/// The digest of a specification, as [`State::spec`] has it.
-pub fn digest(component: &Component) -> String {
-    use sha2::Digest;
-    let bytes = serde_json::to_vec(component).unwrap_or_default();
-    sha2::Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn loops(state: &State, now: SystemTime) -> bool {
@@ -168,7 +162,7 @@ pub(crate) mod tests {
             ready_at: None,
             restarts: 0,
             restarted_at: Vec::new(),
-            spec: digest(&running().components[0]),
+            spec: running().components[0].digest(),
             accel: "tcg".into(),
             ports: Vec::new(),
             image: "/images/app.img".into(),
@@ -250,6 +244,7 @@ pub(crate) mod tests {
             Found::Whole(Record { schema: 1, wish: Wish::Run, adhoc: true, spec: service.components[0].clone() });
         assert_eq!(kinds(&e), "");
         assert_eq!(kinds(&Entry::new(e.id.clone())), "orphan");
+        assert_eq!(kinds(&Entry { broken: true, ..Entry::new(e.id.clone()) }), "");
     }
 
     #[test]

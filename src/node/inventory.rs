@@ -1,7 +1,7 @@
 //! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
 
 use crate::guest::state::{State, is_alive};
-use crate::model::{Component, ComponentId, Record, Service, Source, Wish, name};
+use crate::model::{Component, ComponentId, Loaded, Record, Service, Source, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};
@@ -62,6 +62,8 @@ pub struct Entry<'a> {
     pub id: ComponentId,
     /// What the definitions say; `None`: it is in none.
     pub declared: Option<Declared<'a>>,
+    /// Whether its service has a definition that can't be read: then nobody knows whether it is declared.
+    pub broken: bool,
     /// What was last started.
     pub record: Found<Record>,
     /// The state of the serving instance, or of the last one.
@@ -82,6 +84,7 @@ impl<'a> Entry<'a> {
         Entry {
             id,
             declared: None,
+            broken: false,
             record: Found::Nothing,
             state: Found::Nothing,
             slot: None,
@@ -106,11 +109,15 @@ impl<'a> Entry<'a> {
         self.record.get().map(|r| r.wish)
     }
 
-    /// Whether it shall run: declared active or ad hoc, and not wished to stay stopped.
-    pub fn is_wanted(&self) -> bool {
+    /// Whether it shall run: declared active or ad hoc, and not wished to stay stopped. `None` when nobody can tell,
+    /// since its definition or its record can't be read.
+    pub fn wanted(&self) -> Option<bool> {
         match self.declared {
-            Some(d) => d.service.active && self.wish() != Some(Wish::Stop),
-            None => self.is_adhoc() && self.wish() == Some(Wish::Run),
+            _ if self.broken => None,
+            Some(d) if !d.service.active => Some(false),
+            _ if self.record.damage().is_some() => None,
+            Some(_) => Some(self.wish() != Some(Wish::Stop)),
+            None => Some(self.is_adhoc() && self.wish() == Some(Wish::Run)),
         }
     }
 
@@ -139,9 +146,9 @@ impl<'a> Entry<'a> {
 /// All components that are declared, recorded or have a run directory, in the order of their names.
 ///
 /// Fails when one of the folders themselves can't be read; trouble with one component's files is told in its entry.
-pub fn collect<'a>(paths: &Paths, declared: &'a [Service]) -> Result<Vec<Entry<'a>>> {
+pub fn collect<'a>(paths: &Paths, loaded: &'a Loaded) -> Result<Vec<Entry<'a>>> {
     let mut entries: BTreeMap<ComponentId, Entry<'a>> = BTreeMap::new();
-    for service in declared {
+    for service in &loaded.services {
         for component in &service.components {
             let id = ComponentId { service: service.name.clone(), component: component.name.clone() };
             let entry = entries.entry(id.clone()).or_insert_with(|| Entry::new(id));
@@ -155,7 +162,11 @@ pub fn collect<'a>(paths: &Paths, declared: &'a [Service]) -> Result<Vec<Entry<'
     for id in ids_below(&paths.run, "")? {
         look(paths, entries.entry(id.clone()).or_insert_with(|| Entry::new(id)));
     }
-    Ok(entries.into_values().collect())
+    let mut entries: Vec<Entry<'a>> = entries.into_values().collect();
+    for entry in &mut entries {
+        entry.broken = loaded.broken.binary_search(&entry.id.service).is_ok();
+    }
+    Ok(entries)
 }
 
 /// Every component that anything is left of on this node, its logs and disks too.

@@ -1,6 +1,8 @@
 //! Asking components whether they are healthy, side by side.
 
-use super::{Condition, Entry};
+use super::{Condition, Entry, probe};
+use crate::health::{self, Reason};
+use crate::model::Node;
 use crate::sys::Deadline;
 use crate::sys::paths::Paths;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,8 @@ pub enum Verdict {
     Healthy,
     /// It is not, and why.
     Unhealthy(String),
+    /// It could not be asked, and why.
+    Unknown(String),
     /// It has no check, or does not run: nothing to ask.
     Unasked,
 }
@@ -26,18 +30,26 @@ impl Verdict {
         match self {
             Verdict::Healthy => "healthy",
             Verdict::Unhealthy(_) => "unhealthy",
+            Verdict::Unknown(_) => "unknown",
             Verdict::Unasked => "none",
         }
     }
 }
 
-/// Asks the component of `entry` once.
-pub fn health_of(_paths: &Paths, _entry: &Entry<'_>, _deadline: Deadline) -> Verdict {
-    Verdict::Unasked
+/// Asks the component of `entry` once, by the check of what runs.
+pub fn health_of(paths: &Paths, node: &Node, entry: &Entry<'_>, deadline: Deadline) -> Verdict {
+    let Some(spec) = entry.spec() else { return Verdict::Unasked };
+    let stage = node.stage_health(&entry.id.service);
+    match probe::component_probe(paths, &entry.id, spec, stage, deadline) {
+        Ok(None) | Ok(Some(health::Verdict::Unhealthy(Reason::NotRunning))) => Verdict::Unasked,
+        Ok(Some(health::Verdict::Healthy { .. })) => Verdict::Healthy,
+        Ok(Some(health::Verdict::Unhealthy(reason))) => Verdict::Unhealthy(reason.to_string()),
+        Err(e) => Verdict::Unknown(e.to_string()),
+    }
 }
 
 /// Asks all that live, side by side, and answers in the order of `entries`.
-pub fn ask_all(paths: &Paths, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Verdict> {
+pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Verdict> {
     let verdicts = Mutex::new(vec![Verdict::Unasked; entries.len()]);
     let living: Vec<usize> = entries
         .iter()
@@ -50,7 +62,7 @@ pub fn ask_all(paths: &Paths, entries: &[Entry<'_>], deadline: Deadline) -> Vec<
         while let Some((index, entry)) =
             living.get(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((*i, entries.get(*i)?)))
         {
-            let verdict = health_of(paths, entry, deadline);
+            let verdict = health_of(paths, node, entry, deadline);
             let mut all = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(slot) = all.get_mut(index) {
                 *slot = verdict;

@@ -145,3 +145,13 @@ fn rm_follows_no_link() {
     assert_eq!(tree.run(RM, &["demo"]).code, Some(0));
     assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "keep");
 }
+
+#[test]
+fn rm_of_what_is_declared_and_left_nothing() {
+    let tree = Tree::new();
+    let text = "name = \"demo\"\n[[components]]\nname = \"web\"\nruntime = \"unikernel\"\ndisk = \"/images/app.img\"\n";
+    tree.put(&tree.paths.services.join("demo.toml"), text);
+    let a = tree.run(RM, &["demo"]);
+    assert_eq!((a.code, a.out.as_str(), a.err.as_str()), (Some(0), "demo/web nothing\n", ""));
+    assert_eq!(tree.run(RM, &["demo/other"]).code, Some(1));
+}

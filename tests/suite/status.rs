@@ -246,3 +246,60 @@ fn status_watches_changes() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+const DEMO: &str = r#"
+name = "demo"
+[[components]]
+name = "web"
+runtime = "unikernel"
+disk = "/images/app.img"
+"#;
+
+#[test]
+fn status_holds_definitions_against_what_runs() {
+    let tree = Tree::new();
+    let file = tree.paths.services.join("demo.toml");
+    tree.put(&file, DEMO);
+    let a = tree.run(STATUS, &[]);
+    assert_eq!(cells(&a.out, "demo/web")[2..], ["unikernel", "absent", "app.img", "-", "-", "-", "missing"]);
+    assert_eq!((a.code, tree.run(STATUS, &["--wanted", "demo"]).code), (Some(1), Some(0)));
+
+    tree.record("demo/web", Wish::Run, false);
+    tree.state("demo/web", Slot::A, |_| {});
+    let _locks = (tree.supervise("demo/web"), tree.live("demo/web", Slot::A));
+    let a = tree.run(STATUS, &[]);
+    assert_eq!(a.code, Some(0), "{}", a.out);
+
+    let drift = |text: &str| {
+        tree.put(&file, text);
+        let a = tree.run(STATUS, &[]);
+        assert_eq!(a.code, Some(1), "{a:?}");
+        cells(&a.out, "demo/web").last().unwrap().clone()
+    };
+    assert_eq!(drift(&format!("{DEMO}memory_mb = 512\n")), "config");
+    assert_eq!(drift(&DEMO.replace("app.img", "new.img")), "image");
+    assert_eq!(drift(&DEMO.replace("[[", "active = false\n[[")), "stopped-but-running");
+    assert_eq!(tree.run(STATUS, &["--wanted", "demo"]).code, Some(1));
+    assert_eq!(drift(&DEMO.replace("\"web\"", "\"other\"")), "orphan");
+}
+
+#[test]
+fn status_shows_the_rest_beside_a_bad_definition() {
+    let tree = Tree::new();
+    tree.put(&tree.paths.services.join("bad.toml"), "name = \"bad\"\ncolour = 1\n");
+    tree.put(&tree.paths.services.join("demo.toml"), DEMO);
+    tree.record("bad/web", Wish::Run, false);
+    let a = tree.run(STATUS, &[]);
+    assert_eq!(a.code, Some(100));
+    assert!(a.err.starts_with("mcp-status: "), "{}", a.err);
+    assert!(a.err.contains("bad.toml:2: colour: "), "{}", a.err);
+    assert_eq!(cells(&a.out, "demo/web").last().unwrap(), "missing");
+    // Whether it is declared is not known, so it is no orphan.
+    assert_eq!(cells(&a.out, "bad/web").last().unwrap(), "-");
+    let other = tree.run(STATUS, &["demo"]);
+    assert_eq!((other.code, other.err.as_str()), (Some(1), ""));
+    let a = tree.run(STATUS, &["--wanted", "bad"]);
+    assert_eq!(a.code, Some(100));
+    assert!(a.err.contains("bad.toml:2: colour: "), "{}", a.err);
+    assert_eq!(tree.run(STATUS, &["bad/web"]).code, Some(100));
+}

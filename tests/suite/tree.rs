@@ -66,7 +66,7 @@ impl Tree {
             ready_at: Some(ago(89)),
             restarts: 0,
             restarted_at: Vec::new(),
-            spec: mcp::node::drift::digest(&Tree::spec(&id_of(id).component)),
+            spec: Tree::spec(&id_of(id).component).digest(),
             accel: "tcg".into(),
             ports: Vec::new(),
             image: "/images/app.img".into(),

@@ -3,7 +3,7 @@
 use super::row::{Row, age, clean, ending, port};
 use crate::guest::state::{EndedBy, State};
 use crate::model::{Source, Wish, duration};
-use crate::node::{Verdict, drift};
+use crate::node::Verdict;
 use crate::sys::paths::{Paths, Slot};
 
 /// Lines of a name, a colon and a value.
@@ -46,7 +46,9 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
     sheet.maybe("record", entry.record.damage());
     sheet.maybe("damage", entry.state.damage());
     match &row.verdict {
-        Some(Verdict::Unhealthy(why)) => sheet.say("health", format!("unhealthy: {why}")),
+        Some(verdict @ (Verdict::Unhealthy(why) | Verdict::Unknown(why))) => {
+            sheet.say("health", format!("{}: {why}", verdict.name()));
+        }
         Some(verdict) => sheet.say("health", verdict.name()),
         None => {}
     }
@@ -66,14 +68,20 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
 fn wanted(row: &Row<'_>) -> String {
     let entry = &row.entry;
     let why = match (entry.declared, entry.wish()) {
+        _ if entry.broken => "its definition can't be read",
         (Some(d), _) if !d.service.active => "declared inactive",
-        (Some(_), Some(Wish::Stop)) => "stopped by an operator",
+        _ if entry.record.damage().is_some() => "its record can't be read",
+        (_, Some(Wish::Stop)) => "stopped by an operator",
         (Some(_), _) => "declared active",
-        (None, _) if entry.is_adhoc() && entry.is_wanted() => "ad hoc",
-        (None, _) if entry.is_adhoc() => "ad hoc, stopped by an operator",
+        (None, _) if entry.is_adhoc() => "ad hoc",
         (None, _) => "not declared",
     };
-    format!("{} ({why})", if entry.is_wanted() { "yes" } else { "no" })
+    let answer = match entry.wanted() {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    format!("{answer} ({why})")
 }
 
 fn specification(sheet: &mut Sheet, row: &Row<'_>) {
@@ -107,8 +115,8 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
         sheet.say("volume", format!("{} on {}", v.name, v.path));
     }
     sheet.say("stop_timeout", duration::format(spec.stop_timeout));
-    sheet.maybe("declared", row.entry.declared.map(|d| drift::digest(d.component)));
-    sheet.maybe("recorded", row.entry.record.get().map(|r| drift::digest(&r.spec)));
+    sheet.maybe("declared", row.entry.declared.map(|d| d.component.digest()));
+    sheet.maybe("recorded", row.entry.record.get().map(|r| r.spec.digest()));
 }
 
 fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {

@@ -3,7 +3,7 @@
 use super::row::Row;
 use crate::guest::state::End;
 use crate::model::Port;
-use crate::node::{Verdict, drift};
+use crate::node::Verdict;
 use crate::sys::paths::Paths;
 use crate::sys::time;
 use serde::Serialize;
@@ -29,7 +29,7 @@ struct Item<'a> {
     runtime: Option<&'static str>,
     state: &'static str,
     drift: Vec<&'static str>,
-    wanted: bool,
+    wanted: Option<bool>,
     declared: bool,
     active: Option<bool>,
     adhoc: bool,
@@ -113,7 +113,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         runtime: row.runtime(),
         state: row.condition.name(),
         drift: row.drift.iter().map(|d| d.name()).collect(),
-        wanted: entry.is_wanted(),
+        wanted: entry.wanted(),
         declared: entry.declared.is_some(),
         active: entry.declared.map(|d| d.service.active),
         adhoc: entry.is_adhoc(),
@@ -123,7 +123,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         health: row.verdict.as_ref().map(|v| Health {
             verdict: v.name(),
             reason: match v {
-                Verdict::Unhealthy(why) => Some(why),
+                Verdict::Unhealthy(why) | Verdict::Unknown(why) => Some(why),
                 _ => None,
             },
         }),
@@ -138,8 +138,8 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         slot: entry.slot.map(|s| s.name()),
         damage: entry.record.damage().into_iter().chain(entry.state.damage()).collect(),
         digests: Digests {
-            declared: entry.declared.map(|d| drift::digest(d.component)),
-            recorded: entry.record.get().map(|r| drift::digest(&r.spec)),
+            declared: entry.declared.map(|d| d.component.digest()),
+            recorded: entry.record.get().map(|r| r.spec.digest()),
             running: state.filter(|_| entry.is_alive()).map(|s| s.spec.as_str()),
         },
         files: Files {

@@ -8,8 +8,8 @@ mod table;
 mod watch;
 
 use super::Common;
-use crate::model::{Service, Target, duration};
-use crate::node::{Condition, declared, inventory, verdict};
+use crate::model::{Loaded, Problem, Target, duration, load};
+use crate::node::{Condition, Entry, inventory, verdict};
 use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
@@ -88,8 +88,8 @@ pub fn run(args: Args) -> Result<u8> {
     if let Some(interval) = args.watch {
         return watch::run(&paths, &args, &targets, interval);
     }
-    let (services, problems) = declared::declared(&paths)?;
-    let view = View::take(&paths, &args, &targets, &services, problems)?;
+    let loaded = load::load(&paths)?;
+    let view = View::take(&paths, &args, &targets, &loaded)?;
     view.complain();
     if let Some(file) = &args.prometheus {
         let text = prometheus::text(&view.rows, view.problems.len());
@@ -113,26 +113,19 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn take(
-        paths: &Paths,
-        args: &Args,
-        targets: &[Target],
-        services: &'a [Service],
-        problems: Vec<String>,
-    ) -> Result<View<'a>> {
-        let mut entries = inventory::collect(paths, services)?;
-        let known = |t: &&Target| entries.iter().any(|e| t.matches(&e.id));
-        let unknown = targets.iter().filter(|t| !known(t)).map(unknown).collect();
+    fn take(paths: &Paths, args: &Args, targets: &[Target], loaded: &'a Loaded) -> Result<View<'a>> {
+        let mut entries = inventory::collect(paths, loaded)?;
+        let unknown = targets.iter().filter(|t| !is_known(t, &entries, loaded)).map(unknown).collect();
         entries.retain(|e| targets.is_empty() || targets.iter().any(|t| t.matches(&e.id)));
         let at = SystemTime::now();
         let mut verdicts = match args.health {
-            true => verdict::ask_all(paths, &entries, Deadline::after(HEALTH_TIMEOUT)),
+            true => verdict::ask_all(paths, &loaded.node, &entries, Deadline::after(HEALTH_TIMEOUT)),
             false => Vec::new(),
         }
         .into_iter();
         let mut rows: Vec<Row<'a>> = entries.into_iter().map(|entry| Row::new(entry, verdicts.next(), at)).collect();
         rows.retain(|r| args.state.is_empty() || args.state.contains(&r.condition));
-        Ok(View { rows, problems, unknown, at })
+        Ok(View { rows, problems: problems(paths, loaded, targets), unknown, at })
     }
 
     fn complaints(&self) -> impl Iterator<Item = &String> {
@@ -171,26 +164,40 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whether there is something to say of `target`. A service whose definition is bad has its problems told instead.
+fn is_known(target: &Target, entries: &[Entry<'_>], loaded: &Loaded) -> bool {
+    loaded.broken.contains(&target.service) || entries.iter().any(|e| target.matches(&e.id))
+}
+
 fn unknown(target: &Target) -> String {
     format!("{target}: no such component: neither declared nor ever started; mcp-status --list names all")
 }
 
+/// The problems that matter for `targets`: those of the node config and of their definitions; all when there are none.
+fn problems(paths: &Paths, loaded: &Loaded, targets: &[Target]) -> Vec<String> {
+    let matters = |p: &&Problem| {
+        let stem = p.file.file_stem().unwrap_or_default();
+        targets.is_empty() || p.file == paths.config || targets.iter().any(|t| stem == t.service.as_str())
+    };
+    loaded.problems.iter().filter(matters).map(Problem::to_string).collect()
+}
+
 /// The answer to --wanted: whether any of the target's components shall run.
 fn wanted(paths: &Paths, target: &Target) -> Result<u8> {
-    let (services, problems) = declared::declared(paths)?;
-    if !problems.is_empty() {
-        super::report(super::program(), &Error::Definitions { problems });
+    let loaded = load::load(paths)?;
+    if loaded.broken.contains(&target.service) {
+        return Err(Error::Definitions { problems: problems(paths, &loaded, std::slice::from_ref(target)) });
     }
-    let mut entries = inventory::collect(paths, &services)?;
+    let mut entries = inventory::collect(paths, &loaded)?;
     entries.retain(|e| target.matches(&e.id));
     if entries.is_empty() {
         return Err(Error::Definitions { problems: vec![unknown(target)] });
     }
-    // The wish of a damaged record is not known, and to guess it would start what an operator had stopped.
-    if let Some(damage) = entries.iter().find_map(|e| e.record.damage()) {
+    // Where the record is damaged, to guess the wish could start what an operator had stopped.
+    if let Some(damage) = entries.iter().filter(|e| e.wanted().is_none()).find_map(|e| e.record.damage()) {
         return Err(Error::refused(target, damage));
     }
-    Ok(if entries.iter().any(|e| e.is_wanted()) { EXIT_OK } else { EXIT_NO })
+    Ok(if entries.iter().any(|e| e.wanted() == Some(true)) { EXIT_OK } else { EXIT_NO })
 }
 
 /// How the table is drawn on this standard output.

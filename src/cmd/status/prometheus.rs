@@ -22,7 +22,7 @@ pub fn text(rows: &[Row<'_>], problems: usize) -> String {
         Some((vec![("state", row.condition.name().to_string())], 1.0))
     });
     out.of_each(rows, "mcp_component_wanted", "gauge", "Whether the component shall run.", |row| {
-        Some((vec![], row.entry.is_wanted().into()))
+        Some((vec![], row.entry.wanted()?.into()))
     });
     let vm = |row: &Row<'_>| row.condition != Condition::Unknown;
     out.of_each(rows, "mcp_component_up", "gauge", "Whether a VM of the component lives.", |row| {
@@ -35,7 +35,7 @@ pub fn text(rows: &[Row<'_>], problems: usize) -> String {
         match row.verdict.as_ref()? {
             Verdict::Healthy => Some((vec![], 1.0)),
             Verdict::Unhealthy(_) => Some((vec![], 0.0)),
-            Verdict::Unasked => None,
+            Verdict::Unknown(_) | Verdict::Unasked => None,
         }
     });
     out.of_each(rows, "mcp_component_restarts_total", "counter", "Restarts by the restart policy.", |row| {

@@ -1,8 +1,7 @@
 //! `--watch`: the same again whenever something changes.
 
 use super::{Args, View, style, window};
-use crate::model::Target;
-use crate::node::declared;
+use crate::model::{Target, load};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
@@ -67,8 +66,8 @@ pub fn run(paths: &Paths, args: &Args, targets: &[Target], interval: Duration) -
         let begin = Deadline::after(QUIET);
         // Before looking: what changes in between is then seen in the next round.
         watch_all(&inotify, paths);
-        let (services, problems) = declared::declared(paths)?;
-        let view = View::take(paths, args, targets, &services, problems)?;
+        let loaded = load::load(paths)?;
+        let view = View::take(paths, args, targets, &loaded)?;
         let mut text = view.text(paths, args, style(args), true);
         for complaint in view.complaints() {
             if !args.json {
