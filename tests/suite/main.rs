@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod floors;
+mod health;
+mod logs;
 mod man;
 mod rm;
 mod status;
