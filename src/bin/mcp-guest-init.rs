@@ -1,3 +1,5 @@
 //! `mcp-guest-init`: PID 1 inside a microvm. Never run on the host.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    mcp::init::main::main()
+}

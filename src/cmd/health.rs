@@ -5,7 +5,7 @@ mod answer;
 use super::Common;
 use crate::health::{Check, Hints, Plain, Plan, Subject, Tls, Verdict, wait};
 use crate::model::{Component, ComponentId, Target, duration};
-use crate::node::{lookup, probe::ComponentSubject};
+use crate::node::{probe::ComponentSubject, resolve};
 use crate::sys::error::EXIT_USAGE;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result};
@@ -156,7 +156,7 @@ fn plan(args: &Args) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     if args.all {
         let paths = paths()?;
-        jobs.extend(lookup::all(&paths)?.into_iter().map(|c| of_component(args, &tls, &paths, c)));
+        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &tls, &paths, c)));
     }
     for text in &args.targets {
         let made = match Check::parse_url(text, &tls, args.timeout.unwrap_or(TIMEOUT)) {
@@ -195,7 +195,7 @@ fn of_url(args: &Args, text: &str, check: Check) -> Result<Job> {
 fn of_name(args: &Args, tls: &Tls, text: &str, paths: impl Fn() -> Result<Paths>) -> Result<Vec<Job>> {
     let target = Target::parse(text)?;
     let paths = paths()?;
-    let found = lookup::resolve(&paths, &target)?;
+    let found = resolve::as_running(&paths, &target)?;
     Ok(found.into_iter().map(|c| of_component(args, tls, &paths, c)).collect())
 }
 

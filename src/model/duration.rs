@@ -5,8 +5,14 @@ use std::time::Duration;
 
 /// Reads `500ms`, `2m`, `1h30m`. The error says what was expected.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration: a number and ms, s, m or h, like \"500ms\" or \"1m30s\""))
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let shown = super::problem::quoted(text);
+        return Err(format!("{shown} has no unit; write {} for seconds", super::problem::quoted(&format!("{text}s"))));
+    }
+    humantime::parse_duration(text).map_err(|_| {
+        let shown = super::problem::quoted(text);
+        format!("{shown} is not a duration: a number and ms, s, m or h, like \"500ms\" or \"1m30s\"")
+    })
 }
 
 /// Writes a duration so that [`parse`] reads it back: whole milliseconds in the largest unit that fits evenly.

@@ -1,18 +1,29 @@
 //! Checked values: what may be said about a node, its services and their components.
 
 pub mod component;
+mod digest;
 pub mod duration;
+pub mod env_file;
 pub mod health;
+pub mod load;
 pub mod name;
 pub mod node;
 pub mod port;
+pub mod problem;
+pub mod read;
 pub mod record;
+pub mod reference;
 pub mod service;
+pub mod size;
+pub mod suggest;
+mod volume;
 
 pub use component::{Component, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
 pub use health::{Health, HealthKind};
+pub use load::Loaded;
 pub use name::{ComponentId, Target};
 pub use node::Node;
 pub use port::{Port, Protocol};
+pub use problem::Problem;
 pub use record::{Record, Wish};
 pub use service::Service;

@@ -1,4 +1,5 @@
 //! The whole node.
 
-pub mod lookup;
 pub mod probe;
+pub mod resolve;
+pub mod watching;

@@ -57,6 +57,33 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// Reads the whole of the regular file `path`, at most `limit` bytes; `None` when it is not there. Never blocks: a
+/// named pipe or a device under that name is refused, not waited for.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+        Ok(f) => f,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        // A socket.
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(Error::refused(path.display(), "not a regular file"));
+        }
+        Err(e) => return Err(Error::path("open", path)(e)),
+    };
+    let about = file.metadata().map_err(Error::path("stat", path))?;
+    if about.is_dir() {
+        return Err(Error::refused(path.display(), "a directory, not a file"));
+    }
+    if !about.is_file() {
+        return Err(Error::refused(path.display(), "not a regular file"));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len().min(limit) + 1).unwrap_or(0));
+    (&mut file).take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::refused(path.display(), format!("larger than {limit} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
 /// Removes `path`; that it was not there is no error.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {

@@ -4,9 +4,12 @@ pub mod deadline;
 pub mod error;
 pub mod file;
 pub mod lock;
+pub mod memory;
+pub mod notify;
 pub mod out;
 pub mod paths;
 pub mod pidfd;
+pub mod signals;
 pub mod time;
 
 pub use deadline::Deadline;

@@ -204,6 +204,11 @@ impl InstancePaths {
         self.log.join("console.log")
     }
 
+    /// When the bytes of the live console log came.
+    pub fn console_index(&self) -> PathBuf {
+        self.log.join("console.idx")
+    }
+
     /// Refuses paths that a Unix socket can't have.
     pub fn check_socket_lengths(&self) -> Result<()> {
         let longest = self.supervisor();

@@ -1,0 +1,47 @@
+//! Which components there are to show: those with a log folder or a record.
+
+use crate::model::name::{ComponentId, Target, is_valid};
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// The components that `target` means, in order of their names. None: it is not known.
+pub fn find(paths: &Paths, target: &Target) -> Result<Vec<ComponentId>> {
+    let mut names = BTreeSet::new();
+    match &target.component {
+        Some(name) => {
+            let at = paths.component(&target.service, name);
+            if at.log.is_dir() || at.record.is_file() {
+                names.insert(name.clone());
+            }
+        }
+        None => {
+            names.extend(entries(&paths.log.join(&target.service), |name, is_dir| is_dir.then_some(name))?);
+            let registry = paths.lib.join("registry").join(&target.service);
+            names.extend(entries(&registry, |name, _| name.strip_suffix(".json"))?);
+        }
+    }
+    let id = |component| ComponentId { service: target.service.clone(), component };
+    Ok(names.into_iter().map(id).collect())
+}
+
+/// What `pick` makes of the names in `dir`, as far as those are names of components.
+fn entries(dir: &Path, pick: impl Fn(&str, bool) -> Option<&str>) -> Result<Vec<String>> {
+    let listed = match fs::read_dir(dir) {
+        Ok(listed) => listed,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(Error::path("read directory", dir)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(Error::path("read directory", dir))?;
+        let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+        let file_name = entry.file_name();
+        let name = file_name.to_str().and_then(|name| pick(name, is_dir));
+        names.extend(name.filter(|n| is_valid(n)).map(str::to_string));
+    }
+    Ok(names)
+}

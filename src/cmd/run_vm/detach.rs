@@ -1,0 +1,115 @@
+//! `--detach`: the supervisor in a process of its own, which tells us how far it has come.
+
+use crate::sys::error::EXIT_OK;
+use crate::sys::notify::Step;
+use crate::sys::paths::ComponentPaths;
+use crate::sys::{Deadline, Error, Result, file};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::{ForkResult, fork, pipe, setsid};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+/// Which of the two we are after the fork.
+pub enum Side {
+    /// The one that was called; done, with this exit code.
+    Caller(u8),
+    /// The supervisor.
+    Supervisor(Caller),
+}
+
+/// The supervisor's way to tell its caller.
+pub struct Caller {
+    pipe: File,
+    log: File,
+    tell_at: Step,
+    told: bool,
+}
+
+/// Splits in two. The caller waits until the VM has started, or (`wait`) is ready, at most for `patience`. Must be
+/// called while there is one thread.
+pub fn detach(files: &ComponentPaths, wait: bool, patience: Duration, object: &str) -> Result<Side> {
+    file::create_dirs(&files.log)?;
+    let path = files.supervisor_log();
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)
+        .map_err(Error::path("open", &path))?;
+    let (reader, writer) = pipe().map_err(Error::os("create", "a pipe"))?;
+    // SAFETY: one thread, so the child may do all that we may.
+    match unsafe { fork() }.map_err(Error::os("fork", "the supervisor"))? {
+        ForkResult::Parent { .. } => {
+            drop(writer);
+            Ok(Side::Caller(wait_for_supervisor(File::from(reader), Deadline::after(patience), object)?))
+        }
+        ForkResult::Child => {
+            drop(reader);
+            setsid().map_err(Error::os("start", "a session"))?;
+            let null =
+                File::options().read(true).write(true).open("/dev/null").map_err(Error::os("open", "/dev/null"))?;
+            replace(&null, 0)?;
+            replace(&null, 1)?;
+            std::env::set_current_dir("/").map_err(Error::os("change directory to", "/"))?;
+            let pipe = File::from(writer);
+            let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+            let tell_at = if wait { Step::Ready } else { Step::Started };
+            Ok(Side::Supervisor(Caller { pipe, log, tell_at, told: false }))
+        }
+    }
+}
+
+fn replace(with: &File, number: i32) -> Result<()> {
+    // SAFETY: both descriptors are open or standard ones, which are ours to replace.
+    let r = unsafe { libc::dup2(with.as_raw_fd(), number) };
+    nix::errno::Errno::result(r).map(drop).map_err(Error::os("replace", "a standard stream"))
+}
+
+fn wait_for_supervisor(mut pipe: File, deadline: Deadline, object: &str) -> Result<u8> {
+    let mut said = Vec::new();
+    loop {
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            Ok(n) if n > 0 => {}
+            _ if deadline.passed() => {
+                return Err(Error::busy(object, "not ready in time; it is still being tried in the background"));
+            }
+            _ => continue,
+        }
+        let mut chunk = [0; 64];
+        let n = pipe.read(&mut chunk).map_err(Error::os("read from", "the supervisor"))?;
+        said.extend_from_slice(&chunk[..n]);
+        match said.as_slice() {
+            // Done: one byte, the exit code.
+            [code, ..] => return Ok(*code),
+            [] if n == 0 => return Err(Error::busy(object, "its supervisor was killed while it started")),
+            [] => {}
+        }
+    }
+}
+
+impl Caller {
+    /// Goes on without the caller once `step` is what it waits for: from then on stderr is the supervisor's log.
+    pub fn step(&mut self, step: Step) {
+        if step == self.tell_at || step == Step::Ready {
+            self.tell(EXIT_OK);
+        }
+    }
+
+    fn tell(&mut self, code: u8) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        // A caller that has gone away no longer wants to know.
+        let _ = self.pipe.write_all(&[code]);
+        let _ = replace(&self.log, 2);
+    }
+
+    /// The supervisor has ended with `code`.
+    pub fn ended(&mut self, code: u8) {
+        self.tell(code);
+    }
+}

@@ -1,0 +1,17 @@
+//! The console of a VM on disk: log files, their indexes of times, and what may be shown of them.
+//!
+//! QEMU appends the guest's bytes straight to `console.log`. The supervisor notes beside it, in `console.idx`, how far
+//! the log had come at what time. A full log is renamed to `console.log.NNNNNN`, then its index to
+//! `console.idx.NNNNNN`, then QEMU is handed a new `console.log`; the highest number is the newest. So all files of an
+//! instance in order are one stream of bytes, and a line may begin in one file and end in the next.
+
+pub mod files;
+pub mod harmless;
+pub mod index;
+pub mod tail;
+#[cfg(test)]
+mod tests;
+
+pub use files::{LogFile, Series};
+pub use index::{Index, IndexWriter, Record};
+pub use tail::last_lines;

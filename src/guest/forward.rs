@@ -1,0 +1,161 @@
+//! Forwarded ports: opened through the monitor, then made real listeners.
+//!
+//! libslirp listens with a backlog of 1, so that a second client waits a second. So each forward is made on a port
+//! that the kernel picks, its socket is taken out of QEMU, unbound, and bound to its real address with a real backlog.
+//! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
+
+use super::qmp::Qmp;
+use super::usernet::{self, Row, State};
+use crate::model::{Port, Protocol};
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// Clients that may wait to be taken.
+const BACKLOG: i32 = 128;
+
+/// A port that we hold between the check that it is free and its forward.
+#[derive(Debug)]
+pub struct Reservation {
+    _socket: OwnedFd,
+}
+
+fn new_socket(port: &Port) -> nix::Result<OwnedFd> {
+    let kind = if port.protocol == Protocol::Tcp { SockType::Stream } else { SockType::Datagram };
+    let family = if port.bind.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    socket(family, kind, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// Reserves `port`. `holder` names who has it, where that is known.
+pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Result<Reservation> {
+    let address = describe(port);
+    let attempt = || -> nix::Result<OwnedFd> {
+        let socket = new_socket(port)?;
+        // Connections of a former listener that linger in TIME_WAIT don't count.
+        if port.protocol == Protocol::Tcp {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        }
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
+        if port.protocol == Protocol::Tcp {
+            // With SO_REUSEADDR two may bind; only one can listen. A listener for a moment: nobody was told of it.
+            listen(&socket, Backlog::new(0)?)?;
+            shutdown_listener(&socket)?;
+        }
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        Ok(socket)
+    };
+    match attempt() {
+        Ok(socket) => Ok(Reservation { _socket: socket }),
+        Err(nix::errno::Errno::EADDRINUSE) => {
+            let who = holder(port).unwrap_or_else(|| "another program".into());
+            Err(Error::busy(address, format!("taken by {who}; stop that or choose another host port")))
+        }
+        Err(nix::errno::Errno::EACCES) => Err(Error::refused(
+            address,
+            "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher host port",
+        )),
+        Err(nix::errno::Errno::EADDRNOTAVAIL) => {
+            Err(Error::refused(address, "this node has no such address; choose one of its own, or 0.0.0.0"))
+        }
+        Err(e) => Err(Error::os("bind", address)(e)),
+    }
+}
+
+/// A port as people write it.
+pub fn describe(port: &Port) -> String {
+    format!("{}/{}", port.host_addr(), if port.protocol == Protocol::Tcp { "tcp" } else { "udp" })
+}
+
+/// Stops listening. A port that the kernel picked is given up by this, one that was named stays bound.
+fn shutdown_listener(socket: &OwnedFd) -> nix::Result<()> {
+    nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Read)
+}
+
+/// Opens all `ports` in a QEMU that has just started. The reservations end when they are open.
+pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservation>, deadline: Deadline) -> Result<()> {
+    let mut known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect::<BTreeSet<_>>();
+    for port in ports {
+        let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
+        add(qmp, &format!("{protocol}:127.0.0.1:0-:{}", port.guest), port, deadline)?;
+        let now = rows(qmp, deadline)?;
+        let row = now
+            .iter()
+            .find(|r| r.state == State::HostForward && !known.contains(&r.fd) && r.destination.port() == port.guest);
+        let row = row.ok_or_else(|| Error::busy(describe(port), "QEMU does not show the forward it made"))?;
+        match qemu.steal(row.fd) {
+            Ok(socket) => rebind(&socket, port)?,
+            Err(e) => {
+                // Without the right to take descriptors: as QEMU alone can do it.
+                log::debug!("{}: pidfd_getfd: {e}", describe(port));
+                let _ = qmp.human(&format!("hostfwd_remove n0 {protocol}:{}", row.source), deadline);
+                add(qmp, &format!("{protocol}:{}-:{}", port.host_addr(), port.guest), port, deadline)?;
+            }
+        }
+        known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
+    }
+    drop(reserved);
+    Ok(())
+}
+
+fn rows(qmp: &mut Qmp, deadline: Deadline) -> Result<Vec<Row>> {
+    let text = qmp.human("info usernet", deadline).map_err(|e| e.about("info usernet"))?;
+    Ok(usernet::parse(&text))
+}
+
+fn add(qmp: &mut Qmp, rule: &str, port: &Port, deadline: Deadline) -> Result<()> {
+    let said = qmp.human(&format!("hostfwd_add n0 {rule}"), deadline).map_err(|e| e.about(describe(port)))?;
+    match said.trim() {
+        "" => Ok(()),
+        words => Err(Error::busy(describe(port), format!("QEMU can't forward it: {words}"))),
+    }
+}
+
+/// Moves a socket of QEMU's from the port that the kernel picked to its real address.
+fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
+    let move_it = || -> nix::Result<()> {
+        match port.protocol {
+            Protocol::Tcp => {
+                // QEMU's poll may see the shutdown and call accept just when it listens again: a blocking accept
+                // would then hold all of QEMU up until the first client comes.
+                let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+                fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+                shutdown_listener(socket)?;
+            }
+            Protocol::Udp => disconnect(socket)?,
+        }
+        setsockopt(socket, sockopt::ReusePort, &true)?;
+        // SO_REUSEPORT shares an address only among sockets of one owner: this one is ours now, not QEMU's.
+        let own = nix::unistd::geteuid();
+        if own.is_root() {
+            nix::unistd::fchown(socket.as_fd(), Some(own), None)?;
+        }
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
+        if port.protocol == Protocol::Tcp {
+            listen(socket, Backlog::new(BACKLOG)?)?;
+        }
+        Ok(())
+    };
+    move_it().map_err(Error::os("bind", describe(port)))
+}
+
+/// Gives up the address of a UDP socket whose port the kernel picked: `connect` to AF_UNSPEC, udp(7).
+fn disconnect(socket: &OwnedFd) -> nix::Result<()> {
+    // SAFETY: an all-zero sockaddr is one of family AF_UNSPEC; the length is its own.
+    let r = unsafe {
+        let nowhere: libc::sockaddr = std::mem::zeroed();
+        libc::connect(socket.as_raw_fd(), &nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
+    };
+    nix::errno::Errno::result(r).map(drop)
+}
+
+/// The address on this node at which a forwarded port is asked.
+pub fn probe_address(port: &Port) -> SocketAddr {
+    let ip = if port.bind.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { port.bind };
+    SocketAddr::new(ip, port.host)
+}

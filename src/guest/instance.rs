@@ -1,0 +1,442 @@
+//! One instance of a component: a QEMU with its monitor, console and state, from start or adoption to its end.
+
+use super::accel::Choice;
+use super::argv::{Boot, Plan, Vm};
+use super::console::last_lines;
+use super::end::{Traces, conclude};
+use super::forward;
+use super::forward::Reservation;
+use super::port::GuestPort;
+use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
+use super::rotate::Console;
+use super::spawn::{self, Launch};
+use super::state::{End, Phase, SCHEMA, State};
+use super::user::{self, User};
+use crate::model::node::Accel;
+use crate::model::{Component, ComponentId, Node};
+use crate::sys::lock::{self, Lock};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result, file, time};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use serde_json::Value;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr};
+use std::time::Duration;
+
+/// How long QEMU may take to greet. It is some 20 ms; a node that starts many at once takes its time.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The oldest QEMU that has all we use. 7.2 is what is tested.
+const QEMU_MINIMUM: (u64, u64, u64) = (7, 0, 0);
+/// Console lines that an end quotes, and bytes read for them.
+const LAST_LINES: usize = 20;
+const LAST_BYTES: usize = 16 << 10;
+const EVENTS_MAX: usize = 32;
+
+/// What one component is run with.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Where everything lives.
+    pub paths: &'a Paths,
+    /// Its full name.
+    pub id: &'a ComponentId,
+    /// Its specification.
+    pub component: &'a Component,
+    /// The node config.
+    pub node: &'a Node,
+    /// Whether the console is copied to standard output.
+    pub copy_console: bool,
+}
+
+impl Context<'_> {
+    /// The component's paths.
+    pub fn files(&self) -> ComponentPaths {
+        self.paths.component(&self.id.service, &self.id.component)
+    }
+}
+
+/// Everything that is worked out before a start.
+pub struct Prepared {
+    /// The VM.
+    pub vm: Vm,
+    /// Its argument vector.
+    pub plan: Plan,
+    /// QEMU's program.
+    pub binary: PathBuf,
+    /// The accelerator.
+    pub accel: Choice,
+    /// Who QEMU runs as.
+    pub user: User,
+    /// A microvm's initramfs.
+    pub initramfs: Option<OwnedFd>,
+    /// The ports, reserved.
+    pub reserved: Vec<Reservation>,
+}
+
+/// A living instance that we watch.
+pub struct Instance {
+    /// Its files.
+    pub paths: InstancePaths,
+    /// What is known of it; written by [`Instance::save`].
+    pub state: State,
+    /// Our monitor.
+    pub qmp: Qmp,
+    /// A handle on QEMU.
+    pub pidfd: PidFd,
+    /// Its console log.
+    pub console: Console,
+    /// A microvm's port.
+    pub guest: Option<GuestPort>,
+    /// What was seen of its end so far.
+    pub traces: Traces,
+    child: Option<Child>,
+    stderr: Option<ChildStderr>,
+    user: Option<User>,
+    uids: PathBuf,
+}
+
+impl Instance {
+    /// Starts a VM. When this fails, no process of it is left.
+    pub fn start(context: &Context<'_>, mut prepared: Prepared) -> Result<Instance> {
+        let paths = prepared.vm.paths.clone();
+        file::create_dirs(&paths.run)?;
+        let lock = Lock::try_take(&paths.lock())?
+            .ok_or_else(|| Error::busy(context.id, "its VM is still there; run mcp-stop, then try again"))?;
+        file::remove_if_there(&paths.state())?;
+        let console = Console::open(&paths, &context.node.log, context.copy_console)?;
+        let reserved = std::mem::take(&mut prepared.reserved);
+        let spawned = spawn::spawn(Launch {
+            binary: &prepared.binary,
+            plan: &prepared.plan,
+            overlays: &context.paths.lib,
+            initramfs: prepared.initramfs.take(),
+            user: &prepared.user,
+            group: prepared.accel.group,
+            lock,
+        })?;
+        let mut child = spawned.child;
+        match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved) {
+            Ok(mut instance) => {
+                instance.stderr = child.stderr.take();
+                if let Some(stderr) = &instance.stderr {
+                    set_nonblocking(stderr);
+                }
+                instance.child = Some(child);
+                Ok(instance)
+            }
+            Err(e) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                remove_sockets(&paths);
+                remove_lock(&paths.lock());
+                Err(e)
+            }
+        }
+    }
+
+    fn bring_up(
+        context: &Context<'_>,
+        prepared: Prepared,
+        pidfd: PidFd,
+        child: &mut Child,
+        console: Console,
+        reserved: Vec<Reservation>,
+    ) -> Result<Instance> {
+        let paths = prepared.vm.paths.clone();
+        let greeted = UnixStream::connect(paths.supervisor())
+            .map_err(QmpError::from)
+            .and_then(|stream| Qmp::greet(stream, Deadline::after(GREETING_TIMEOUT)));
+        let mut qmp = greeted.map_err(|e| not_greeted(context.id, child, e))?;
+        if qmp.version() < QEMU_MINIMUM {
+            let ((major, minor, micro), (least, ..)) = (qmp.version(), QEMU_MINIMUM);
+            return Err(Error::refused(
+                prepared.binary.display(),
+                format!("QEMU {major}.{minor}.{micro} is too old; {least}.0 or later is needed"),
+            ));
+        }
+        let ports = &context.component.ports;
+        let deadline = Deadline::after(COMMAND_TIMEOUT);
+        forward::open(&mut qmp, &pidfd, ports, reserved, deadline).map_err(|e| match child.try_wait() {
+            Ok(Some(_)) => not_greeted(context.id, child, QmpError::Closed),
+            _ => e,
+        })?;
+        let version = qmp.version();
+        let mut state = State {
+            schema: SCHEMA,
+            uuid: prepared.vm.uuid.clone(),
+            phase: Phase::Starting,
+            pid: child.id() as i32,
+            supervisor: std::process::id() as i32,
+            uid: prepared.user.uid,
+            started_at: time::now(),
+            ready_at: None,
+            restarts: 0,
+            restarted_at: Vec::new(),
+            spec: context.component.digest(),
+            accel: if prepared.accel.accel == Accel::Kvm { "kvm" } else { "tcg" }.into(),
+            ports: ports.clone(),
+            image: prepared.vm.boot.image().clone(),
+            qemu: format!("{}.{}.{}", version.0, version.1, version.2),
+            argv: std::iter::once(prepared.binary.display().to_string()).chain(prepared.plan.lines()).collect(),
+            events: Vec::new(),
+            end: None,
+        };
+        let guest = match prepared.vm.boot {
+            Boot::Microvm { .. } => {
+                Some(GuestPort::connect(&paths.guest()).map_err(Error::path("connect to", &paths.guest()))?)
+            }
+            _ => None,
+        };
+        state.events.push((time::now(), "started".into()));
+        state.write(&paths)?;
+        link_current(&context.files(), paths.slot)?;
+        // The line between "could not start" and "the guest ended".
+        qmp.execute("cont", Value::Null, deadline).map_err(|e| match e {
+            QmpError::Closed => not_greeted(context.id, child, e),
+            other => other.about(context.id),
+        })?;
+        Ok(Instance {
+            paths,
+            state,
+            qmp,
+            pidfd,
+            console,
+            guest,
+            traces: Traces::default(),
+            child: None,
+            stderr: None,
+            user: Some(prepared.user),
+            uids: context.paths.run.join(".uids"),
+        })
+    }
+
+    /// Takes over a VM whose supervisor died. `None` when there is none, or only one that never came to run, which is
+    /// then gone.
+    pub fn adopt(context: &Context<'_>, slot: Slot) -> Result<Option<Instance>> {
+        let paths = context.files().instance(slot);
+        if !lock::is_held(&paths.lock())? {
+            return Ok(None);
+        }
+        let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
+            return Err(Error::busy(
+                paths.lock().display(),
+                "held by a process that can't be found; is the VM in another pid namespace?",
+            ));
+        };
+        let mut qmp = match Qmp::connect(&paths.supervisor(), Deadline::after(COMMAND_TIMEOUT)) {
+            Ok(qmp) => qmp,
+            // It never got as far as listening, or ends just now.
+            Err(QmpError::Closed | QmpError::Io(_)) => return end_of_it(&pidfd, &paths).map(|()| None),
+            Err(e) => return Err(e.about(context.id)),
+        };
+        let deadline = Deadline::after(COMMAND_TIMEOUT);
+        let mut ask = |command: &str| match qmp.execute(command, Value::Null, deadline) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(QmpError::Closed) => Ok(None),
+            Err(e) => Err(e.about(context.id)),
+        };
+        let (Some(uuid), Some(status)) = (ask("query-uuid")?, ask("query-status")?) else {
+            return end_of_it(&pidfd, &paths).map(|()| None);
+        };
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
+        let state = State::read(&paths).ok().flatten().filter(|s| s.uuid == text(&uuid, "UUID"));
+        // Without a state of its own, or still before its first instruction: it never came to run.
+        let Some(mut state) = state.filter(|_| text(&status, "status") != "prelaunch") else {
+            let _ = ask("quit");
+            return end_of_it(&pidfd, &paths).map(|()| None);
+        };
+        let guest = if paths.guest().exists() { GuestPort::connect(&paths.guest()).ok() } else { None };
+        let mut console = Console::open(&paths, &context.node.log, context.copy_console)?;
+        console.reattach(&mut qmp)?;
+        state.supervisor = std::process::id() as i32;
+        state.end = None;
+        if !matches!(state.phase, Phase::Starting | Phase::Ready) {
+            state.phase = if state.ready_at.is_some() { Phase::Ready } else { Phase::Starting };
+        }
+        link_current(&context.files(), slot)?;
+        let mut instance = Instance {
+            paths,
+            state,
+            qmp,
+            pidfd,
+            console,
+            guest,
+            traces: Traces::default(),
+            child: None,
+            stderr: None,
+            user: None,
+            uids: context.paths.run.join(".uids"),
+        };
+        instance.note("adopted")?;
+        Ok(Some(instance))
+    }
+
+    /// Adds an event to the state and writes it.
+    pub fn note(&mut self, event: &str) -> Result<()> {
+        if self.state.events.len() >= EVENTS_MAX {
+            self.state.events.remove(0);
+        }
+        self.state.events.push((time::now(), event.to_string()));
+        self.save()
+    }
+
+    /// Writes the state.
+    pub fn save(&self) -> Result<()> {
+        self.state.write(&self.paths)
+    }
+
+    /// QEMU's stderr, to poll for reading.
+    pub fn stderr(&self) -> Option<BorrowedFd<'_>> {
+        self.stderr.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Logs what QEMU said on stderr.
+    pub fn read_stderr(&mut self) {
+        use std::io::Read;
+        let Some(stderr) = &mut self.stderr else { return };
+        let mut chunk = [0; 2048];
+        match stderr.read(&mut chunk) {
+            Ok(0) => self.stderr = None,
+            Ok(n) => {
+                let text = String::from_utf8_lossy(&chunk[..n]);
+                for line in text.lines().take(8) {
+                    log::warn!("qemu: {}", line.chars().filter(|c| !c.is_control()).take(300).collect::<String>());
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.stderr = None,
+        }
+    }
+
+    /// Looks at the monitor's events.
+    pub fn read_events(&mut self) {
+        // An end of file says no more than QEMU's end does.
+        let _ = self.qmp.pump();
+        while let Some(event) = self.qmp.take_event() {
+            if event.name == "SHUTDOWN" {
+                let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or("unknown");
+                self.traces.shutdown.get_or_insert_with(|| reason.chars().take(40).collect());
+            }
+        }
+    }
+
+    /// After QEMU has ended: reaps it, writes how it ended, removes what was only there while it lived.
+    pub fn finish(mut self) -> Result<(State, End)> {
+        self.read_events();
+        if let Some(guest) = &mut self.guest {
+            guest.read();
+            self.traces.program = guest.program.clone();
+        }
+        self.read_stderr();
+        if let Some(mut child) = self.child.take() {
+            match waitid(
+                Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32)),
+                WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
+            ) {
+                Ok(WaitStatus::Exited(_, code)) => self.traces.qemu_code = Some(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => self.traces.qemu_signal = Some(signal as i32),
+                _ => {}
+            }
+            child.wait().map_err(Error::os("wait for", "qemu"))?;
+        }
+        self.console.note();
+        let end = conclude(&self.traces, last_lines(&self.paths, LAST_LINES, LAST_BYTES));
+        self.state.phase = Phase::Ended;
+        self.state.end = Some(end.clone());
+        self.note(&end.reason)?;
+        remove_sockets(&self.paths);
+        remove_lock(&self.paths.lock());
+        match self.user.take().and_then(|user| user.lock) {
+            Some(lock) => lock.remove()?,
+            None => remove_lock(&self.uids.join(self.state.uid.to_string())),
+        }
+        Ok((self.state, end))
+    }
+}
+
+fn set_nonblocking(fd: &impl AsFd) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let _ = fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+}
+
+/// The monitor gave no greeting: says why from what QEMU left behind.
+fn not_greeted(id: &ComponentId, child: &mut Child, e: QmpError) -> Error {
+    match e {
+        QmpError::Closed | QmpError::Io(_) => {
+            let _ = child.wait();
+            let words = spawn::last_words(child);
+            let reason = format!("QEMU did not start: {words}");
+            // Memory comes back; whatever else QEMU finds wrong with its arguments stays wrong.
+            if words.contains("cannot set up guest memory") || words.contains("Cannot allocate memory") {
+                Error::busy(id, reason)
+            } else {
+                Error::refused(id, reason)
+            }
+        }
+        QmpError::Busy => Error::busy(id, "QEMU gave no greeting in time"),
+        other => other.about(id),
+    }
+}
+
+/// Sees to it that a QEMU that we can't use is gone.
+fn end_of_it(pidfd: &PidFd, paths: &InstancePaths) -> Result<()> {
+    if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {
+        pidfd.signal(libc::SIGKILL)?;
+        if !wait_for(pidfd, Deadline::after(COMMAND_TIMEOUT)) {
+            return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
+        }
+    }
+    remove_sockets(paths);
+    remove_lock(&paths.lock());
+    Ok(())
+}
+
+/// Whether the process ended before the deadline.
+pub fn wait_for(pidfd: &PidFd, deadline: Deadline) -> bool {
+    use nix::poll::{PollFd, PollFlags, poll};
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            Ok(n) if n > 0 => return true,
+            _ if deadline.passed() => return false,
+            _ => {}
+        }
+    }
+}
+
+fn remove_sockets(paths: &InstancePaths) {
+    for path in [paths.qmp(), paths.supervisor(), paths.guest()] {
+        if let Err(e) = file::remove_if_there(&path) {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// Removes a lock file that nobody holds.
+pub fn remove_lock(path: &Path) {
+    if let Ok(Some(lock)) = Lock::try_take(path) {
+        let _ = lock.remove();
+    }
+}
+
+/// Points the component's links at the serving instance.
+fn link_current(files: &ComponentPaths, slot: Slot) -> Result<()> {
+    let link = |target: &Path, at: PathBuf| -> Result<()> {
+        let mut temporary = at.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        file::remove_if_there(&temporary)?;
+        std::os::unix::fs::symlink(target, &temporary).map_err(Error::path("link", &temporary))?;
+        std::fs::rename(&temporary, &at).map_err(Error::path("rename", &temporary))
+    };
+    link(Path::new(slot.name()), files.current())?;
+    link(Path::new("current/qmp.sock"), files.run.join("qmp.sock"))?;
+    link(Path::new("current/state.json"), files.run.join("state.json"))?;
+    link(&Path::new(slot.name()).join("console.log"), files.log.join("console.log"))
+}
+
+/// Takes a user for a QEMU of this component and slot.
+pub fn take_user(context: &Context<'_>, slot: Slot) -> Result<User> {
+    user::take(context.paths, context.node.qemu.uid_range, &format!("{}/{}", context.id, slot.name()))
+}

@@ -1,0 +1,90 @@
+//! What a microvm boots from: a kernel, an initramfs with our init, a squashfs root, ext4 volumes.
+//!
+//! ```text
+//! LIB/microvm/initramfs-KEY.cpio                     init and modules, shared by all
+//! LIB/microvm/SERVICE/COMPONENT/root-KEY.sqfs        the root disk made of a `rootfs` directory
+//! LIB/volumes/SERVICE/COMPONENT/NAME.raw             a volume
+//! LIB/disks/SERVICE/COMPONENT/root.raw               what the guest wrote to its root, if that is persistent
+//! ```
+
+pub mod cpio;
+pub mod initramfs;
+pub mod kernel;
+pub mod module;
+pub mod root;
+pub mod tool;
+pub mod volume;
+
+pub use initramfs::initrd;
+pub use kernel::{GuestKernel, find_kernel};
+pub use root::root_squashfs;
+pub use volume::{upper, volume};
+
+use crate::init::handover::{self, Handover, Overlay};
+use crate::model::{Component, ComponentId, RootMode};
+use crate::sys::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// The name server of QEMU's user-mode network.
+const NAMESERVER: &str = "10.0.2.3";
+
+/// The guest kernel's command line. `-no-reboot` makes QEMU end on the reboot that `panic=-1` asks for.
+pub fn command_line() -> String {
+    "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off".into()
+}
+
+/// The virtio-blk serial of a component's volume number `number`, counted from 0.
+pub fn volume_serial(number: usize) -> String {
+    format!("vol-{number}")
+}
+
+/// What the guest's init is to do for `component`: `args` is the program with its arguments, `secret` the lines of
+/// the component's `env_file`, which win over `env`.
+pub fn handover(
+    id: &ComponentId,
+    component: &Component,
+    args: Vec<String>,
+    secret: Vec<(String, String)>,
+) -> Result<Handover> {
+    let mut env: Vec<(String, String)> =
+        component.env.iter().filter(|(n, _)| !secret.iter().any(|(s, _)| s == *n)).map(pair).collect();
+    env.extend(secret);
+    let mut seed = vec![0; 64];
+    // SAFETY: a buffer and its length.
+    if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != seed.len() as isize {
+        return Err(Error::os("read", "random numbers")(std::io::Error::last_os_error()));
+    }
+    let volumes = component.volumes.iter().enumerate().map(|(number, volume)| handover::Volume {
+        serial: volume_serial(number),
+        path: volume.path.clone(),
+        fstype: "ext4".into(),
+    });
+    Ok(Handover {
+        args,
+        env,
+        workdir: String::new(),
+        user: String::new(),
+        hostname: id.component.clone(),
+        nameserver: NAMESERVER.into(),
+        overlay: if component.root == RootMode::Persistent { Overlay::Disk } else { Overlay::Memory },
+        volumes: volumes.collect(),
+        seed,
+    })
+}
+
+fn pair((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
+}
+
+/// The first 128 bits of a digest: enough to tell inputs apart that nobody chose to collide.
+fn short_hex(digest: Sha256) -> String {
+    digest.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Whether a temporary file is so old that its writer must be dead: none of ours writes for an hour.
+fn is_stale(path: &Path) -> bool {
+    let age = std::fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
+    age.and_then(|m| SystemTime::now().duration_since(m).ok()).is_some_and(|age| age > Duration::from_secs(3600))
+}

@@ -1,0 +1,169 @@
+//! Foreign programs that make disks: found, run side by side, waited for with a deadline, killed if they must be.
+
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// The part of a program's complaints that goes into an error.
+const TOLD_MAX: u64 = 2000;
+
+/// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
+pub fn find(name: &str, package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    let found = std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| p.is_file());
+    found.ok_or_else(|| Error::refused(name, format!("not found; apt install {package}")))
+}
+
+/// A running program. Dropping it kills and reaps it.
+pub struct Tool {
+    name: &'static str,
+    child: Child,
+    complaints: File,
+    done: bool,
+}
+
+impl Tool {
+    /// Starts `command`, which messages call `name`, in a process group of its own, with its complaints collected.
+    /// Standard input is what the command says, else nothing.
+    pub fn start(name: &'static str, command: &mut Command) -> Result<Tool> {
+        // A file in memory: a pipe would have to be read while the program runs.
+        let complaints = File::from(memory("mcp-complaints")?);
+        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+        let child = command
+            .stderr(Stdio::from(stderr))
+            .env("LC_ALL", "C")
+            .process_group(0)
+            .spawn()
+            .map_err(Error::os("start", command.get_program().to_string_lossy()))?;
+        Ok(Tool { name, child, complaints, done: false })
+    }
+
+    /// Its standard output, when that was a pipe; once.
+    pub fn take_output(&mut self) -> Option<Stdio> {
+        self.child.stdout.take().map(Stdio::from)
+    }
+
+    /// Waits for its end until `deadline`.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<ExitStatus> {
+        let handle = PidFd::open(self.child.id() as i32);
+        while let (Some(handle), false) = (&handle, deadline.passed()) {
+            match poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+                Ok(1..) => break,
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::os("wait for", self.name)(e)),
+            }
+        }
+        match self.child.try_wait().map_err(Error::os("wait for", self.name))? {
+            Some(status) => {
+                self.done = true;
+                Ok(status)
+            }
+            None => Err(Error::busy(self.name, "took too long, stopped")),
+        }
+    }
+
+    /// What it complained about, in one line; empty when it didn't.
+    pub fn complaints(&mut self) -> String {
+        let mut told = Vec::new();
+        if self.complaints.seek(SeekFrom::Start(0)).is_ok() {
+            let _ = (&mut self.complaints).take(TOLD_MAX).read_to_end(&mut told);
+        }
+        let told = String::from_utf8_lossy(&told);
+        let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+        told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    }
+
+    /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
+    pub fn succeed(&mut self, object: &str, deadline: Deadline) -> Result<()> {
+        let status = self.wait(deadline)?;
+        if status.success() {
+            return Ok(());
+        }
+        let told = self.complaints();
+        let (name, how) = (self.name, describe(status));
+        let reason = if told.is_empty() { format!("{name} {how}") } else { format!("{name} {how}: {told}") };
+        // What these programs fail of is mostly a full disk; whoever gives them bad input is told before.
+        Err(if told.contains("No space left") { Error::busy(object, reason) } else { Error::refused(object, reason) })
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended in an unknown way".into(),
+    }
+}
+
+/// A new file in memory, close-on-exec, that only its owner can open.
+pub fn memory(name: &str) -> Result<OwnedFd> {
+    let name = std::ffi::CString::new(name).map_err(|_| Error::refused(name, "has a NUL byte"))?;
+    // SAFETY: a string that outlives the call; a non-negative result is a new descriptor that is ours.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(Error::os("create", "file in memory")(std::io::Error::last_os_error()));
+    }
+    // SAFETY: as above.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // They are made 0777, and /proc/PID/fd asks for nothing but the mode.
+    // SAFETY: a descriptor that is open.
+    if unsafe { libc::fchmod(fd.as_raw_fd(), 0o600) } != 0 {
+        return Err(Error::os("change mode of", "file in memory")(std::io::Error::last_os_error()));
+    }
+    Ok(fd)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn shell(script: &str) -> Tool {
+        Tool::start("sh", Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn failures_tell_code_and_complaint() {
+        let soon = Deadline::after(Duration::from_secs(10));
+        let e = shell("echo bad input >&2; exit 3").succeed("x.img", soon).unwrap_err();
+        assert_eq!(e.to_string(), "x.img: sh exited with 3: bad input");
+        let e = shell("kill -9 $$").succeed("x.img", soon).unwrap_err();
+        assert_eq!(e.to_string(), "x.img: sh was killed by signal 9");
+        shell("exit 0").succeed("x.img", soon).unwrap();
+    }
+
+    #[test]
+    fn one_that_hangs_is_stopped_at_the_deadline() {
+        let start = Instant::now();
+        let mut tool = shell("exec sleep 60");
+        let e = tool.succeed("x", Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert!(e.to_string().contains("took too long"));
+        let pid = tool.child.id() as i32;
+        drop(tool);
+        assert!(start.elapsed() < Duration::from_secs(10));
+        assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn a_missing_one_names_its_package() {
+        assert_eq!(find("no-such-tool", "pkg").unwrap_err().to_string(), "no-such-tool: not found; apt install pkg");
+    }
+}

@@ -1,0 +1,68 @@
+//! The user that one QEMU runs as: its own, so that no other VM's process can read its memory.
+
+use crate::sys::lock::Lock;
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, file};
+use sha2::{Digest, Sha256};
+
+/// An unprivileged user, held by a lock that QEMU inherits; or ourselves where we are not root.
+#[derive(Debug)]
+pub struct User {
+    /// User and group id.
+    pub uid: u32,
+    /// The lock on it; `None` when it is our own user.
+    pub lock: Option<Lock>,
+}
+
+/// Takes a free user of `range` for the instance named `seed`; our own when we are not root.
+pub fn take(paths: &Paths, range: (u32, u32), seed: &str) -> Result<User> {
+    let own = nix::unistd::geteuid();
+    if !own.is_root() {
+        return Ok(User { uid: own.as_raw(), lock: None });
+    }
+    let (first, last) = range;
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if ![first, last].iter().all(|uid| is_mapped(&map, *uid)) {
+        return Err(Error::refused(
+            "qemu.uid_range",
+            format!("users {first}-{last} do not exist in this user namespace; set a range that does in mcp.toml"),
+        ));
+    }
+    let dir = paths.run.join(".uids");
+    file::create_dirs(&dir)?;
+    // Trees of different roots know nothing of each other's locks: a start that depends on the root keeps them apart.
+    let hash = Sha256::digest(format!("{}\0{seed}", paths.run.display()));
+    let start = hash.iter().take(4).fold(0_u64, |n, b| n << 8 | u64::from(*b));
+    let count = u64::from(last) - u64::from(first) + 1;
+    for n in 0..count.min(4096) {
+        let uid = first + ((start + n) % count) as u32;
+        if let Some(lock) = Lock::try_take(&dir.join(uid.to_string()))? {
+            return Ok(User { uid, lock: Some(lock) });
+        }
+    }
+    Err(Error::busy("qemu.uid_range", format!("no user of {first}-{last} is free; widen it in mcp.toml")))
+}
+
+/// Whether `uid` exists in the user namespace whose /proc/self/uid_map is `map`.
+fn is_mapped(map: &str, uid: u32) -> bool {
+    map.lines().any(|line| {
+        let mut words = line.split_whitespace().map(str::parse::<u64>);
+        match (words.next(), words.nth(1)) {
+            (Some(Ok(inside)), Some(Ok(length))) => (inside..inside + length).contains(&u64::from(uid)),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_mapped;
+
+    #[test]
+    fn uid_maps() {
+        assert!(is_mapped("         0          0 4294967295\n", 1_900_000_000));
+        assert!(!is_mapped("0 100000 65536\n", 1_900_000_000));
+        assert!(is_mapped("0 100000 65536\n", 65_535));
+        assert!(!is_mapped("junk", 0));
+    }
+}

@@ -1,0 +1,300 @@
+//! From the files of a node to checked values: the node config and its services.
+//!
+//! One bad file does not hide the others: what is good is there, and the problems of the rest with it.
+
+use super::read::{Step, line_at, parse_node, parse_service};
+use super::{Component, ComponentId, Node, Port, Problem, Protocol, Service, Target, name, problem, suggest};
+use crate::sys::error::os_reason;
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, file};
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// No configuration of ours comes near this many bytes.
+pub const FILE_MAX: u64 = 1 << 20;
+
+/// What the files say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// The node config; what could not be read of it has its default.
+    pub node: Node,
+    /// The services whose definitions are good, by name.
+    pub services: Vec<Service>,
+    /// Names of the services whose definitions are not, sorted.
+    pub broken: Vec<String>,
+    /// What is wrong, in the order of files and lines: the node config, then the services, then what shows only when
+    /// all are compared.
+    pub problems: Vec<Problem>,
+}
+
+impl Loaded {
+    /// The service of that name, if its definition is there and good.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        let at = self.services.binary_search_by(|s| s.name.as_str().cmp(name)).ok()?;
+        self.services.get(at)
+    }
+
+    /// Every component of the good services.
+    pub fn components(&self) -> impl Iterator<Item = (ComponentId, &Service, &Component)> {
+        self.services.iter().flat_map(|s| s.components.iter().map(move |c| (id(s, c), s, c)))
+    }
+
+    /// Itself when nothing is wrong, else all that is as [`Error::Definitions`].
+    pub fn whole(self) -> Result<Loaded> {
+        problem::unless(self.problems.clone(), self)
+    }
+}
+
+fn id(service: &Service, component: &Component) -> ComponentId {
+    ComponentId { service: service.name.clone(), component: component.name.clone() }
+}
+
+/// The components that `target` means. An unknown service or component is an error that names those there are; a
+/// service whose definition is bad is its problems.
+pub fn find<'l>(loaded: &'l Loaded, target: &Target) -> Result<Vec<(ComponentId, &'l Component)>> {
+    let Some(service) = loaded.service(&target.service) else {
+        if loaded.broken.contains(&target.service) {
+            let of = |p: &&Problem| p.file.file_stem().is_some_and(|s| s == target.service.as_str());
+            return Err(loaded.problems.iter().filter(of).cloned().collect::<Vec<_>>().into());
+        }
+        let names = loaded.services.iter().map(|s| s.name.as_str()).chain(loaded.broken.iter().map(String::as_str));
+        return Err(no_such("service", &target.service, &names.collect::<Vec<_>>()));
+    };
+    let found: Vec<_> = service
+        .components
+        .iter()
+        .filter(|c| target.component.as_ref().is_none_or(|name| *name == c.name))
+        .map(|c| (id(service, c), c))
+        .collect();
+    if found.is_empty() {
+        let names: Vec<&str> = service.components.iter().map(|c| c.name.as_str()).collect();
+        return Err(no_such("component", &target.to_string(), &names));
+    }
+    Ok(found)
+}
+
+fn no_such(what: &str, object: &str, names: &[&str]) -> Error {
+    let word = object.rsplit('/').next().unwrap_or_default();
+    Error::refused(object, format!("no such {what}{}", suggest::hint(word, names.iter().copied())))
+}
+
+/// Reads the whole node: `mcp.toml` and all definitions, compared with each other. Fails only where the folder of
+/// definitions itself can't be read.
+pub fn load(paths: &Paths) -> Result<Loaded> {
+    load_services(paths, &[])
+}
+
+/// Reads the node config and the definitions that `targets` need, all for none. Only with all of them are files
+/// compared with each other. A target without a definition is an error.
+pub fn load_services(paths: &Paths, targets: &[Target]) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    (loaded.node, loaded.problems) = load_node(paths);
+    if targets.is_empty() {
+        for name in definitions(paths)? {
+            if !take(&mut loaded, paths, &name) && name.contains(char::REPLACEMENT_CHARACTER) {
+                loaded.problems.push(Problem::of_file(&paths.services.join(&name), "the file's name is not UTF-8"));
+            }
+        }
+        loaded.problems.extend(clashes(&loaded));
+        loaded.problems.extend(unknown_stages(paths, &loaded));
+        return Ok(loaded);
+    }
+    let mut names: Vec<&str> = targets.iter().map(|t| t.service.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        if !take(&mut loaded, paths, &format!("{name}.toml")) {
+            return Err(no_definition(paths, name));
+        }
+    }
+    Ok(loaded)
+}
+
+/// The node config and one service, all of it good: the short way for programs that work on one. A service without a
+/// definition is an error.
+pub fn load_service(paths: &Paths, name: &str) -> Result<(Node, Service)> {
+    match try_service(paths, name)? {
+        Some(both) => Ok(both),
+        None => Err(no_definition(paths, name)),
+    }
+}
+
+/// The same; `None` when there is no definition, as for what was started ad hoc.
+pub fn try_service(paths: &Paths, name: &str) -> Result<Option<(Node, Service)>> {
+    let mut loaded = Loaded::default();
+    (loaded.node, loaded.problems) = load_node(paths);
+    if !name::is_valid(name) || !take(&mut loaded, paths, &format!("{name}.toml")) {
+        return Ok(None);
+    }
+    let mut loaded = loaded.whole()?;
+    Ok(loaded.services.pop().map(|service| (loaded.node, service)))
+}
+
+/// The node config, with defaults where there is none or where it could not be read, and its problems.
+pub fn load_node(paths: &Paths) -> (Node, Vec<Problem>) {
+    match read(&paths.config) {
+        Ok(Some(bytes)) => parse_node(&paths.config, &bytes),
+        Ok(None) => (Node::default(), Vec::new()),
+        Err(problem) => (Node::default(), vec![problem]),
+    }
+}
+
+/// Reads one definition into `loaded`; false when it is not there.
+fn take(loaded: &mut Loaded, paths: &Paths, file_name: &str) -> bool {
+    let path = paths.services.join(file_name);
+    let result = match read(&path) {
+        Ok(None) if path.is_symlink() => Err(vec![Problem::of_file(&path, "a link to nothing")]),
+        Ok(None) => return false,
+        Ok(Some(bytes)) => parse_service(&path, &bytes),
+        Err(problem) => Err(vec![problem]),
+    };
+    match result {
+        Ok(service) => loaded.services.push(service),
+        Err(problems) => {
+            let stem = file_name.strip_suffix(".toml").unwrap_or(file_name);
+            if name::is_valid(stem) {
+                loaded.broken.push(stem.to_string());
+            }
+            loaded.problems.extend(problems);
+        }
+    }
+    true
+}
+
+fn read(path: &Path) -> std::result::Result<Option<Vec<u8>>, Problem> {
+    file::read_regular(path, FILE_MAX).map_err(|e| {
+        let reason = match e {
+            Error::Os { action, source, .. } => format!("{action}: {}", os_reason(&source)),
+            Error::Refused { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        Problem::of_file(path, reason)
+    })
+}
+
+/// File names of all definitions, sorted by service. Hidden files and those of another ending are none.
+fn definitions(paths: &Paths) -> Result<Vec<String>> {
+    let dir = &paths.services;
+    if dir.to_str().is_none() {
+        // Records are JSON, which has no way to write such a path.
+        return Err(Error::refused(dir.display(), "the path is not UTF-8; use another folder"));
+    }
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::path("open", dir)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Error::path("read", dir))?.file_name();
+        // One that isn't UTF-8 keeps an odd character, isn't found under it, and could be no service anyway.
+        let name = name.to_string_lossy().into_owned();
+        if name.ends_with(".toml") && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort_unstable_by(|a, b| stem(a).cmp(stem(b)));
+    Ok(names)
+}
+
+fn stem(file_name: &str) -> &str {
+    file_name.strip_suffix(".toml").unwrap_or(file_name)
+}
+
+fn no_definition(paths: &Paths, name: &str) -> Error {
+    let names = definitions(paths).unwrap_or_default();
+    let names: Vec<&str> = names.iter().map(|n| stem(n)).collect();
+    let file: PathBuf = paths.services.join(format!("{name}.toml"));
+    let hint = suggest::hint(name, names.iter().copied());
+    Error::refused(name, format!("no such service: {} is not there{hint}", file.display()))
+}
+
+/// Host ports that components of two active services want. Within a file its reader has found them.
+fn clashes(loaded: &Loaded) -> Vec<Problem> {
+    struct Taken<'l> {
+        service: &'l Service,
+        component: usize,
+        index: usize,
+        port: Port,
+    }
+    let mut taken: HashMap<(Protocol, u16), Vec<Taken<'_>>> = HashMap::new();
+    let mut problems = Vec::new();
+    let mut texts = Texts::default();
+    for service in loaded.services.iter().filter(|s| s.active) {
+        for (number, component) in service.components.iter().enumerate() {
+            for (index, port) in component.ports.iter().enumerate() {
+                let same = taken.entry((port.protocol, port.host)).or_default();
+                let other = same.iter().find(|t| t.port.clashes(port) && t.service.name != service.name);
+                if let Some(other) = other {
+                    let steps = |component, index| {
+                        [Step::Key("components"), Step::Index(component), Step::Key("ports"), Step::Index(index)]
+                    };
+                    let of = other.service.components.get(other.component).map_or("?", |c| c.name.as_str());
+                    let mut at = other.service.file.display().to_string();
+                    let line = texts.line(&other.service.file, &steps(other.component, other.index));
+                    if line > 0 {
+                        at.push_str(&format!(":{line}"));
+                    }
+                    problems.push(Problem {
+                        file: service.file.clone(),
+                        line: texts.line(&service.file, &steps(number, index)),
+                        key: format!("components.{}.ports[{index}]", component.name),
+                        reason: format!(
+                            "{}/{} on the node is taken by {}/{of} ({at}); change one, or set one service's active = false",
+                            port.host_addr(),
+                            port.protocol.name(),
+                            other.service.name,
+                        ),
+                    });
+                }
+                same.push(Taken { service, component: number, index, port: *port });
+            }
+        }
+    }
+    problems
+}
+
+/// Services of boot stages that have no definition.
+fn unknown_stages(paths: &Paths, loaded: &Loaded) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut texts = Texts::default();
+    for service in loaded.node.stages.iter().flat_map(|s| &s.services) {
+        if loaded.service(service).is_some() || loaded.broken.contains(service) {
+            continue;
+        }
+        let names = loaded.services.iter().map(|s| s.name.as_str());
+        let (line, key) = texts.stage(&paths.config, service);
+        let reason = format!(
+            "no such service: {} is not there{}",
+            paths.services.join(format!("{service}.toml")).display(),
+            suggest::hint(service, names)
+        );
+        problems.push(Problem { file: paths.config.clone(), line, key, reason });
+    }
+    problems
+}
+
+/// Files read once more to find the lines of a problem. Readers keep no lines: good files, the usual ones, need none.
+#[derive(Default)]
+struct Texts {
+    files: HashMap<PathBuf, String>,
+}
+
+impl Texts {
+    fn text(&mut self, file: &Path) -> &str {
+        self.files.entry(file.to_path_buf()).or_insert_with(|| {
+            read(file).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+        })
+    }
+
+    /// 0 when the file has changed since.
+    fn line(&mut self, file: &Path, steps: &[Step<'_>]) -> usize {
+        line_at(self.text(file), steps).unwrap_or(0)
+    }
+
+    /// Line and key of the stage entry that names `service`.
+    fn stage(&mut self, file: &Path, service: &str) -> (usize, String) {
+        super::read::stage_entry(self.text(file), service).unwrap_or((0, "boot.sequence".into()))
+    }
+}

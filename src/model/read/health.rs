@@ -1,0 +1,100 @@
+//! `[components.health]`.
+
+use super::Table;
+use crate::model::problem::quoted;
+use crate::model::{Health, HealthKind, Port, Protocol};
+
+/// The keys of `[components.health]`.
+pub const HEALTH_KEYS: &[&str] =
+    &["kind", "port", "service", "path", "tls", "ca", "server_name", "interval", "timeout", "successes", "failures"];
+
+/// The words for the kinds of check.
+pub(super) const KINDS: &[(&str, HealthKind)] =
+    &[("tcp", HealthKind::Tcp), ("http", HealthKind::Http), ("grpc", HealthKind::Grpc), ("none", HealthKind::None)];
+
+/// Reads the table. `ports` are the component's, where they could all be read; `vm` whether it surely is a VM.
+pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health {
+    t.only(HEALTH_KEYS, &[(super::COMPONENT_KEYS, "[[components]]")]);
+    let mut h = Health::default();
+    let kind_item = t.get("kind");
+    h.kind = kind_item.as_ref().and_then(|i| i.choice(KINDS));
+    let kind_known = kind_item.is_some() == h.kind.is_some();
+    let only_for = |key: &str, kind: HealthKind, word: &str| {
+        if let (Some(item), Some(given)) = (t.get(key), h.kind)
+            && given != kind
+        {
+            item.problem(format!("only a check of kind \"{word}\" has it"));
+        }
+    };
+    only_for("service", HealthKind::Grpc, "grpc");
+    only_for("path", HealthKind::Http, "http");
+
+    if let Some(text) = t.get("service").and_then(|i| i.any_str("the name of a gRPC service in quotes").map(|s| (i, s)))
+    {
+        let (item, text) = text;
+        if text.len() > 256 || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            item.problem(format!("{} is not the name of a gRPC service", quoted(text)));
+        }
+        h.service = text.to_string();
+    }
+    if let Some(item) = t.get("path")
+        && let Some(text) = item.text("a path in quotes, like \"/healthz\"")
+    {
+        if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            item.problem(format!("{} is not a path of HTTP: it begins with / and has no spaces", quoted(text)));
+        }
+        h.path = text.to_string();
+    }
+    let tls = t.get("tls").map(|i| i.bool());
+    h.tls = tls.flatten().unwrap_or(false);
+    for key in ["ca", "server_name"] {
+        if let Some(item) = t.get(key)
+            && !h.tls
+            && tls != Some(None)
+        {
+            item.problem("means nothing without tls = true");
+        }
+    }
+    h.ca = t.get("ca").and_then(|i| i.path());
+    if let Some(item) = t.get("server_name")
+        && let Some(text) = item.text("a host name in quotes")
+    {
+        if text.len() > 253 || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:_".contains(&b)) {
+            item.problem(format!("{} is not a host name", quoted(text)));
+        }
+        h.server_name = Some(text.to_string());
+    }
+    if let Some(d) = t.get("interval").and_then(|i| i.duration()) {
+        h.interval = d;
+    }
+    if let Some(d) = t.get("timeout").and_then(|i| i.duration()) {
+        h.timeout = d;
+    }
+    if let Some(n) = t.get("successes").and_then(|i| i.number(1..=1000, "checks")) {
+        h.successes = n;
+    }
+    if let Some(n) = t.get("failures").and_then(|i| i.number(1..=1000, "checks")) {
+        h.failures = n;
+    }
+    port(t, &mut h, ports, vm, kind_known);
+    h
+}
+
+fn port(t: &Table<'_>, h: &mut Health, ports: Option<&[Port]>, vm: bool, kind_known: bool) {
+    if let Some(item) = t.get("port") {
+        let Some(port) = item.number(1..=65535, "(a port)") else { return };
+        h.port = u16::try_from(port).ok();
+        let forwarded = |ports: &[Port]| ports.iter().any(|p| p.protocol == Protocol::Tcp && Some(p.guest) == h.port);
+        if vm && h.kind != Some(HealthKind::None) && ports.is_some_and(|p| !forwarded(p)) {
+            item.problem(format!(
+                "guest port {port} can't be reached from the node: no tcp entry of ports leads to it"
+            ));
+        }
+        return;
+    }
+    let asks = kind_known && h.kind.is_some_and(|k| k != HealthKind::None);
+    if asks && ports.is_some_and(|p| !p.iter().any(|p| p.protocol == Protocol::Tcp)) {
+        let reason = "there is no tcp port to ask: add one to ports, or set kind = \"none\"";
+        t.missing(&["port"], t.place.path(), reason.into());
+    }
+}

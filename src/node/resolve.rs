@@ -1,0 +1,118 @@
+//! From what an operator types to components: by their definitions, else by the records of what was started ad hoc.
+
+use crate::guest::state;
+use crate::model::load::{self, Loaded};
+use crate::model::{Component, ComponentId, Node, Record, Target, name, problem};
+use crate::sys::paths::{Paths, Slot};
+use crate::sys::{Error, Result};
+use std::path::Path;
+
+/// A component as it shall run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// Its full name.
+    pub id: ComponentId,
+    /// Its specification.
+    pub component: Component,
+    /// Whether it has no definition, only a record.
+    pub adhoc: bool,
+}
+
+/// The node config. Problems in it are an error.
+pub fn node(paths: &Paths) -> Result<Node> {
+    let (node, problems) = load::load_node(paths);
+    problem::unless(problems, node)
+}
+
+/// The components that `target` means, in the order of the definition. That it means none is an error.
+pub fn components(paths: &Paths, target: &Target) -> Result<(Node, Vec<Resolved>)> {
+    let Some((node, service)) = load::try_service(paths, &target.service)? else {
+        let found = recorded(paths, target)?;
+        if found.is_empty() {
+            // The definition is missing: said with the names of those there are.
+            let loaded = load::load(paths)?;
+            load::find(&loaded, target)?;
+        }
+        return Ok((node(paths)?, found));
+    };
+    let loaded = Loaded { node, services: vec![service], ..Loaded::default() };
+    let found = load::find(&loaded, target)?
+        .into_iter()
+        .map(|(id, component)| Resolved { id, component: component.clone(), adhoc: false })
+        .collect();
+    Ok((loaded.node, found))
+}
+
+/// The one component that `target` means.
+pub fn one(paths: &Paths, target: &Target) -> Result<(Node, Resolved)> {
+    let (node, mut found) = components(paths, target)?;
+    match (found.pop(), found.as_slice()) {
+        (Some(only), []) => Ok((node, only)),
+        (Some(last), rest) => {
+            let names: Vec<String> = rest.iter().chain([&last]).map(|r| r.id.to_string()).collect();
+            Err(Error::Usage {
+                what: format!("{target}: names several components; choose one of {}", names.join(", ")),
+            })
+        }
+        (None, _) => Err(Error::refused(target, "no such component")),
+    }
+}
+
+/// Components of `target` that have a record, sorted by name.
+fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
+    let mut names: Vec<String> = match &target.component {
+        Some(name) => vec![name.clone()],
+        None => {
+            let dir = paths.lib.join("registry").join(&target.service);
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".json")?.to_string())).collect()
+        }
+    };
+    names.sort_unstable();
+    let mut found = Vec::new();
+    for component in names {
+        let id = ComponentId { service: target.service.clone(), component };
+        if let Some(record) = Record::read(paths, &id)? {
+            found.push(Resolved { id, component: record.spec, adhoc: true });
+        }
+    }
+    Ok(found)
+}
+
+/// The components that `target` means, each as it runs now where it runs, else as it shall run.
+pub fn as_running(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
+    let (_, found) = components(paths, target)?;
+    found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+/// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc.
+pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
+    let loaded = load::load(paths)?.whole()?;
+    let declared = loaded.components().map(|(id, _, c)| Resolved { id, component: c.clone(), adhoc: false });
+    let mut found = declared.collect::<Vec<_>>();
+    for service in subdirectories(&paths.lib.join("registry")) {
+        if loaded.service(&service).is_none() {
+            found.extend(recorded(paths, &Target { service, component: None })?);
+        }
+    }
+    found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Component)> {
+    let files = paths.component(&found.id.service, &found.id.component);
+    let mut runs = false;
+    for slot in Slot::ALL {
+        runs |= state::is_alive(&files.instance(slot))?;
+    }
+    let record = if runs && !found.adhoc { Record::read(paths, &found.id)? } else { None };
+    Ok((found.id, record.map_or(found.component, |r| r.spec)))
+}
+
+/// Names of the folders in `dir` that can be services, sorted.
+fn subdirectories(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| name::is_valid(n)).collect();
+    names.sort_unstable();
+    names
+}

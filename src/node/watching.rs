@@ -1,0 +1,74 @@
+//! What a supervisor asks its guest: until it is ready, and after that where the definition wants it watched.
+
+use super::probe::{ComponentSubject, watch_for_supervisor};
+use crate::guest::instance::{Context, Instance};
+use crate::guest::watch::{Health as Report, Reporter, Watcher};
+use crate::health::{Cancel, Change, Verdict};
+use crate::model::{Health, OnUnhealthy};
+use crate::sys::{Deadline, Result};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// The health check that applies to a component on this node.
+pub fn health(context: &Context<'_>) -> Option<Health> {
+    context.component.effective_health(context.node.stage_health(&context.id.service))
+}
+
+/// A thread that asks.
+struct Asking {
+    cancel: Arc<Cancel>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher for Asking {}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.cancel.set();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts asking. `None` where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and
+/// so is `on_unhealthy`).
+pub fn start(
+    context: &Context<'_>,
+    instance: &Instance,
+    reporter: Reporter,
+    wants_ready: bool,
+) -> Result<Option<Box<dyn Watcher>>> {
+    let keep_watching = context.component.on_unhealthy == OnUnhealthy::Restart;
+    let is_ready = instance.state.ready_at.is_some();
+    if !keep_watching && (is_ready || !wants_ready) {
+        return Ok(None);
+    }
+    let stage = context.node.stage_health(&context.id.service);
+    let Some(subject) = ComponentSubject::new(context.paths, context.id, context.component, stage)? else {
+        return Ok(None);
+    };
+    let cancel = Arc::new(Cancel::new()?);
+    // The supervisor ends a start that takes too long; this is only so that a wait has an end.
+    let deadline = Deadline::after(context.component.start_timeout * 2);
+    let thread = {
+        let cancel = Arc::clone(&cancel);
+        std::thread::spawn(move || {
+            let ready = |verdict: Verdict| {
+                if let Verdict::Healthy { detail, .. } = verdict {
+                    reporter.tell(Report::Healthy(detail));
+                }
+                true
+            };
+            let tell = |change| {
+                reporter.tell(match change {
+                    Change::Healthy => Report::Healthy("healthy again".into()),
+                    Change::Unhealthy(reason) => Report::Unhealthy(reason.to_string()),
+                });
+                true
+            };
+            watch_for_supervisor(subject, deadline, keep_watching, &cancel, ready, tell);
+        })
+    };
+    Ok(Some(Box::new(Asking { cancel, thread: Some(thread) })))
+}

@@ -1,0 +1,60 @@
+//! Signals as something to poll for.
+
+use super::{Error, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a signal means to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Hangup,
+}
+
+/// SIGTERM, SIGINT and SIGHUP, caught. Nothing is blocked, so children inherit nothing.
+#[derive(Debug)]
+pub struct Signals {
+    wake: UnixStream,
+    stop: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Catches them from now on.
+    pub fn catch() -> Result<Signals> {
+        let signals = || -> std::io::Result<Signals> {
+            let (wake, sender) = UnixStream::pair()?;
+            wake.set_nonblocking(true)?;
+            let signals = Signals { wake, stop: Arc::default(), hangup: Arc::default() };
+            for (number, flag) in [(SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.hangup)] {
+                // The flag first: whoever is woken finds it set.
+                signal_hook::flag::register(number, Arc::clone(flag))?;
+                signal_hook::low_level::pipe::register(number, sender.try_clone()?)?;
+            }
+            Ok(signals)
+        };
+        signals().map_err(Error::os("catch", "signals"))
+    }
+
+    /// What has come, if anything; a stop before a hangup.
+    pub fn take(&self) -> Option<Signal> {
+        let _ = (&self.wake).read(&mut [0; 64]);
+        if self.stop.swap(false, Ordering::SeqCst) {
+            return Some(Signal::Stop);
+        }
+        self.hangup.swap(false, Ordering::SeqCst).then_some(Signal::Hangup)
+    }
+}
+
+impl AsFd for Signals {
+    /// Readable when a signal has come.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
