@@ -24,8 +24,8 @@ const WORKERS: usize = 32;
 
 /// Is it healthy? one answer
 ///
-/// TARGET is a service, a component (SERVICE/COMPONENT), or a URL: tcp://HOST:PORT, http://HOST[:PORT]/PATH,
-/// https://HOST[:PORT]/PATH. A tcp check of a VM is healthy only when the guest itself has taken the connection, not
+/// TARGET is a service, a component (SERVICE/COMPONENT), or a URL: tcp://HOST:PORT, http://HOST:PORT/PATH,
+/// https://HOST:PORT/PATH. A tcp check of a VM is healthy only when the guest itself has taken the connection, not
 /// QEMU's port forward alone.
 #[derive(Debug, clap::Parser)]
 #[command(

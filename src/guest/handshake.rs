@@ -74,19 +74,18 @@ impl Asker {
         let mut qmp = Qmp::connect(&self.monitor, deadline)?;
         for _ in 0..2 {
             let rows = parse(&qmp.human("info usernet", deadline)?);
-            let ours = || rows.iter().filter(|r| self.may_be(r));
+            let open = || rows.iter().filter(|r| self.may_be(r));
             if let Some(fd) = fd {
                 // It was the client's before this look and is so after it, and QEMU never gives a closed connection a
                 // second life: so the look was at the client's.
-                return Ok(match (ours().find(|r| r.fd == fd), self.owns(fd, client, &means)) {
-                    (Some(row), Ok(true)) => {
-                        self.known = Some((client, fd));
-                        judge(&row.state)
-                    }
-                    _ => Seen::Missing,
-                });
+                let states: Vec<&State> = open().filter(|r| r.fd == fd).map(|r| &r.state).collect();
+                if states.is_empty() || !self.owns(fd, client, &means)? {
+                    return Ok(Seen::Missing);
+                }
+                self.known = Some((client, fd));
+                return Ok(judge(&states));
             }
-            for row in ours() {
+            for row in open() {
                 match self.owns(row.fd, client, &means) {
                     Ok(true) => {
                         fd = Some(row.fd);
@@ -149,11 +148,12 @@ enum Means {
     Inode(Entry),
 }
 
-fn judge(state: &State) -> Seen {
-    match state {
-        State::Connected => Seen::Completed,
-        State::SynSent => Seen::Waiting,
-        State::HostForward | State::Other => Seen::Missing,
+/// Completed if all of these are.
+fn judge(states: &[&State]) -> Seen {
+    match states {
+        [] => Seen::Missing,
+        all if all.iter().all(|s| **s == State::Connected) => Seen::Completed,
+        _ => Seen::Waiting,
     }
 }
 
@@ -161,13 +161,10 @@ fn judge(state: &State) -> Seen {
 /// of that forward, it has completed ours.
 fn all_alike(rows: &[Row], entry: &Entry) -> Seen {
     let port = entry.server.port();
-    let same = |r: &&Row| r.protocol == Protocol::Tcp && r.source.port() == port && r.state != State::HostForward;
-    let states: Vec<&State> = rows.iter().filter(same).map(|r| &r.state).collect();
-    match states.as_slice() {
-        [] => Seen::Missing,
-        all if all.iter().all(|s| **s == State::Connected) => Seen::Completed,
-        _ => Seen::Waiting,
-    }
+    // Our side is open, so a closing one is not ours.
+    let open = |r: &&Row| matches!(r.state, State::SynSent | State::Connected);
+    let same = |r: &&Row| r.protocol == Protocol::Tcp && r.source.port() == port && open(r);
+    judge(&rows.iter().filter(same).map(|r| &r.state).collect::<Vec<_>>())
 }
 
 /// QEMU's side of a connection, as the kernel lists it.

@@ -17,9 +17,11 @@ pub enum State {
     HostForward,
     /// The guest was sent a SYN and has not answered.
     SynSent,
-    /// The guest has completed the connection, and may have closed its side since.
+    /// The guest has completed the connection, and may have closed its side since; the node's side is open.
     Connected,
-    /// All else: closed, a UDP flow.
+    /// The node's side is closed as well.
+    Closing,
+    /// All else: a UDP flow.
     Other,
 }
 
@@ -60,10 +62,10 @@ fn row(line: &str) -> Option<Row> {
     let state = match (protocol, state) {
         (_, "HOST_FORWARD") => State::HostForward,
         (Protocol::Tcp, "SYN_SENT") => State::SynSent,
-        (
-            Protocol::Tcp,
-            "ESTABLISHED" | "CLOSE_WAIT" | "FIN_WAIT_1" | "FIN_WAIT_2" | "CLOSING" | "LAST_ACK" | "TIME_WAIT",
-        ) => State::Connected,
+        (Protocol::Tcp, "ESTABLISHED" | "CLOSE_WAIT") => State::Connected,
+        (Protocol::Tcp, "CLOSED" | "FIN_WAIT_1" | "FIN_WAIT_2" | "CLOSING" | "LAST_ACK" | "TIME_WAIT") => {
+            State::Closing
+        }
         _ => State::Other,
     };
     let mut words = fields.split_whitespace();
@@ -107,7 +109,8 @@ mod tests {
         let state = |name: &str| row(&format!("  {name}   13  127.0.0.1 1 10.0.2.15 2 0 0")).map(|r| r.state);
         assert_eq!(state("TCP[CLOSE_WAIT]"), Some(State::Connected));
         assert_eq!(state("TCP[SYN_SENT]"), Some(State::SynSent));
-        assert_eq!(state("TCP[CLOSED]"), Some(State::Other));
+        assert_eq!(state("TCP[CLOSED]"), Some(State::Closing));
+        assert_eq!(state("TCP[TIME_WAIT]"), Some(State::Closing));
         assert_eq!(state("UDP[236 sec]"), Some(State::Other));
         assert_eq!(state("UDP[SYN_SENT]"), Some(State::Other));
         assert_eq!(state("ICMP[5 sec]"), None);

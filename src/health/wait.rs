@@ -102,6 +102,8 @@ struct Pace {
     mood: Mood,
     row: u32,
     since: Instant,
+    /// Whether a hint is behind the next probe.
+    fresh: bool,
     /// Hints that may still be acted on, and when that was last counted.
     hints: f64,
     counted: Instant,
@@ -133,6 +135,7 @@ impl Pace {
             mood: Mood::Silent,
             row: 0,
             since: now,
+            fresh: true,
             hints: HINTS_BURST,
             counted: now,
         }
@@ -154,9 +157,10 @@ impl Pace {
         (Duration::from_millis(30) * (1 << self.row.min(10))).min(longest)
     }
 
-    /// Whether an end of file is looked into: the first ones, then now and then.
-    fn look_closer(&self) -> bool {
-        self.mood != Mood::Refused || self.row.is_power_of_two() || self.row % 16 == 0
+    /// Whether an end of file is looked into: the first ones, after a hint, then now and then.
+    fn look_closer(&mut self) -> bool {
+        let fresh = std::mem::take(&mut self.fresh);
+        fresh || self.mood != Mood::Refused || self.row.is_power_of_two() || self.row % 16 == 0
     }
 
     /// The pause after a bad probe. `early`: a silent one ended before its time, by a hint.
@@ -174,9 +178,10 @@ impl Pace {
         match mood {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
-            Mood::Refused => match self.since.elapsed().as_secs() {
-                0..2 => Duration::from_millis(8),
-                2..30 => Duration::from_millis(20),
+            Mood::Refused => match self.since.elapsed().as_millis() {
+                0..500 => Duration::from_millis(5),
+                500..2_000 => Duration::from_millis(8),
+                2_000..30_000 => Duration::from_millis(20),
                 _ => self.interval,
             },
             // The connection was held instead.
@@ -202,6 +207,7 @@ impl Pace {
     }
 
     fn hinted(&mut self) {
+        self.fresh = true;
         // Looking whether it runs asks nothing of anybody, and a start makes many files.
         if self.mood != Mood::Absent {
             self.hints = (self.hints - 1.0).max(0.0);
