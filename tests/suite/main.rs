@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod floors;
+mod health;
 mod man;
 mod rm;
 mod status;
