@@ -88,7 +88,7 @@ pub fn ending(end: &End) -> Option<String> {
     match (end.signal, end.code) {
         (Some(n), _) => Some(match Signal::try_from(n) {
             Ok(signal) => signal.as_str().to_string(),
-            Err(_) => format!("signal {n}"),
+            Err(_) => format!("SIG{n}"),
         }),
         (None, Some(code)) => Some(code.to_string()),
         (None, None) => None,

@@ -50,9 +50,11 @@ pub fn draw(rows: &[Row<'_>], style: Style) -> String {
 }
 
 fn columns(rows: &[Row<'_>], health: bool) -> Vec<Column> {
+    // One word a cell, for awk and cut: an image may have a space in its file name.
+    let word = |text: String| if text.is_empty() { "-".into() } else { clean(&text).replace(' ', "\\x20") };
     let column = |title, narrowest, cell: &dyn Fn(&Row<'_>) -> String| Column {
         title,
-        cells: rows.iter().map(|row| Some(clean(&cell(row))).filter(|c| !c.is_empty()).unwrap_or("-".into())).collect(),
+        cells: rows.iter().map(|row| word(cell(row))).collect(),
         narrowest,
     };
     let mut columns = vec![
