@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod floors;
+mod harness;
 mod health;
 mod logs;
 mod man;
 mod rm;
+mod run_vm;
 mod status;
 mod tree;
