@@ -1,18 +1,185 @@
 //! `mcp-rm`: remove what a stopped component left.
 
 use super::Common;
-use crate::sys::{Error, Result};
+use crate::guest::state::is_alive;
+use crate::model::{ComponentId, Target, load};
+use crate::node::inventory;
+use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::sys::lock::{self, Lock};
+use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::{Error, Result, file, out};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
-/// Remove what a stopped component left
+const AFTER_HELP: &str = "\
+Examples:
+  mcp-rm demo                 remove what demo left, but its volumes
+  mcp-rm --volumes demo/db    its volumes too: the data is gone
+
+Exit codes: 0 nothing of it is left, 1 nothing of it was there, 2 usage, 100 it runs, 111 try again.";
+
+/// Remove what a stopped component left: state, record, logs, private root disk
 #[derive(Debug, clap::Parser)]
-#[command(name = "mcp-rm", version)]
+#[command(name = "mcp-rm", version, after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     common: Common,
+    /// What to remove: SERVICE or SERVICE/COMPONENT
+    #[arg(value_name = "TARGET", required_unless_present = "all")]
+    targets: Vec<String>,
+    /// Remove what every component left
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+    /// Remove named volumes too: the data on them is gone
+    #[arg(long)]
+    volumes: bool,
 }
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
-    let _ = args.common;
-    Err(Error::refused("mcp-rm", "not there yet"))
+    let targets: Vec<Target> = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<_>>()?;
+    let paths = Paths::find(args.common.root.as_deref())?;
+    let left = inventory::leftovers(&paths)?;
+    let mut chosen: BTreeSet<ComponentId> = match args.all {
+        true => left.clone(),
+        false => left.iter().filter(|id| targets.iter().any(|t| t.matches(id))).cloned().collect(),
+    };
+    let mut errors = Vec::new();
+    if !targets.is_empty() {
+        // A bad definition elsewhere is no reason to keep anything: what is left tells what there is.
+        let loaded = load::load(&paths)?;
+        let declared: Vec<ComponentId> = loaded.components().map(|(id, ..)| id).collect();
+        for target in &targets {
+            let named: Vec<_> = declared.iter().filter(|id| target.matches(id)).cloned().collect();
+            if named.is_empty() && !chosen.iter().any(|id| target.matches(id)) {
+                errors.push(Error::no(target, "no such component: neither declared nor anything left of it"));
+            }
+            chosen.extend(named);
+        }
+    }
+    for id in chosen {
+        match remove(&paths, &id, args.volumes) {
+            Ok(removed) => out::print(format_args!("{id} {}\n", if removed { "removed" } else { "nothing" })),
+            Err(e) => errors.push(e),
+        }
+    }
+    for error in &errors {
+        super::report(super::program(), error);
+    }
+    // What can never be removed as it is outranks what may be removed later, and that outranks what is not there.
+    let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
+    Ok(worst.unwrap_or(EXIT_OK))
+}
+
+/// Removes what is left of `id`; false when nothing was. Killed half way, the next call finishes it: the record and
+/// the run directory, by which the component is known, go last.
+fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
+    let files = paths.component(&id.service, &id.component);
+    let there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    let keeps_volumes = !volumes && there(&files.volumes);
+    let goes = [&files.run, &files.log, &files.record, &files.disks].into_iter().any(|p| there(p));
+    if !(goes || volumes && there(&files.volumes)) {
+        if keeps_volumes {
+            say_kept(id, &files)?;
+        }
+        return Ok(false);
+    }
+    let lock = take_lock(id, &files)?;
+    // All steps are tried, and the first trouble is told: what can go is gone then.
+    let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks)];
+    if volumes {
+        steps.push(remove_tree(&files.volumes));
+    }
+    for slot in Slot::ALL {
+        steps.push(remove_tree(&files.instance(slot).run));
+    }
+    steps.into_iter().collect::<Result<Vec<()>>>()?;
+    // What a start that was killed while it wrote left behind goes with it.
+    file::remove_if_there(&files.record.with_extension("json.tmp"))?;
+    file::remove_if_there(&files.record)?;
+    empty_run(&files.run, &files.lock())?;
+    lock.remove()?;
+    // A start that was waiting for the lock may have made its own in there: then the directory stays, and is its.
+    remove_if_empty(&files.run)?;
+    for path in [&files.run, &files.log, &files.record, &files.disks, &files.volumes] {
+        if let Some(service) = path.parent() {
+            remove_if_empty(service)?;
+        }
+    }
+    if keeps_volumes {
+        say_kept(id, &files)?;
+    }
+    Ok(true)
+}
+
+/// Takes the component's lock, so that nothing starts it meanwhile, and makes sure that no VM of it lives.
+fn take_lock(id: &ComponentId, files: &ComponentPaths) -> Result<Lock> {
+    file::create_dirs(&files.run)?;
+    let Some(mut lock) = Lock::try_take(&files.lock())? else {
+        let who = match lock::holder(&files.lock()) {
+            Some(holder) => format!("{}, process {}, has its lock", holder.program, holder.pid),
+            None => "its lock is held".into(),
+        };
+        return Err(Error::refused(id, format!("it runs ({who}); mcp-stop {id} first")));
+    };
+    for slot in Slot::ALL {
+        if is_alive(&files.instance(slot))? {
+            return Err(Error::refused(id, format!("its VM runs, without a supervisor; mcp-stop {id} first")));
+        }
+    }
+    lock.sign(super::program())?;
+    Ok(lock)
+}
+
+/// Removes all in `run` but the lock.
+fn empty_run(run: &Path, lock: &Path) -> Result<()> {
+    for entry in fs::read_dir(run).map_err(Error::path("read directory", run))? {
+        let path = entry.map_err(Error::path("read directory", run))?.path();
+        if path != lock {
+            remove_tree(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes `path` and all below it, following no link. That it was not there is no error.
+fn remove_tree(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_if_empty(dir: &Path) -> Result<()> {
+    match fs::remove_dir(dir) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::path("remove directory", dir)(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A volume is data, not state: where it is kept, and how to be rid of it.
+fn say_kept(id: &ComponentId, files: &ComponentPaths) -> Result<()> {
+    let dir = &files.volumes;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::path("read directory", dir))? {
+        let name = entry.map_err(Error::path("read directory", dir))?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.sort();
+    if names.is_empty() {
+        return remove_if_empty(dir);
+    }
+    let reason =
+        format!("kept its volumes in {}: {}; mcp-rm --volumes {id} removes them", dir.display(), names.join(", "));
+    super::report(super::program(), &Error::no(id, reason));
+    Ok(())
 }

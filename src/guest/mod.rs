@@ -22,3 +22,6 @@ pub mod supervise;
 pub mod user;
 pub mod usernet;
 pub mod watch;
+
+#[cfg(test)]
+mod qmp_random;

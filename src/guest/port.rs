@@ -1,7 +1,7 @@
 //! What a microvm's init says over its virtio-serial port: `up`, `exit N`, `signal N`, `fail TEXT`, a line each.
 
 use super::end::Program;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -61,9 +61,16 @@ impl GuestPort {
         }
         let line = String::from_utf8_lossy(&self.line).into_owned();
         self.line.clear();
+        log::debug!("guest: {}", line.escape_debug());
         match line.trim() {
             "up" => self.up = true,
-            other => self.program = Program::parse(other).or(self.program.take()),
+            other => {
+                if let Some(program) = Program::parse(other) {
+                    self.program = Some(program);
+                    // Init waits for this before it halts the machine.
+                    let _ = (&self.stream).write(b"\n");
+                }
+            }
         }
     }
 }

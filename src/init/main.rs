@@ -35,9 +35,9 @@ pub fn main() -> ExitCode {
     };
     if let Some(port) = &port {
         match result {
-            Ok(Ended::Exit(code)) => port.send(&format!("exit {code}")),
-            Ok(Ended::Signal(signal)) => port.send(&format!("signal {signal}")),
-            Err(fail) => port.send(&format!("fail {}", fail.text)),
+            Ok(Ended::Exit(code)) => port.send_last(&format!("exit {code}")),
+            Ok(Ended::Signal(signal)) => port.send_last(&format!("signal {signal}")),
+            Err(fail) => port.send_last(&format!("fail {}", fail.text)),
         }
     }
     if let Ok(signals) = watch::signals() {

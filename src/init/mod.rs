@@ -13,8 +13,9 @@
 //! | `signal N` | the program was ended by signal N |
 //! | `fail TEXT` | init could not start the program |
 //!
-//! After one of the last three it halts the machine, with the exit code written to the isa-debug-exit device at
-//! [`DEBUG_EXIT`] (128 + N for a signal; 127, 126 or 125 for a failure), else by power-off.
+//! The host answers one of the last three with a newline, for which init waits a second at most. Then init halts the
+//! machine, with the exit code written to the isa-debug-exit device at [`DEBUG_EXIT`] (128 + N for a signal; 127, 126
+//! or 125 for a failure), else by power-off.
 
 pub mod handover;
 

@@ -1,11 +1,13 @@
 //! What init has to say: lines on the console for people, lines on the port for the host.
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+
+/// How long the host may take to say that it has the last line, in milliseconds.
+const ANSWER_TIMEOUT: u16 = 1000;
 
 /// Why init can't go on: the exit code that stands for it, and one line.
 #[derive(Debug)]
@@ -56,21 +58,34 @@ impl Port {
         Port(file)
     }
 
-    /// Sends one line. It has reached the host when this returns, unless nobody there has the port open.
+    /// Sends one line, unless nobody on the host has the port open. Queued when this returns, not yet taken.
     pub fn send(&self, line: &str) {
         let Some(mut file) = self.0.as_ref() else { return };
-        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, PollTimeout::ZERO).is_err() {
-            return;
-        }
         // A write while nobody has the other end open would block until somebody has.
-        if fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP)) {
+        if self.wait(PollFlags::POLLOUT, PollTimeout::ZERO).contains(PollFlags::POLLHUP) {
             return;
         }
-        // Only a blocking write waits until QEMU has taken the bytes, and the machine may be gone a moment later.
-        let _ = fcntl(file, FcntlArg::F_SETFL(OFlag::empty()));
         let _ = file.write_all(format!("{}\n", one_line(line)).as_bytes());
-        let _ = fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    }
+
+    /// Sends the last line and waits until the host has said that it has it. The kernel's driver never waits for QEMU
+    /// to take the bytes, and the machine is halted a moment later.
+    pub fn send_last(&self, line: &str) {
+        self.send(line);
+        let Some(mut file) = self.0.as_ref() else { return };
+        let answer = self.wait(PollFlags::POLLIN, ANSWER_TIMEOUT.into());
+        if answer.contains(PollFlags::POLLIN) {
+            let _ = file.read(&mut [0; 16]);
+        }
+    }
+
+    fn wait(&self, what: PollFlags, timeout: PollTimeout) -> PollFlags {
+        let Some(file) = self.0.as_ref() else { return PollFlags::POLLHUP };
+        let mut fds = [PollFd::new(file.as_fd(), what)];
+        match poll(&mut fds, timeout) {
+            Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
+            Err(_) => PollFlags::POLLHUP,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Checked values: what may be said about a node, its services and their components.
 
 pub mod component;
-mod digest;
 pub mod duration;
 pub mod env_file;
 pub mod health;
@@ -18,7 +17,7 @@ pub mod size;
 pub mod suggest;
 mod volume;
 
-pub use component::{Component, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
+pub use component::{Component, ContainerOnly, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
 pub use health::{Health, HealthKind};
 pub use load::Loaded;
 pub use name::{ComponentId, Target};

@@ -3,14 +3,18 @@
 /// Words longer than this are not compared: nobody means a short key by them.
 const LONGEST: usize = 64;
 
-/// The word of `known` that `word` was probably meant to be: a few letters off, or one begins the other.
+/// The word of `known` that `word` was probably meant to be: a few letters off, or short for it.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     if word.is_empty() || word.len() > LONGEST {
         return None;
     }
-    let begins = |k: &str| {
-        let shorter = word.len().min(k.len());
-        shorter >= 3 && (k.starts_with(word) || word.starts_with(k))
+    // "memory" for "memory_mb", "img" for "image".
+    let shortens = |short: &str, long: &str| {
+        let mut letters = long.chars();
+        short.len() >= 3
+            && short.len() * 2 >= long.len()
+            && short.as_bytes().first() == long.as_bytes().first()
+            && short.chars().all(|c| letters.any(|l| l == c))
     };
     known
         .into_iter()
@@ -18,7 +22,11 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         .filter_map(|k| {
             let off = distance(&word.to_lowercase(), k);
             let bound = (word.len().max(k.len()) / 3).clamp(1, 3);
-            if off <= bound { Some((off, k)) } else { begins(k).then_some((bound + 1, k)) }
+            if off <= bound {
+                Some((off, k))
+            } else {
+                (shortens(word, k) || shortens(k, word)).then_some((bound + 1, k))
+            }
         })
         .min_by_key(|(off, _)| *off)
         .map(|(_, k)| k)
@@ -78,6 +86,7 @@ mod tests {
             ("Image", Some("image")),
             ("port", Some("ports")),
             ("cpus", Some("vcpus")),
+            ("img", Some("image")),
             ("env-file", Some("env_file")),
             ("zzz", None),
             ("", None),

@@ -1,5 +1,15 @@
-//! The whole node.
+//! The whole node: what is declared, what was recorded, what runs, and how these differ; probing by name.
 
+pub mod condition;
+pub mod drift;
+pub mod inventory;
 pub mod probe;
 pub mod resolve;
+pub mod stop;
+pub mod verdict;
 pub mod watching;
+
+pub use condition::Condition;
+pub use drift::Drift;
+pub use inventory::{Entry, Found};
+pub use verdict::Verdict;

@@ -49,7 +49,8 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(Error::path("open", path)(e)),
     };
-    let mut bytes = Vec::new();
+    // Enough for most at once: an empty one starts with reads of 32 bytes.
+    let mut bytes = Vec::with_capacity(4096);
     file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
     if bytes.len() as u64 > limit {
         return Err(Error::refused(path.display(), format!("larger than {limit} bytes")));

@@ -40,6 +40,11 @@ pub const COMPONENT_KEYS: &[&str] = &[
 /// Memory of a VM in MiB. Less than 16 boots nothing; more than 1 TiB is a slip of the unit.
 const MEMORY_MB: std::ops::RangeInclusive<u32> = 16..=1 << 20;
 
+/// What a component can be made of.
+const SOURCES: &[&str] = &["image", "disk", "rootfs", "kernel"];
+/// Those, and what decides whether they fit.
+const DECIDING: &[&str] = &["runtime", "image", "disk", "rootfs", "kernel"];
+
 /// What Linux takes as a command line on x86, without its closing NUL.
 const CMDLINE_MAX: usize = 2047;
 
@@ -49,7 +54,7 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     t.only(COMPONENT_KEYS, elsewhere);
     let runtime_item = t.get("runtime");
     let runtime = match &runtime_item {
-        None => Some(Runtime::Container),
+        None => (!t.meant("runtime")).then_some(Runtime::Container),
         Some(item) => item.choice(&[
             ("unikernel", Runtime::Unikernel),
             ("microvm", Runtime::Microvm),
@@ -63,15 +68,15 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     wrong_runtime(t, runtime, said);
     let vm = runtime.is_some() && c.is_vm();
 
-    if let Some(n) = t.get("memory_mb").and_then(|i| i.number(MEMORY_MB, "MiB")) {
+    if let Some(n) = t.get("memory_mb").and_then(|i| i.number(MEMORY_MB, "an amount of MiB")) {
         c.memory_mb = n;
     }
-    if let Some(n) = t.get("vcpus").and_then(|i| i.number(1..=255, "CPUs")) {
+    if let Some(n) = t.get("vcpus").and_then(|i| i.number(1..=255, "a number of CPUs")) {
         c.vcpus = n;
     }
     let ports = match t.get("ports") {
         Some(item) => ports(&item, vm),
-        None => Some(Vec::new()),
+        None => (!t.meant("ports")).then(Vec::new),
     };
     if let Some(item) = t.get("args") {
         c.args = item.secret().strings();
@@ -123,7 +128,7 @@ fn read_health(item: &Item<'_>, ports: Option<&[Port]>, vm: bool) -> Option<Heal
 fn wrong_runtime(t: &Table<'_>, runtime: Option<Runtime>, said: bool) {
     let refuse = |keys: &[&str], reason: &str| {
         for item in keys.iter().filter_map(|k| t.get(k)) {
-            item.problem(reason);
+            item.conflict(DECIDING, reason);
         }
     };
     match runtime {
@@ -159,31 +164,34 @@ fn wrong_runtime(t: &Table<'_>, runtime: Option<Runtime>, said: bool) {
 
 fn source(t: &Table<'_>, runtime: Option<Runtime>, said: bool) -> Source {
     let nothing = || Source::Image { reference: String::new() };
-    let given: Vec<&str> = ["image", "disk", "rootfs", "kernel"].into_iter().filter(|k| t.has(k)).collect();
+    let given: Vec<&str> = SOURCES.iter().copied().filter(|k| t.has(k)).collect();
     match given.as_slice() {
         [] => {
             for key in ["initrd", "cmdline"] {
                 if let Some(item) = t.get(key) {
-                    item.problem("goes with kernel, which is missing");
+                    item.conflict(DECIDING, "goes with kernel, which is missing");
                     return nothing();
                 }
             }
             let reason = "names nothing to run; add image, or for a VM disk, kernel or rootfs";
-            t.missing(&["image", "disk", "rootfs", "kernel"], t.place.path(), reason.into());
+            t.missing(SOURCES, reason);
             return nothing();
         }
         [_] | ["disk", "kernel"] => {}
         [_, second, ..] => {
             let (second, first) = (if given.starts_with(&["disk", "kernel"]) { &given[2] } else { second }, given[0]);
             if let Some(item) = t.get(second) {
-                item.problem(format!("a component has one source, and {first} is there too; keep one of them"));
+                item.conflict(
+                    DECIDING,
+                    format!("a component has one source, and {first} is there too; keep one of them"),
+                );
             }
             return nothing();
         }
     }
     if !t.has("kernel") || t.has("disk") {
         for item in ["initrd", "cmdline"].iter().filter_map(|k| t.get(k)) {
-            item.problem("goes with a kernel that boots without a disk");
+            item.conflict(DECIDING, "goes with a kernel that boots without a disk");
         }
     }
     let path = |key: &str| t.get(key).and_then(|i| i.path());
@@ -191,7 +199,7 @@ fn source(t: &Table<'_>, runtime: Option<Runtime>, said: bool) -> Source {
     let refuse = |key: &str| {
         if let Some(item) = t.get(key).filter(|_| container) {
             let so = if said { "this is a container" } else { "runtime is \"container\" unless said otherwise" };
-            item.problem(format!("is for VMs, and {so}; set runtime to \"unikernel\" or \"microvm\""));
+            item.conflict(DECIDING, format!("is for VMs, and {so}; set runtime to \"unikernel\" or \"microvm\""));
         }
     };
     if let Some(item) = t.get("image") {
@@ -207,7 +215,7 @@ fn source(t: &Table<'_>, runtime: Option<Runtime>, said: bool) -> Source {
     }
     if let Some(item) = t.get("rootfs") {
         if runtime.is_some_and(|r| r != Runtime::Microvm) {
-            item.problem("is for microvms; set runtime to \"microvm\"");
+            item.conflict(DECIDING, "is for microvms; set runtime to \"microvm\"");
         }
         return path("rootfs").map_or_else(nothing, |rootfs| Source::Rootfs { rootfs });
     }
@@ -240,10 +248,10 @@ fn ports(item: &Item<'_>, vm: bool) -> Option<Vec<Port>> {
     for item in items {
         let Some(text) = item.any_str("a port like \"8080:80\"") else { continue };
         match Port::parse(text) {
-            Ok(port) if vm && port.bind.is_ipv6() => item.problem(format!(
-                "{}: an IPv6 bind is for containers only; the network of a VM forwards IPv4",
-                quoted(text)
-            )),
+            Ok(port) if vm && port.bind.is_ipv6() => item.conflict(
+                &["runtime"],
+                format!("{}: an IPv6 bind is for containers only; the network of a VM forwards IPv4", quoted(text)),
+            ),
             Ok(port) => ports.push(port),
             Err(reason) => item.problem(reason),
         }
@@ -282,7 +290,7 @@ fn volumes(item: &Item<'_>, runtime: Option<Runtime>) -> Vec<Volume> {
             None => continue,
         };
         match parsed {
-            Err(reason) => item.problem(reason),
+            Err(reason) => item.conflict(&["runtime"], reason),
             Ok(v) if volumes.iter().any(|other| other.path == v.path) => {
                 item.problem(format!("{}: {} has a volume already", quoted(text), v.path));
             }

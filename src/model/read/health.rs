@@ -18,12 +18,12 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
     let mut h = Health::default();
     let kind_item = t.get("kind");
     h.kind = kind_item.as_ref().and_then(|i| i.choice(KINDS));
-    let kind_known = kind_item.is_some() == h.kind.is_some();
+    let kind_known = kind_item.is_some() == h.kind.is_some() && !t.meant("kind");
     let only_for = |key: &str, kind: HealthKind, word: &str| {
         if let (Some(item), Some(given)) = (t.get(key), h.kind)
             && given != kind
         {
-            item.problem(format!("only a check of kind \"{word}\" has it"));
+            item.conflict(&["kind"], format!("only a check of kind \"{word}\" has it"));
         }
     };
     only_for("service", HealthKind::Grpc, "grpc");
@@ -52,7 +52,7 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
             && !h.tls
             && tls != Some(None)
         {
-            item.problem("means nothing without tls = true");
+            item.conflict(&["tls"], "means nothing without tls = true");
         }
     }
     h.ca = t.get("ca").and_then(|i| i.path());
@@ -70,10 +70,10 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
     if let Some(d) = t.get("timeout").and_then(|i| i.duration()) {
         h.timeout = d;
     }
-    if let Some(n) = t.get("successes").and_then(|i| i.number(1..=1000, "checks")) {
+    if let Some(n) = t.get("successes").and_then(|i| i.number(1..=1000, "a number of checks")) {
         h.successes = n;
     }
-    if let Some(n) = t.get("failures").and_then(|i| i.number(1..=1000, "checks")) {
+    if let Some(n) = t.get("failures").and_then(|i| i.number(1..=1000, "a number of checks")) {
         h.failures = n;
     }
     port(t, &mut h, ports, vm, kind_known);
@@ -82,19 +82,20 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
 
 fn port(t: &Table<'_>, h: &mut Health, ports: Option<&[Port]>, vm: bool, kind_known: bool) {
     if let Some(item) = t.get("port") {
-        let Some(port) = item.number(1..=65535, "(a port)") else { return };
+        let Some(port) = item.number(1..=65535, "a port") else { return };
         h.port = u16::try_from(port).ok();
         let forwarded = |ports: &[Port]| ports.iter().any(|p| p.protocol == Protocol::Tcp && Some(p.guest) == h.port);
         if vm && h.kind != Some(HealthKind::None) && ports.is_some_and(|p| !forwarded(p)) {
-            item.problem(format!(
-                "guest port {port} can't be reached from the node: no tcp entry of ports leads to it"
-            ));
+            item.conflict(
+                &["ports", "kind", "runtime"],
+                format!("guest port {port} can't be reached from the node: no tcp entry of ports leads to it"),
+            );
         }
         return;
     }
     let asks = kind_known && h.kind.is_some_and(|k| k != HealthKind::None);
     if asks && ports.is_some_and(|p| !p.iter().any(|p| p.protocol == Protocol::Tcp)) {
         let reason = "there is no tcp port to ask: add one to ports, or set kind = \"none\"";
-        t.missing(&["port"], t.place.path(), reason.into());
+        t.missing(&["port", "ports", "kind"], reason);
     }
 }

@@ -34,7 +34,12 @@ impl<'r> Item<'r> {
 
     /// Something is wrong with it.
     pub fn problem(&self, reason: impl Into<String>) {
-        self.reader.add(self.at(), self.place.path(), reason.into(), false);
+        self.reader.add(self.at(), self.place.path(), reason.into(), &[]);
+    }
+
+    /// The same, where it depends on what `keys` say.
+    pub fn conflict(&self, keys: &'static [&'static str], reason: impl Into<String>) {
+        self.reader.add(self.at(), self.place.path(), reason.into(), keys);
     }
 
     /// The same, to be kept out of messages.
@@ -130,19 +135,19 @@ impl<'r> Item<'r> {
         }
     }
 
-    /// A whole number in `range`; `unit` says what it counts.
-    pub fn number(&self, range: RangeInclusive<u32>, unit: &str) -> Option<u32> {
+    /// A whole number in `range`; `what` names what it is.
+    pub fn number(&self, range: RangeInclusive<u32>, what: &str) -> Option<u32> {
         let n = match self.value.get_ref() {
             DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok(),
             _ => {
-                self.unexpected(&format!("a whole number of {unit}"));
+                self.unexpected(&format!("a whole number ({what}, {} to {})", range.start(), range.end()));
                 return None;
             }
         };
         match n.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n)) {
             Some(n) => Some(n),
             None => {
-                self.problem(format!("{} is not {} to {} {unit}", self.digits(), range.start(), range.end()));
+                self.problem(format!("{} is not {what}: {} to {}", self.digits(), range.start(), range.end()));
                 None
             }
         }
@@ -287,7 +292,9 @@ impl<'r> Item<'r> {
     /// The tables of an array of tables; `header` is how each is written.
     pub fn tables<'s>(&'s self, header: &str) -> Option<impl ExactSizeIterator<Item = Item<'s>> + use<'s, 'r>> {
         if self.value.get_ref().is_table() {
-            self.problem(format!("expected an array of tables, found one table; write {header}"));
+            // Also what is left where the header of the first one is broken.
+            let reason = format!("expected an array of tables, found one table; write {header}");
+            self.conflict(&["components", "sequence"], reason);
             return None;
         }
         self.array(&format!("an array of tables, each {header}"))

@@ -8,7 +8,10 @@ mod health;
 mod item;
 mod node;
 mod service;
+mod syntax;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use component::COMPONENT_KEYS;
 pub use health::HEALTH_KEYS;
@@ -41,13 +44,13 @@ struct Found {
     at: usize,
     key: String,
     reason: String,
-    /// That something is not there: worth nothing when the file could not be read whole.
-    absence: bool,
+    /// The keys that it also depends on: it is worth nothing when one of them could not be read.
+    rests_on: &'static [&'static str],
 }
 
 impl Reader<'_> {
-    fn add(&self, at: usize, key: String, reason: String, absence: bool) {
-        self.found.borrow_mut().push(Found { at, key, reason, absence });
+    fn add(&self, at: usize, key: String, reason: String, rests_on: &'static [&'static str]) {
+        self.found.borrow_mut().push(Found { at, key, reason, rests_on });
     }
 
     fn line(&self, at: usize) -> usize {
@@ -98,83 +101,53 @@ impl Place<'_> {
 
 /// Parses `bytes`, the contents of `file`, lets `read` walk them and returns what it made, with all problems.
 fn document<T>(file: &Path, bytes: &[u8], read: impl FnOnce(&Table<'_>) -> T) -> (Option<T>, Vec<Problem>) {
-    let problem = |line, key: String, reason: String| Problem { file: file.to_path_buf(), line, key, reason };
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(e) => {
-            let line = line_of(bytes, e.valid_up_to());
-            return (None, vec![problem(line, "syntax".into(), "not UTF-8 text".into())]);
+            let line = syntax::bad_line(bytes, &e);
+            let (key, reason) = ("syntax".to_string(), "not UTF-8 text".to_string());
+            return (None, vec![Problem { file: file.to_path_buf(), line, key, reason }]);
         }
     };
-    let (top, errors) = DeTable::parse_recoverable(text);
     let base = file.parent().unwrap_or(Path::new("/"));
-    let reader = Reader { text, base, found: RefCell::new(Vec::new()) };
-    let made = read(&Table::new(&reader, top.get_ref(), Place::Top, 0));
-    let mut found = reader.found.take();
-    if found.is_empty() && errors.is_empty() {
-        return (Some(made), Vec::new());
+    let (top, errors) = DeTable::parse_recoverable(text);
+    if let Some(first) = syntax::first_error(&errors, text.len()) {
+        drop((top, errors));
+        let rest = syntax::recover(text, first);
+        let (top, _) = DeTable::parse_recoverable(&rest.text);
+        let (made, mut found) = walk(&rest.text, base, top.get_ref(), read);
+        let broken = |key: &&str| rest.found.iter().any(|f| f.key == "syntax" || syntax::last_word(&f.key) == *key);
+        found.retain(|f| rest.whole && !f.rests_on.iter().any(broken));
+        found.extend(rest.found);
+        return (Some(made), problems(file, text, found));
     }
-    let syntax = syntax_problems(text, &errors);
-    if syntax.len() > PROBLEMS_MAX {
-        found.clear();
-    } else if !syntax.is_empty() {
-        // What a broken line was read as, and what seems to be missing, follows from the first mistake.
-        let holes: Vec<(usize, usize)> = syntax.iter().map(|f| hole(text, f)).collect();
-        found.retain(|f| !f.absence && !holes.iter().any(|(from, to)| (*from..=*to).contains(&f.at)));
-    }
-    found.extend(syntax);
+    let (made, found) = walk(text, base, top.get_ref(), read);
+    (Some(made), problems(file, text, found))
+}
+
+fn walk<T>(text: &str, base: &Path, top: &DeTable<'_>, read: impl FnOnce(&Table<'_>) -> T) -> (T, Vec<Found>) {
+    let reader = Reader { text, base, found: RefCell::default() };
+    let made = read(&Table::new(&reader, top, Place::Top, 0));
+    (made, reader.found.take())
+}
+
+fn problems(file: &Path, text: &str, mut found: Vec<Found>) -> Vec<Problem> {
     found.sort_by_key(|f| f.at);
     let hidden = found.len().saturating_sub(PROBLEMS_MAX);
     let mut problems: Vec<Problem> = found
         .into_iter()
         .take(PROBLEMS_MAX)
-        .map(|f| problem(line_of(text.as_bytes(), f.at), f.key, f.reason))
+        .map(|f| Problem {
+            file: file.to_path_buf(),
+            line: line_of(text.as_bytes(), f.at),
+            key: f.key,
+            reason: f.reason,
+        })
         .collect();
     if hidden > 0 {
         problems.push(Problem::of_file(file, format!("and {hidden} more problems")));
     }
-    (Some(made), problems)
-}
-
-/// The parser's errors, one a line of the file, with the key that the line begins with.
-fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Found> {
-    let mut spans: Vec<(usize, &str)> =
-        errors.iter().map(|e| (e.span().map_or(text.len(), |s| s.start).min(text.len()), e.message())).collect();
-    spans.sort_by_key(|(at, _)| *at);
-    let mut found: Vec<Found> = Vec::new();
-    let (mut searched, mut start) = (0, 0);
-    for (at, message) in spans {
-        // Only what is new is searched: there may be as many errors as bytes.
-        let newline = text.as_bytes().get(searched..at).and_then(|new| new.iter().rposition(|b| *b == b'\n'));
-        let same = newline.is_none() && !found.is_empty();
-        start = newline.map_or(start, |n| searched + n + 1);
-        searched = at;
-        if same {
-            continue;
-        }
-        let line = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
-        let key = line.split(['=', '#']).next().unwrap_or_default().trim();
-        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
-        let key = if !key.is_empty() && key.len() <= 64 && key.chars().all(bare) { key } else { "syntax" };
-        found.push(Found { at, key: key.to_string(), reason: plain(message), absence: false });
-    }
-    found
-}
-
-/// The parser's message without what it expected where that says nothing new.
-fn plain(message: &str) -> String {
-    message.strip_suffix(", expected literal string").unwrap_or(message).to_string()
-}
-
-/// The part of the text in which a syntax error makes what was read worthless: its line, and for an array or table that
-/// isn't closed all up to the next header.
-fn hole(text: &str, error: &Found) -> (usize, usize) {
-    let bytes = text.as_bytes();
-    let start = bytes.iter().take(error.at).rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
-    let rest = text.get(start..).unwrap_or_default();
-    let long = ["array", "inline table", "multi-line"].iter().any(|w| error.reason.contains(w));
-    let end = if long { rest.find("\n[") } else { rest.find('\n') };
-    (start, start + end.unwrap_or(rest.len()))
+    problems
 }
 
 /// One step of a path for [`line_at`].

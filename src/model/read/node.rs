@@ -105,7 +105,7 @@ fn ops(t: &Table<'_>, ops: &mut Ops) {
 
 fn log(t: &Table<'_>, log: &mut Log) {
     set(&mut log.max_size, t.get("max_size").and_then(|i| i.size(LOG_LEAST)));
-    set(&mut log.keep, t.get("keep").and_then(|i| i.number(0..=1000, "files")));
+    set(&mut log.keep, t.get("keep").and_then(|i| i.number(0..=1000, "a number of files")));
 }
 
 /// A word of letters, digits and `also`.
@@ -125,7 +125,7 @@ fn uid_range(item: &Item<'_>) -> Option<(u32, u32)> {
         item.problem("expected two user ids, [FIRST, LAST]");
         return None;
     }
-    let mut ids = items.map(|i| i.number(UID_LEAST..=u32::MAX - 1, "(a user id)"));
+    let mut ids = items.map(|i| i.number(UID_LEAST..=u32::MAX - 1, "a user id"));
     let (first, last) = (ids.next().flatten(), ids.next().flatten());
     let (first, last) = (first?, last?);
     if first > last {
@@ -161,13 +161,13 @@ fn boot(t: &Table<'_>, node: &mut Node) {
 /// One stage. `names`: the stages so far, and where; `placed`: the services so far, and in which stage.
 fn stage(t: &Table<'_>, names: &mut HashMap<String, usize>, placed: &mut HashMap<String, String>) -> Option<Stage> {
     t.only(STAGE_KEYS, &[(&["start_command"], "[boot]")]);
-    let name_item = t.required("name", "add name = \"…\"");
+    let name_item = t.required(&["name"], "add name = \"…\"");
     let name = name_item.as_ref().and_then(|i| i.name());
     if let (Some(item), Some(name)) = (&name_item, name) {
         item.once(name, names, "stage");
     }
     let mut services = Vec::new();
-    if let Some(all) = t.required("services", "add services = [\"…\"]")
+    if let Some(all) = t.required(&["services"], "add services = [\"…\"]")
         && let Some(items) = all.array("an array of services, like [\"web\"]")
     {
         if items.len() == 0 {

@@ -31,7 +31,8 @@ pub fn parse_service(file: &Path, bytes: &[u8]) -> Result<Service, Vec<Problem>>
 fn service(top: &Table<'_>, file: &Path) -> Service {
     top.only(SERVICE_KEYS, &[(COMPONENT_KEYS, "[[components]]")]);
     let stem = file.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-    if let Some(item) = top.required("name", &format!("add name = {}", quoted(stem)))
+    if let Some(item) =
+        top.required(&["name"], &format!("add name = {}", quoted(if name::is_valid(stem) { stem } else { "…" })))
         && let Some(name) = item.name()
         && name != stem
         && name::is_valid(stem)
@@ -44,7 +45,7 @@ fn service(top: &Table<'_>, file: &Path) -> Service {
 }
 
 fn components(top: &Table<'_>) -> Vec<Component> {
-    let Some(all) = top.required("components", "add a [[components]] table") else { return Vec::new() };
+    let Some(all) = top.required(&["components"], "add a [[components]] table") else { return Vec::new() };
     let Some(items) = all.tables("[[components]]") else { return Vec::new() };
     if items.len() == 0 {
         all.problem("there are no components; add a [[components]] table");
@@ -58,7 +59,7 @@ fn components(top: &Table<'_>) -> Vec<Component> {
     let mut hosts = Hosts::default();
     for item in items {
         let Some(table) = item.table("[[components]]") else { continue };
-        let name_item = table.required("name", "add name = \"…\"");
+        let name_item = table.required(&["name"], "add name = \"…\"");
         let name = name_item.as_ref().and_then(|i| i.name());
         // A component is told by its name where it has one, else by its number.
         let place = match name {

@@ -43,13 +43,18 @@ impl<'r> Table<'r> {
                 format!("unknown key {}; known are: {}", quoted(word), suggest::list(known.iter().copied()))
             };
             let place = Place::Key(&self.place, word);
-            self.reader.add(key.span().start, place.path(), reason, false);
+            self.reader.add(key.span().start, place.path(), reason, &[]);
         }
     }
 
     /// Whether the file has the key, whatever its value.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    /// Whether an unknown key was probably meant to be `key`, so that there is no telling what it says.
+    pub fn meant(&self, key: &str) -> bool {
+        self.meant.borrow().contains(&key)
     }
 
     /// The value of `key`, if the file has it.
@@ -67,17 +72,21 @@ impl<'r> Table<'r> {
     }
 
     /// The value of `key`; that it isn't there is a problem. `why` is what to do about it.
-    pub fn required<'s>(&'s self, key: &'static str, why: &str) -> Option<Item<'s>> {
+    pub fn required<'s>(&'s self, keys: &'static [&'static str; 1], why: &str) -> Option<Item<'s>> {
+        let [key] = *keys;
         if !self.has(key) {
-            self.missing(&[key], Place::Key(&self.place, key).path(), format!("missing; {why}"));
+            let path = Place::Key(&self.place, key).path();
+            if !self.meant.borrow().contains(&key) {
+                self.reader.add(self.at, path, format!("missing; {why}"), keys);
+            }
         }
         self.get(key)
     }
 
     /// None of `keys` is there. Silent when an unknown key was probably meant to be one of them.
-    pub fn missing(&self, keys: &[&str], at_key: String, reason: String) {
+    pub fn missing(&self, keys: &'static [&'static str], reason: &str) {
         if !self.meant.borrow().iter().any(|m| keys.contains(m)) {
-            self.reader.add(self.at, at_key, reason, true);
+            self.reader.add(self.at, self.place.path(), reason.to_string(), keys);
         }
     }
 }

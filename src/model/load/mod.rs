@@ -298,3 +298,6 @@ impl Texts {
         super::read::stage_entry(self.text(file), service).unwrap_or((0, "boot.sequence".into()))
     }
 }
+
+#[cfg(test)]
+mod tests;

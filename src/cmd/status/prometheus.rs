@@ -1,0 +1,138 @@
+//! The same as metrics, in Prometheus' text format.
+
+use super::row::Row;
+use crate::node::{Condition, Drift, Verdict};
+use crate::sys::{Error, Result, time};
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+/// The whole text.
+pub fn text(rows: &[Row<'_>], problems: usize) -> String {
+    let mut out = Metrics(String::new());
+    out.of_each(rows, "mcp_component_info", "gauge", "Always 1; what the component is.", |row| {
+        let runtime = row.runtime().unwrap_or_default();
+        let image = row.entry.image().unwrap_or_default();
+        Some((vec![("runtime", runtime.to_string()), ("image", image)], 1.0))
+    });
+    out.of_each(rows, "mcp_component_state", "gauge", "Always 1; the state the component is in.", |row| {
+        Some((vec![("state", row.condition.name().to_string())], 1.0))
+    });
+    out.of_each(rows, "mcp_component_wanted", "gauge", "Whether the component shall run.", |row| {
+        Some((vec![], row.entry.wanted()?.into()))
+    });
+    let vm = |row: &Row<'_>| row.condition != Condition::Unknown;
+    out.of_each(rows, "mcp_component_up", "gauge", "Whether a VM of the component lives.", |row| {
+        vm(row).then(|| (vec![], row.entry.is_alive().into()))
+    });
+    out.of_each(rows, "mcp_component_ready", "gauge", "Whether the component runs and was ready.", |row| {
+        vm(row).then(|| (vec![], (row.condition == Condition::Running).into()))
+    });
+    out.of_each(rows, "mcp_component_healthy", "gauge", "What the component answered when asked.", |row| {
+        match row.verdict.as_ref()? {
+            Verdict::Healthy => Some((vec![], 1.0)),
+            Verdict::Unhealthy(_) => Some((vec![], 0.0)),
+            Verdict::Unknown(_) | Verdict::Unasked => None,
+        }
+    });
+    out.of_each(rows, "mcp_component_restarts_total", "counter", "Restarts by the restart policy.", |row| {
+        Some((vec![], row.restarts()?.into()))
+    });
+    out.of_each(rows, "mcp_component_start_time_seconds", "gauge", "When the living VM was started.", |row| {
+        let state = row.entry.state.get().filter(|_| row.entry.is_alive())?;
+        let since = time::parse(&state.started_at)?.duration_since(UNIX_EPOCH).ok()?;
+        Some((vec![], since.as_secs_f64()))
+    });
+    out.of_each(rows, "mcp_component_exit_code", "gauge", "What the last run ended with.", |row| {
+        Some((vec![], row.end()?.code?.into()))
+    });
+    out.head("mcp_component_drift", "gauge", "Always 1; how the component differs from what should be.");
+    for row in rows {
+        for kind in &row.drift {
+            out.sample("mcp_component_drift", Some(row), &[("kind", kind.name().to_string())], 1.0);
+        }
+    }
+    out.head("mcp_drift", "gauge", "Components that differ from what should be, by kind.");
+    for kind in Drift::ALL {
+        let count = rows.iter().filter(|r| r.drift.contains(&kind)).count();
+        out.sample("mcp_drift", None, &[("kind", kind.name().to_string())], count as f64);
+    }
+    out.head("mcp_definition_problems", "gauge", "Problems in service definitions.");
+    out.sample("mcp_definition_problems", None, &[], problems as f64);
+    out.0
+}
+
+struct Metrics(String);
+
+type Sample = (Vec<(&'static str, String)>, f64);
+
+impl Metrics {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn of_each(
+        &mut self,
+        rows: &[Row<'_>],
+        name: &str,
+        kind: &str,
+        help: &str,
+        of: impl Fn(&Row<'_>) -> Option<Sample>,
+    ) {
+        let samples: Vec<_> = rows.iter().filter_map(|row| Some((row, of(row)?))).collect();
+        if samples.is_empty() {
+            return;
+        }
+        self.head(name, kind, help);
+        for (row, (labels, value)) in samples {
+            self.sample(name, Some(row), &labels, value);
+        }
+    }
+
+    fn sample(&mut self, name: &str, row: Option<&Row<'_>>, labels: &[(&str, String)], value: f64) {
+        let of_row =
+            row.map(|r| [("service", r.entry.id.service.clone()), ("component", r.entry.id.component.clone())]);
+        let labels: Vec<String> = of_row
+            .iter()
+            .flatten()
+            .chain(labels)
+            .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
+            .collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+}
+
+/// A label's value: backslash, quote and newline are escaped, as the format wants.
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Writes `text` to `path` by way of a temporary file and a rename, readable by all: the collector is another user.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        // A rename would put a file in the place of the device.
+        Ok(there) if !there.is_file() => {
+            return Err(Error::refused(path.display(), "not a regular file; \"-\" is standard output"));
+        }
+        _ => {}
+    }
+    // Not ending in .prom, so that no collector reads it half written; with our number, since a cron job and an
+    // operator may write at once.
+    let name = path.file_name().ok_or_else(|| Error::refused(path.display(), "not a file name"))?;
+    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::Os { action: "write", object: path.display().to_string(), source: e }
+    })
+}

@@ -1,0 +1,169 @@
+//! The one word for how a component is.
+
+use super::Entry;
+use crate::guest::state::{EndedBy, Phase, State};
+use crate::model::{Runtime, Wish};
+
+/// How a component is. The names are stable: scripts and metrics use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// Nothing of it is here: not started since the node booted.
+    Absent,
+    /// A supervisor is at work, and it is not ready yet.
+    Starting,
+    /// Its VM lives and was ready.
+    Running,
+    /// On the stop ladder.
+    Stopping,
+    /// It ended, and its supervisor starts it again after a pause.
+    Waiting,
+    /// Stopped by an operator, or wished to stay stopped.
+    Stopped,
+    /// Its program ended by itself, with 0.
+    Exited,
+    /// Its program ended with anything else, mcp gave it up, or it was killed.
+    Failed,
+    /// Not looked at: a container.
+    Unknown,
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Condition; 9] = [
+        Condition::Absent,
+        Condition::Starting,
+        Condition::Running,
+        Condition::Stopping,
+        Condition::Waiting,
+        Condition::Stopped,
+        Condition::Exited,
+        Condition::Failed,
+        Condition::Unknown,
+    ];
+
+    /// Its stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Condition::Absent => "absent",
+            Condition::Starting => "starting",
+            Condition::Running => "running",
+            Condition::Stopping => "stopping",
+            Condition::Waiting => "waiting",
+            Condition::Stopped => "stopped",
+            Condition::Exited => "exited",
+            Condition::Failed => "failed",
+            Condition::Unknown => "unknown",
+        }
+    }
+
+    /// What the locks tell, and where they leave it open, what the state says.
+    pub fn of(entry: &Entry<'_>) -> Condition {
+        if entry.spec().is_some_and(|s| s.runtime == Runtime::Container) {
+            return Condition::Unknown;
+        }
+        let state = entry.state.get();
+        let phase = state.map(|s| s.phase);
+        if entry.is_alive() {
+            return match phase {
+                Some(Phase::Starting) => Condition::Starting,
+                Some(Phase::Stopping) => Condition::Stopping,
+                // The VM is there before its state is written.
+                Some(Phase::Ended | Phase::Waiting) if entry.supervised => Condition::Starting,
+                _ => Condition::Running,
+            };
+        }
+        if entry.supervised {
+            // A state that another supervisor wrote is the last run's.
+            let own = match (state, &entry.supervisor) {
+                (Some(s), Some(holder)) => s.supervisor == holder.pid,
+                _ => true,
+            };
+            match phase {
+                Some(Phase::Waiting) if own => return Condition::Waiting,
+                Some(Phase::Ended) if own => {}
+                Some(Phase::Stopping) if own => return Condition::Stopping,
+                _ => return Condition::Starting,
+            }
+        }
+        ended(entry, state)
+    }
+}
+
+/// Neither a VM nor, but for its last moment, a supervisor.
+fn ended(entry: &Entry<'_>, state: Option<&State>) -> Condition {
+    if entry.wish() == Some(Wish::Stop) {
+        return Condition::Stopped;
+    }
+    let Some(state) = state else {
+        return if entry.state.damage().is_some() { Condition::Failed } else { Condition::Absent };
+    };
+    match &state.end {
+        Some(end) if end.by == EndedBy::Operator => Condition::Stopped,
+        Some(end) if end.by == EndedBy::Guest && end.code == Some(0) => Condition::Exited,
+        // Without an end: VM and supervisor were both killed, or the node went down under them.
+        _ => Condition::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::drift::tests::{entry, running, state};
+    use crate::node::inventory::Found;
+
+    #[test]
+    fn locks_come_before_words() {
+        let declared = running();
+        let mut e = entry(&declared);
+        assert_eq!(Condition::of(&e), Condition::Absent);
+        e.supervised = true;
+        assert_eq!(Condition::of(&e), Condition::Starting);
+        e.alive = [true, false];
+        for (phase, told) in [
+            (Phase::Starting, Condition::Starting),
+            (Phase::Ready, Condition::Running),
+            (Phase::Stopping, Condition::Stopping),
+            (Phase::Ended, Condition::Starting),
+        ] {
+            e.state = Found::Whole(state(phase, None));
+            assert_eq!(Condition::of(&e), told, "{phase:?}");
+        }
+        e.supervised = false;
+        assert_eq!(Condition::of(&e), Condition::Running);
+    }
+
+    #[test]
+    fn ends() {
+        let declared = running();
+        for (by, code, told) in [
+            (EndedBy::Guest, Some(0), Condition::Exited),
+            (EndedBy::Guest, Some(7), Condition::Failed),
+            (EndedBy::Guest, None, Condition::Failed),
+            (EndedBy::Operator, Some(0), Condition::Stopped),
+            (EndedBy::Mcp, None, Condition::Failed),
+            (EndedBy::Unknown, None, Condition::Failed),
+        ] {
+            let mut e = entry(&declared);
+            e.state = Found::Whole(state(Phase::Ended, Some((by, code))));
+            assert_eq!(Condition::of(&e), told, "{by:?} {code:?}");
+        }
+        let mut e = entry(&declared);
+        e.state = Found::Whole(state(Phase::Ready, None));
+        assert_eq!(Condition::of(&e), Condition::Failed);
+        e.state = Found::Damaged("half".into());
+        assert_eq!(Condition::of(&e), Condition::Failed);
+    }
+
+    #[test]
+    fn a_new_supervisor_is_not_the_old_end() {
+        let declared = running();
+        let mut e = entry(&declared);
+        e.supervised = true;
+        e.state = Found::Whole(state(Phase::Ended, Some((EndedBy::Guest, Some(3)))));
+        let holder = |pid| crate::sys::lock::Holder { pid, start_time: 1, program: "mcp-run-vm".into() };
+        e.supervisor = Some(holder(4711));
+        assert_eq!(Condition::of(&e), Condition::Starting);
+        e.supervisor = Some(holder(2));
+        assert_eq!(Condition::of(&e), Condition::Failed);
+    }
+}

@@ -1,0 +1,302 @@
+//! How what is differs from what should be.
+
+use super::{Condition, Entry, Verdict};
+use crate::guest::state::{Phase, State};
+use crate::model::{Component, Runtime, Wish};
+use crate::sys::time;
+use std::time::{Duration, SystemTime};
+
+/// So many restarts within [`CRASH_LOOP_WITHIN`] are a crash loop.
+pub const CRASH_LOOP_RESTARTS: usize = 3;
+/// See [`CRASH_LOOP_RESTARTS`].
+pub const CRASH_LOOP_WITHIN: Duration = Duration::from_secs(600);
+
+/// The kinds of drift. The names are stable: scripts and metrics use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drift {
+    /// It shall run and does not.
+    Missing,
+    /// It runs, or left something, and is neither declared nor ad hoc.
+    Orphan,
+    /// It runs from another image than declared.
+    Image,
+    /// It runs from another specification than declared.
+    Config,
+    /// It runs and shall not.
+    StoppedButRunning,
+    /// It says that it is not healthy.
+    Unhealthy,
+    /// Its VM lives and nobody watches it.
+    Unsupervised,
+    /// It was restarted again and again.
+    CrashLoop,
+    /// Its record or its state can't be read.
+    Record,
+}
+
+impl Drift {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Drift; 9] = [
+        Drift::Missing,
+        Drift::Orphan,
+        Drift::Image,
+        Drift::Config,
+        Drift::StoppedButRunning,
+        Drift::Unhealthy,
+        Drift::Unsupervised,
+        Drift::CrashLoop,
+        Drift::Record,
+    ];
+
+    /// Its stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Drift::Missing => "missing",
+            Drift::Orphan => "orphan",
+            Drift::Image => "image",
+            Drift::Config => "config",
+            Drift::StoppedButRunning => "stopped-but-running",
+            Drift::Unhealthy => "unhealthy",
+            Drift::Unsupervised => "unsupervised",
+            Drift::CrashLoop => "crash-loop",
+            Drift::Record => "record",
+        }
+    }
+}
+
+/// The kinds that apply to `entry` at `now`, in the order of [`Drift::ALL`]. `verdict` is what it answered, if asked.
+pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> Vec<Drift> {
+    let condition = Condition::of(entry);
+    let state = entry.state.get();
+    let alive = entry.is_alive();
+    let declared = entry.declared;
+    let damaged = entry.record.damage().is_some() || entry.state.damage().is_some();
+    let mut found = Vec::new();
+    let mut check = |kind: Drift, applies: bool| {
+        if applies {
+            found.push(kind);
+        }
+    };
+
+    let is_container = entry.spec().is_some_and(|s| s.runtime == Runtime::Container);
+    let coming = entry.supervised && condition == Condition::Starting;
+    check(Drift::Missing, !is_container && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
+    // With a damaged record nobody can tell whether it was ad hoc, with a bad definition not whether it is declared.
+    let told = entry.record.damage().is_none() && !entry.broken;
+    check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && told);
+    if let (true, Some(state), Some(declared)) = (alive, state, declared) {
+        let (image, config) = compare(entry, state, declared.component);
+        check(Drift::Image, image);
+        check(Drift::Config, config);
+    }
+    let unwanted = declared.is_some_and(|d| !d.service.active) || entry.wish() == Some(Wish::Stop);
+    // On the ladder somebody is already seeing to it.
+    let going = entry.supervised && state.is_some_and(|s| s.phase == Phase::Stopping);
+    check(Drift::StoppedButRunning, unwanted && alive && !going);
+    check(
+        Drift::Unhealthy,
+        condition == Condition::Running && verdict.is_some_and(|v| matches!(v, Verdict::Unhealthy(_))),
+    );
+    check(Drift::Unsupervised, alive && !entry.supervised);
+    check(Drift::CrashLoop, condition != Condition::Stopped && state.is_some_and(|s| loops(s, now)));
+    check(Drift::Record, damaged);
+    found
+}
+
+/// Whether the running instance differs from `declared` in its image, and in anything else.
+fn compare(entry: &Entry<'_>, state: &State, declared: &Component) -> (bool, bool) {
+    let wanted = declared.digest();
+    if state.spec == wanted {
+        return (false, false);
+    }
+    // What differs can only be told where the record is of what runs.
+    match entry.record.get().map(|r| &r.spec).filter(|s| s.digest() == state.spec) {
+        Some(running) => {
+            let mut as_running = declared.clone();
+            as_running.source = running.source.clone();
+            (running.source != declared.source, as_running.digest() != state.spec)
+        }
+        None => (false, true),
+    }
+}
+
+fn loops(state: &State, now: SystemTime) -> bool {
+    let recent = |at: &String| {
+        time::parse(at).is_some_and(|at| now.duration_since(at).is_ok_and(|since| since <= CRASH_LOOP_WITHIN))
+    };
+    state.restarted_at.iter().filter(|at| recent(at)).count() >= CRASH_LOOP_RESTARTS
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::guest::state::{End, EndedBy, SCHEMA};
+    use crate::model::{ComponentId, Record, Service, Source};
+    use crate::node::inventory::{Declared, Found};
+
+    pub(crate) fn running() -> Service {
+        let source = Source::Disk { disk: "/images/app.img".into(), kernel: None };
+        Service {
+            name: "demo".into(),
+            active: true,
+            components: vec![Component::new("web", Runtime::Unikernel, source)],
+            file: "demo.toml".into(),
+        }
+    }
+
+    pub(crate) fn entry(service: &Service) -> Entry<'_> {
+        let component = &service.components[0];
+        let id = ComponentId { service: service.name.clone(), component: component.name.clone() };
+        Entry { declared: Some(Declared { service, component }), ..Entry::new(id) }
+    }
+
+    pub(crate) fn state(phase: Phase, end: Option<(EndedBy, Option<u8>)>) -> State {
+        State {
+            schema: SCHEMA,
+            uuid: "u".into(),
+            phase,
+            pid: 1,
+            supervisor: 2,
+            uid: 3,
+            started_at: "2026-01-01T00:00:00.000Z".into(),
+            ready_at: None,
+            restarts: 0,
+            restarted_at: Vec::new(),
+            spec: running().components[0].digest(),
+            accel: "tcg".into(),
+            ports: Vec::new(),
+            image: "/images/app.img".into(),
+            qemu: "7.2".into(),
+            argv: Vec::new(),
+            events: Vec::new(),
+            end: end.map(|(by, code)| End {
+                at: "2026-01-01T00:00:01.000Z".into(),
+                by,
+                code,
+                signal: None,
+                rung: None,
+                reason: String::new(),
+                console: Vec::new(),
+            }),
+        }
+    }
+
+    fn record(service: &Service, wish: Wish) -> Found<Record> {
+        Found::Whole(Record { schema: 1, wish, adhoc: false, spec: service.components[0].clone() })
+    }
+
+    fn alive(service: &Service) -> Entry<'_> {
+        Entry {
+            alive: [true, false],
+            supervised: true,
+            state: Found::Whole(state(Phase::Ready, None)),
+            record: record(service, Wish::Run),
+            ..entry(service)
+        }
+    }
+
+    fn kinds(entry: &Entry<'_>) -> String {
+        let kinds: Vec<_> = drift(entry, None, SystemTime::now()).into_iter().map(Drift::name).collect();
+        kinds.join(" ")
+    }
+
+    #[test]
+    fn what_is_as_it_should_be() {
+        let service = running();
+        assert_eq!(kinds(&alive(&service)), "");
+    }
+
+    #[test]
+    fn missing_is_declared_and_not_there() {
+        let mut service = running();
+        assert_eq!(kinds(&entry(&service)), "missing");
+        let coming = Entry { supervised: true, ..entry(&service) };
+        assert_eq!(kinds(&coming), "");
+        let waiting = Entry { supervised: true, state: Found::Whole(state(Phase::Waiting, None)), ..entry(&service) };
+        assert_eq!(kinds(&waiting), "missing");
+        let stopped = Entry { record: record(&service, Wish::Stop), ..entry(&service) };
+        assert_eq!(kinds(&stopped), "");
+        service.active = false;
+        assert_eq!(kinds(&entry(&service)), "");
+        service.active = true;
+        service.components[0].runtime = Runtime::Container;
+        assert_eq!(kinds(&entry(&service)), "");
+    }
+
+    #[test]
+    fn runs_and_shall_not() {
+        let mut service = running();
+        let wished = Entry { record: record(&service, Wish::Stop), ..alive(&service) };
+        assert_eq!(kinds(&wished), "stopped-but-running");
+        let going = Entry { state: Found::Whole(state(Phase::Stopping, None)), ..wished };
+        assert_eq!(kinds(&going), "");
+        service.active = false;
+        assert_eq!(kinds(&alive(&service)), "stopped-but-running");
+    }
+
+    #[test]
+    fn orphans() {
+        let service = running();
+        let mut e = alive(&service);
+        e.declared = None;
+        assert_eq!(kinds(&e), "orphan");
+        e.record =
+            Found::Whole(Record { schema: 1, wish: Wish::Run, adhoc: true, spec: service.components[0].clone() });
+        assert_eq!(kinds(&e), "");
+        assert_eq!(kinds(&Entry::new(e.id.clone())), "orphan");
+        assert_eq!(kinds(&Entry { broken: true, ..Entry::new(e.id.clone()) }), "");
+    }
+
+    #[test]
+    fn another_specification() {
+        let old = running();
+        let mut new = running();
+        new.components[0].memory_mb = 512;
+        fn with_record<'a>(old: &Service, new: &'a Service) -> Entry<'a> {
+            Entry { record: record(old, Wish::Run), ..alive(new) }
+        }
+        assert_eq!(kinds(&with_record(&old, &new)), "config");
+        new.components[0].source = Source::Disk { disk: "/images/new.img".into(), kernel: None };
+        assert_eq!(kinds(&with_record(&old, &new)), "image config");
+        new.components[0].memory_mb = 256;
+        assert_eq!(kinds(&with_record(&old, &new)), "image");
+        assert_eq!(kinds(&Entry { record: Found::Nothing, ..alive(&new) }), "config");
+    }
+
+    #[test]
+    fn nobody_watches() {
+        let service = running();
+        assert_eq!(kinds(&Entry { supervised: false, ..alive(&service) }), "unsupervised");
+    }
+
+    #[test]
+    fn restarts_count_while_they_are_recent() {
+        let service = running();
+        let now = SystemTime::now();
+        let ago = |s| time::rfc3339(now - Duration::from_secs(s));
+        let mut e = alive(&service);
+        let mut told = |times: Vec<String>| {
+            let mut s = state(Phase::Ready, None);
+            s.restarted_at = times;
+            e.state = Found::Whole(s);
+            kinds(&e)
+        };
+        assert_eq!(told(vec![ago(1), ago(2)]), "");
+        assert_eq!(told(vec![ago(1), ago(2), ago(590)]), "crash-loop");
+        assert_eq!(told(vec![ago(1), ago(2), ago(700)]), "");
+        assert_eq!(told(vec!["junk".into(), ago(2), ago(3)]), "");
+    }
+
+    #[test]
+    fn damage_and_verdicts() {
+        let service = running();
+        assert_eq!(kinds(&Entry { record: Found::Damaged("x".into()), ..alive(&service) }), "record");
+        let orphan = Entry { record: Found::Damaged("x".into()), ..Entry::new(entry(&service).id) };
+        assert_eq!(kinds(&orphan), "record");
+        let bad = Verdict::Unhealthy("refused".into());
+        assert_eq!(drift(&alive(&service), Some(&bad), SystemTime::now()), [Drift::Unhealthy]);
+        let mut starting = alive(&service);
+        starting.state = Found::Whole(state(Phase::Starting, None));
+        assert_eq!(drift(&starting, Some(&bad), SystemTime::now()), []);
+    }
+}

@@ -1,0 +1,248 @@
+//! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
+
+use crate::guest::state::{State, is_alive};
+use crate::model::{Component, ComponentId, Loaded, Record, Service, Source, Wish, name};
+use crate::sys::lock::{self, Holder};
+use crate::sys::paths::{Paths, Slot};
+use crate::sys::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+
+/// A file that may be missing or damaged.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found<T> {
+    /// It is not there.
+    Nothing,
+    /// It is there and whole.
+    Whole(T),
+    /// It is there and can't be used: why.
+    Damaged(String),
+}
+
+impl<T> Found<T> {
+    fn from_read(read: Result<Option<T>>) -> Found<T> {
+        match read {
+            Ok(None) => Found::Nothing,
+            Ok(Some(value)) => Found::Whole(value),
+            Err(e) => Found::Damaged(e.to_string()),
+        }
+    }
+
+    /// What it holds, if it is whole.
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Found::Whole(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Why it can't be used, if so.
+    pub fn damage(&self) -> Option<&str> {
+        match self {
+            Found::Damaged(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// What a definition says of one component.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared<'a> {
+    /// Its service.
+    pub service: &'a Service,
+    /// The component itself.
+    pub component: &'a Component,
+}
+
+/// Everything known of one component.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// Its name.
+    pub id: ComponentId,
+    /// What the definitions say; `None`: it is in none.
+    pub declared: Option<Declared<'a>>,
+    /// Whether its service has a definition that can't be read: then nobody knows whether it is declared.
+    pub broken: bool,
+    /// What was last started.
+    pub record: Found<Record>,
+    /// The state of the serving instance, or of the last one.
+    pub state: Found<State>,
+    /// The slot that `state` is of.
+    pub slot: Option<Slot>,
+    /// Which slots' VMs live, in the order of [`Slot::ALL`].
+    pub alive: [bool; 2],
+    /// Whether a supervisor holds the component's lock.
+    pub supervised: bool,
+    /// Who signed that lock, where somebody holds it.
+    pub supervisor: Option<Holder>,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry with nothing but its name.
+    pub fn new(id: ComponentId) -> Entry<'a> {
+        Entry {
+            id,
+            declared: None,
+            broken: false,
+            record: Found::Nothing,
+            state: Found::Nothing,
+            slot: None,
+            alive: [false; 2],
+            supervised: false,
+            supervisor: None,
+        }
+    }
+
+    /// Whether a VM of it lives.
+    pub fn is_alive(&self) -> bool {
+        self.alive.contains(&true)
+    }
+
+    /// Whether it was started without a definition, and has none now.
+    pub fn is_adhoc(&self) -> bool {
+        self.declared.is_none() && self.record.get().is_some_and(|r| r.adhoc)
+    }
+
+    /// What the operator last wished; `None` when it was never started or the record is damaged.
+    pub fn wish(&self) -> Option<Wish> {
+        self.record.get().map(|r| r.wish)
+    }
+
+    /// Whether it shall run: declared active or ad hoc, and not wished to stay stopped. `None` when nobody can tell,
+    /// since its definition or its record can't be read.
+    pub fn wanted(&self) -> Option<bool> {
+        match self.declared {
+            _ if self.broken => None,
+            Some(d) if !d.service.active => Some(false),
+            _ if self.record.damage().is_some() => None,
+            Some(_) => Some(self.wish() != Some(Wish::Stop)),
+            None => Some(self.is_adhoc() && self.wish() == Some(Wish::Run)),
+        }
+    }
+
+    /// The specification that applies: the recorded one of what runs, else the declared one, else the recorded one.
+    pub fn spec(&self) -> Option<&Component> {
+        let recorded = self.record.get().map(|r| &r.spec);
+        let declared = self.declared.map(|d| d.component);
+        if self.is_alive() { recorded.or(declared) } else { declared.or(recorded) }
+    }
+
+    /// What it runs, in a word: the image reference, or the name of the disk, kernel or directory.
+    pub fn image(&self) -> Option<String> {
+        let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+        match self.spec() {
+            Some(spec) => match &spec.source {
+                Source::Image { reference } => Some(reference.clone()),
+                Source::Disk { disk, .. } => name(disk),
+                Source::Kernel { kernel, .. } => name(kernel),
+                Source::Rootfs { rootfs } => name(rootfs),
+            },
+            None => self.state.get().and_then(|s| name(&s.image)),
+        }
+    }
+}
+
+/// All components that are declared, recorded or have a run directory, in the order of their names.
+///
+/// Fails when one of the folders themselves can't be read; trouble with one component's files is told in its entry.
+pub fn collect<'a>(paths: &Paths, loaded: &'a Loaded) -> Result<Vec<Entry<'a>>> {
+    let mut entries: BTreeMap<ComponentId, Entry<'a>> = BTreeMap::new();
+    for service in &loaded.services {
+        for component in &service.components {
+            let id = ComponentId { service: service.name.clone(), component: component.name.clone() };
+            let entry = entries.entry(id.clone()).or_insert_with(|| Entry::new(id));
+            entry.declared = Some(Declared { service, component });
+        }
+    }
+    for id in ids_below(&paths.lib.join("registry"), ".json")? {
+        let record = Found::from_read(Record::read(paths, &id));
+        entries.entry(id.clone()).or_insert_with(|| Entry::new(id)).record = record;
+    }
+    for id in ids_below(&paths.run, "")? {
+        look(paths, entries.entry(id.clone()).or_insert_with(|| Entry::new(id)));
+    }
+    let mut entries: Vec<Entry<'a>> = entries.into_values().collect();
+    for entry in &mut entries {
+        entry.broken = loaded.broken.binary_search(&entry.id.service).is_ok();
+    }
+    Ok(entries)
+}
+
+/// Every component that anything is left of on this node, its logs and disks too.
+pub fn leftovers(paths: &Paths) -> Result<BTreeSet<ComponentId>> {
+    let mut all = BTreeSet::new();
+    all.extend(ids_below(&paths.run, "")?);
+    all.extend(ids_below(&paths.lib.join("registry"), ".json")?);
+    all.extend(ids_below(&paths.lib.join("volumes"), "")?);
+    all.extend(ids_below(&paths.lib.join("disks"), "")?);
+    all.extend(ids_below(&paths.log, "")?);
+    Ok(all)
+}
+
+/// Fills in what the run directory and the locks tell.
+fn look(paths: &Paths, entry: &mut Entry<'_>) {
+    let component = paths.component(&entry.id.service, &entry.id.component);
+    let mut damage = None;
+    let mut note = |asked: Result<bool>| {
+        asked.unwrap_or_else(|e| {
+            damage.get_or_insert(e.to_string());
+            false
+        })
+    };
+    // The VMs first: a supervisor that takes one over between the two questions is then seen, and not its absence.
+    entry.alive = Slot::ALL.map(|slot| note(is_alive(&component.instance(slot))));
+    entry.supervised = note(lock::is_held(&component.lock()));
+    if entry.supervised {
+        entry.supervisor = lock::holder(&component.lock());
+    }
+    let current = component.current_slot();
+    let lives = |slot: &Slot| Slot::ALL.iter().zip(entry.alive).any(|(s, alive)| s == slot && alive);
+    entry.slot = current.filter(lives).or_else(|| Slot::ALL.into_iter().find(lives)).or(current);
+    if let Some(slot) = entry.slot {
+        entry.state = Found::from_read(State::read(&component.instance(slot)));
+    }
+    if entry.slot.is_none() {
+        // Killed before `current` was made: whichever instance left something.
+        for slot in Slot::ALL {
+            entry.state = Found::from_read(State::read(&component.instance(slot)));
+            if entry.state != Found::Nothing {
+                entry.slot = Some(slot);
+                break;
+            }
+        }
+    }
+    if let Some(why) = damage {
+        entry.state = Found::Damaged(why);
+    }
+}
+
+/// The components that have `DIR/SERVICE/COMPONENTsuffix`. Other names are none of ours, and passed over.
+fn ids_below(dir: &Path, suffix: &str) -> Result<Vec<ComponentId>> {
+    let mut ids = Vec::new();
+    for service in names_in(dir)? {
+        if !name::is_valid(&service) {
+            continue;
+        }
+        for file in names_in(&dir.join(&service))? {
+            if let Some(component) = file.strip_suffix(suffix).filter(|c| name::is_valid(c)) {
+                ids.push(ComponentId { service: service.clone(), component: component.to_string() });
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(Error::path("read directory", dir)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(Error::path("read directory", dir))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}

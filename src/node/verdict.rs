@@ -1,0 +1,81 @@
+//! Asking components whether they are healthy, side by side.
+
+use super::{Condition, Entry, probe};
+use crate::health::{self, Reason};
+use crate::model::Node;
+use crate::sys::Deadline;
+use crate::sys::paths::Paths;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// So many components are asked at once; the rest waits for its turn.
+const AT_ONCE: usize = 32;
+
+/// What a component answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is healthy.
+    Healthy,
+    /// It is not, and why.
+    Unhealthy(String),
+    /// It could not be asked, and why.
+    Unknown(String),
+    /// It has no check, or does not run: nothing to ask.
+    Unasked,
+}
+
+impl Verdict {
+    /// Its stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Healthy => "healthy",
+            Verdict::Unhealthy(_) => "unhealthy",
+            Verdict::Unknown(_) => "unknown",
+            Verdict::Unasked => "none",
+        }
+    }
+}
+
+/// Asks the component of `entry` once, by the check of what runs.
+pub fn health_of(paths: &Paths, node: &Node, entry: &Entry<'_>, deadline: Deadline) -> Verdict {
+    let Some(spec) = entry.spec() else { return Verdict::Unasked };
+    let stage = node.stage_health(&entry.id.service);
+    match probe::component_probe(paths, &entry.id, spec, stage, deadline) {
+        Ok(None) | Ok(Some(health::Verdict::Unhealthy(Reason::NotRunning))) => Verdict::Unasked,
+        Ok(Some(health::Verdict::Healthy { .. })) => Verdict::Healthy,
+        Ok(Some(health::Verdict::Unhealthy(reason))) => Verdict::Unhealthy(reason.to_string()),
+        Err(e) => Verdict::Unknown(e.to_string()),
+    }
+}
+
+/// Asks all that live, side by side, and answers in the order of `entries`.
+pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Verdict> {
+    let verdicts = Mutex::new(vec![Verdict::Unasked; entries.len()]);
+    let living: Vec<usize> = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, e)| matches!(Condition::of(e), Condition::Running | Condition::Starting) && e.is_alive())
+        .map(|(i, _)| i)
+        .collect();
+    let next = AtomicUsize::new(0);
+    let ask = || {
+        while let Some((index, entry)) =
+            living.get(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((*i, entries.get(*i)?)))
+        {
+            let verdict = health_of(paths, node, entry, deadline);
+            let mut all = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(slot) = all.get_mut(index) {
+                *slot = verdict;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..living.len().min(AT_ONCE) {
+            // No thread to be had: this one does the asking.
+            if std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, ask).is_err() {
+                ask();
+            }
+        }
+    });
+    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

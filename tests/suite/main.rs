@@ -1,0 +1,10 @@
+//! The whole suite: one crate, a module per program. Through the binaries, each test in its own MCP_ROOT.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod floors;
+mod health;
+mod logs;
+mod man;
+mod rm;
+mod status;
+mod tree;
