@@ -3,6 +3,7 @@
 
 mod floors;
 mod health;
+mod health_vm;
 mod logs;
 mod man;
 mod rm;
