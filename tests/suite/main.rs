@@ -4,6 +4,7 @@
 mod floors;
 mod harness;
 mod health;
+mod health_vm;
 mod logs;
 mod man;
 mod rm;
