@@ -215,7 +215,12 @@ impl<'a> Run<'a> {
             self.instance.read_events();
         }
         if guest && let Some(port) = &mut self.instance.guest {
+            let was_up = port.up;
             port.read();
+            if port.up && !was_up {
+                // The state file changes with it, which wakes whoever waits for the guest to listen.
+                self.instance.note("the guest's program was started")?;
+            }
         }
         if stderr {
             self.instance.read_stderr();
