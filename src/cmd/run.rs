@@ -1,18 +1,138 @@
 //! `mcp-run`: look at the component's runtime and exec the program that runs it.
 
 use super::Common;
+use crate::model::{ComponentId, Runtime, Target};
+use crate::node::resolve;
+use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
+///
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm". Several targets, or --all, want --detach; they are
+/// started side by side.
 #[derive(Debug, clap::Parser)]
-#[command(name = "mcp-run", version)]
+#[command(name = "mcp-run", version, after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     common: Common,
+    /// What to run: SERVICE or SERVICE/COMPONENT
+    #[arg(value_name = "TARGET", required_unless_present = "all")]
+    targets: Vec<String>,
+    /// Run all components of all active services
+    #[arg(long, conflicts_with = "targets", requires = "detach")]
+    all: bool,
+    /// Leave the supervisor in the background and return when it has started
+    #[arg(long)]
+    detach: bool,
+    /// With --detach: return when it is ready instead
+    #[arg(long, requires = "detach")]
+    wait: bool,
+    /// Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)
+    #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"])]
+    console: Option<String>,
+    /// Tell readiness by a newline on this descriptor, as s6 and dinit have it
+    #[arg(long, value_name = "N", conflicts_with = "detach")]
+    notify_fd: Option<i32>,
+    /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
+    #[arg(long)]
+    recover: bool,
 }
 
-/// Runs the program and returns its exit code.
+const EXAMPLES: &str = "\
+Examples:
+  mcp-run shop/api                      in the foreground, until it ends
+  mcp-run --detach --wait shop          all components of shop; return when they are healthy
+  mcp-run --all --detach --recover      what shall run and doesn't
+
+Exit codes: those of mcp-run-vm; with several targets the highest.";
+
+/// Runs the program; returns only for several targets.
 pub fn run(args: Args) -> Result<u8> {
-    let _ = args.common;
-    Err(Error::refused("mcp-run", "not there yet"))
+    let paths = Paths::find(args.common.root.as_deref())?;
+    let mut chosen: Vec<(ComponentId, Runtime)> = Vec::new();
+    if args.all {
+        let loaded = crate::model::load::load(&paths)?.whole()?;
+        let active = loaded.components().filter(|(_, service, _)| service.active);
+        chosen.extend(active.map(|(id, _, component)| (id, component.runtime)));
+    }
+    for target in &args.targets {
+        let (_, found) = resolve::components(&paths, &Target::parse(target)?)?;
+        for what in found {
+            if !chosen.iter().any(|(id, _)| *id == what.id) {
+                chosen.push((what.id, what.component.runtime));
+            }
+        }
+    }
+    match chosen.as_slice() {
+        [] => Ok(EXIT_OK),
+        [(id, runtime)] => {
+            let mut command = command(&args, id, *runtime)?;
+            // Returns only when it failed.
+            let e = command.exec();
+            Err(Error::os("run", command.get_program().to_string_lossy())(e))
+        }
+        _ if !args.detach => {
+            let names: Vec<String> = chosen.iter().map(|(id, _)| id.to_string()).collect();
+            Err(Error::Usage { what: format!("{}: several at once want --detach", names.join(", ")) })
+        }
+        several => start_all(&args, several),
+    }
+}
+
+fn start_all(args: &Args, chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
+    let mut children = Vec::new();
+    let mut worst = EXIT_OK;
+    for (id, runtime) in chosen {
+        let started = command(args, id, *runtime).and_then(|mut command| {
+            let program = command.get_program().to_string_lossy().into_owned();
+            command.stdin(Stdio::null()).spawn().map_err(Error::os("run", program))
+        });
+        match started {
+            Ok(child) => children.push(child),
+            Err(e) => {
+                super::report(super::program(), &e);
+                worst = worst.max(e.exit_code());
+            }
+        }
+    }
+    for mut child in children {
+        let status = child.wait().map_err(Error::os("wait for", "mcp-run-vm"))?;
+        let code = status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(EXIT_FINAL.into());
+        worst = worst.max(u8::try_from(code).unwrap_or(EXIT_FINAL));
+    }
+    Ok(worst)
+}
+
+/// What runs `id`, with our options handed on.
+fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
+    if runtime == Runtime::Container {
+        return Err(Error::refused(id, "running containers is not there yet; runtime = \"microvm\" is"));
+    }
+    let mut command = Command::new(beside_us("mcp-run-vm"));
+    command.arg(id.to_string());
+    if let Some(root) = &args.common.root {
+        command.arg("--root").arg(root);
+    }
+    for (flag, is_set) in [("--detach", args.detach), ("--wait", args.wait), ("--recover", args.recover)] {
+        if is_set {
+            command.arg(flag);
+        }
+    }
+    if let Some(console) = &args.console {
+        command.args(["--console", console]);
+    }
+    if let Some(fd) = args.notify_fd {
+        command.args(["--notify-fd", &fd.to_string()]);
+    }
+    Ok(command)
+}
+
+/// A program of ours in the folder of this one, else on PATH.
+fn beside_us(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }

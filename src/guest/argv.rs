@@ -4,7 +4,7 @@
 //! whatever else we have open, and `--dry-run` can print it.
 
 use crate::model::node::Accel;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Number of the first descriptor handed over. Above what QEMU, its libraries and an init's notification use.
 pub const FIRST_FD: i32 = 100;
@@ -163,18 +163,18 @@ impl Builder {
         format!("/dev/fdset/{set}")
     }
 
-    fn disk(&mut self, node: &str, serial: &str, path: &PathBuf, kind: DiskKind) {
+    fn disk(&mut self, node: &str, serial: &str, path: &Path, kind: DiskKind) {
         let read_only = if kind == DiskKind::Writable { "off" } else { "on" };
         let file = match kind {
-            DiskKind::Writable => Handed::WritableDisk(path.clone()),
-            _ => Handed::Disk(path.clone()),
+            DiskKind::Writable => Handed::WritableDisk(path.to_path_buf()),
+            _ => Handed::Disk(path.to_path_buf()),
         };
         let file = self.fdset(file);
         let base = if kind == DiskKind::Overlaid { format!("{node}-base") } else { node.to_string() };
         self.arg("-blockdev", format!("driver=file,node-name={base}-file,filename={file},read-only={read_only}"));
         self.arg("-blockdev", format!("driver=raw,node-name={base},file={base}-file,read-only={read_only}"));
         if kind == DiskKind::Overlaid {
-            let over = self.fdset(Handed::Overlay(path.clone()));
+            let over = self.fdset(Handed::Overlay(path.to_path_buf()));
             // What is thrown away need not be flushed.
             self.arg("-blockdev", format!("driver=file,node-name={node}-over,filename={over},cache.no-flush=on"));
             self.arg(

@@ -380,6 +380,32 @@ fn not_greeted(id: &ComponentId, child: &mut Child, e: QmpError) -> Error {
     }
 }
 
+impl Instance {
+    /// Kills every VM of a component whose monitor is of no use, and writes down that it was. The caller holds the
+    /// component's lock.
+    pub fn kill(context: &Context<'_>) -> Result<End> {
+        let traces = Traces { stopped: Some((super::state::Rung::Kill, true)), ..Traces::default() };
+        for slot in Slot::ALL {
+            let paths = context.files().instance(slot);
+            if !lock::is_held(&paths.lock())? {
+                continue;
+            }
+            let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
+                return Err(Error::busy(paths.lock().display(), "held by a process that can't be found"));
+            };
+            pidfd.signal(libc::SIGKILL)?;
+            end_of_it(&pidfd, &paths)?;
+            if let Ok(Some(mut state)) = State::read(&paths) {
+                state.phase = Phase::Ended;
+                state.end = Some(conclude(&traces, last_lines(&paths, LAST_LINES, LAST_BYTES)));
+                state.write(&paths)?;
+                remove_lock(&context.paths.run.join(".uids").join(state.uid.to_string()));
+            }
+        }
+        Ok(conclude(&traces, Vec::new()))
+    }
+}
+
 /// Sees to it that a QEMU that we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths) -> Result<()> {
     if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {

@@ -85,8 +85,7 @@ pub fn run(
             notify.started();
         }
         let began = std::time::Instant::now();
-        let (mut state, end) =
-            Run::new(context, instance, hooks.watcher, notify, signals)?.to_the_end(mode.stop_only)?;
+        let (mut state, end) = Run::new(context, instance, hooks.watcher, notify, signals)?.watch(mode.stop_only)?;
         if !mode.detached || !restart_wanted(context.component.restart, &end) {
             return Ok(Some(end));
         }
@@ -181,7 +180,7 @@ impl<'a> Run<'a> {
     }
 
     /// Watches until QEMU has ended.
-    fn to_the_end(mut self, stop_now: bool) -> Result<(State, End)> {
+    fn watch(mut self, stop_now: bool) -> Result<(State, End)> {
         if stop_now {
             self.begin_stop(true, "stop asked for")?;
         }

@@ -8,7 +8,7 @@ pub fn print(text: Arguments<'_>) {
     settle(std::io::stdout().lock().write_fmt(text));
 }
 
-/// Writes bytes to standard output, as [`print`] does.
+/// Writes bytes to standard output, as [`print()`] does.
 pub fn bytes(bytes: &[u8]) {
     settle(std::io::stdout().lock().write_all(bytes));
 }
@@ -24,7 +24,7 @@ pub fn settle(result: std::io::Result<()>) {
         Ok(()) => {}
         Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(e) => {
-            eprintln!("{}: write standard output: {}", super::super::cmd::program(), super::error::os_reason(&e));
+            log::error!("write standard output: {}", super::error::os_reason(&e));
             std::process::exit(super::error::EXIT_RETRY.into());
         }
     }

@@ -244,7 +244,7 @@ fn health_forms_of_the_answer() {
     assert!(run.out.trim_end().rsplit_once("|time=0.").is_some_and(|(_, t)| t.ends_with('s')), "{}", run.out);
     says(&health(&["--nagios", &down]), 2, "MCP CRITICAL - tcp://127.0.0.1:");
     says(&health(&["--nagios", &down]), 2, "connection refused\n");
-    says(&health(&["--nagios", "nothing-of-that-name"]), 3, "MCP UNKNOWN - nothing-of-that-name: unknown");
+    says(&health(&["--nagios", "nothing-of-that-name"]), 3, "MCP UNKNOWN - nothing-of-that-name: ");
 }
 
 #[test]

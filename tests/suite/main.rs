@@ -3,6 +3,7 @@
 
 mod floors;
 mod health;
+mod logs;
 mod man;
 mod rm;
 mod status;

@@ -243,7 +243,10 @@ impl Sink {
         buf.extend_from_slice(name.as_bytes());
         buf.extend_from_slice(b"\",\"line\":\"");
         let line = if partial { line } else { harmless::without_returns(line) };
-        push_json(buf, &String::from_utf8_lossy(line));
+        match line.iter().all(|b| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {
+            true => buf.extend_from_slice(line),
+            false => push_json(buf, &String::from_utf8_lossy(line)),
+        }
         buf.extend_from_slice(if partial { b"\",\"partial\":true}\n" } else { b"\"}\n" });
         self.out.flush_if_full();
     }

@@ -14,7 +14,7 @@ pub fn find(paths: &Paths, target: &Target) -> Result<Vec<ComponentId>> {
     match &target.component {
         Some(name) => {
             let at = paths.component(&target.service, name);
-            if at.log.is_dir() || at.record.is_file() {
+            if is_there(&at.log)? || is_there(&at.record)? {
                 names.insert(name.clone());
             }
         }
@@ -26,6 +26,15 @@ pub fn find(paths: &Paths, target: &Target) -> Result<Vec<ComponentId>> {
     }
     let id = |component| ComponentId { service: target.service.clone(), component };
     Ok(names.into_iter().map(id).collect())
+}
+
+/// Whether there is something; that we may not look is an error, not a no.
+fn is_there(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(Error::path("look at", path)(e)),
+    }
 }
 
 /// What `pick` makes of the names in `dir`, as far as those are names of components.

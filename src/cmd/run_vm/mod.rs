@@ -11,6 +11,7 @@ use crate::guest::supervise::{self, Hooks, Mode};
 use crate::guest::{prepare, state::End};
 use crate::model::{ComponentId, Record, Target, Wish};
 use crate::node::resolve::{self, Resolved};
+use crate::node::stop::set_wish;
 use crate::node::watching;
 use crate::sys::error::EXIT_OK;
 use crate::sys::lock::{self, Lock};
@@ -196,14 +197,6 @@ fn remove_traces(context: &Context<'_>, lock: Lock) {
 
 fn wish(paths: &Paths, id: &ComponentId) -> Result<Option<Wish>> {
     Ok(Record::read(paths, id)?.map(|record| record.wish))
-}
-
-/// Changes the wish in the component's record, where there is one.
-pub fn set_wish(paths: &Paths, id: &ComponentId, wish: Wish) -> Result<()> {
-    match Record::read(paths, id)? {
-        Some(record) if record.wish != wish => Record { wish, ..record }.write(paths, id),
-        _ => Ok(()),
-    }
 }
 
 /// A user's run directory goes with the last login unless the user lingers.

@@ -22,8 +22,10 @@ pub const RECORD: u64 = 16;
 
 /// How many records are read at once.
 const BLOCK: u64 = 256;
-/// How far a search looks past records that can't be.
-const LOOK_BACK: u64 = 64;
+/// How many are read where one is looked for…
+const LOOK_BACK: u64 = 16;
+/// …and how many that can't be a search looks past.
+const LOOK_BACK_MAX: u64 = 64 << 10;
 /// A time further ahead than this is junk, not a clock that was set.
 const AHEAD: Duration = Duration::from_secs(86_400);
 
@@ -211,21 +213,43 @@ impl Index {
         // Asked after the count: a record is written after the bytes that it tells of.
         let length = log.map_or(Ok(u64::MAX), |f| f.metadata().map(|m| m.len()))?;
         let mut best = None;
+        let mut patience = LOOK_BACK_MAX;
         while low < high {
             let middle = low + (high - low) / 2;
-            let from = low.max((middle + 1).saturating_sub(LOOK_BACK));
-            let block = self.block(from, middle + 1 - from)?;
-            let found = block.iter().enumerate().rev().find(|(_, r)| self.can_be(**r, length));
-            match found {
-                Some((_, r)) if before(*r) => {
-                    best = Some(*r);
+            match self.last_that_can_be(low, middle, length, &mut patience)? {
+                Some((_, record)) if before(record) => {
+                    best = Some(record);
                     low = middle + 1;
                 }
-                Some((i, _)) => high = from + i as u64,
+                Some((number, _)) => high = number,
                 None => low = middle + 1,
             }
         }
         Ok((low, best))
+    }
+
+    /// The last record that can be among those numbered `low` to `high`, and its number.
+    fn last_that_can_be(
+        &self,
+        low: u64,
+        high: u64,
+        length: u64,
+        patience: &mut u64,
+    ) -> io::Result<Option<(u64, Record)>> {
+        let mut end = high + 1;
+        let mut size = LOOK_BACK;
+        while end > low && *patience > 0 {
+            let from = low.max(end.saturating_sub(size));
+            let block = self.block(from, end - from)?;
+            if let Some((i, record)) = block.iter().enumerate().rev().find(|(_, r)| self.can_be(**r, length)) {
+                return Ok(Some((from + i as u64, *record)));
+            }
+            // A power cut may have left pages of zeros.
+            *patience = patience.saturating_sub(end - from);
+            end = from;
+            size = BLOCK;
+        }
+        Ok(None)
     }
 
     /// The last record.

@@ -1,0 +1,153 @@
+//! Stopping a component, whether its supervisor lives or not.
+
+use super::resolve::Resolved;
+use crate::guest::instance::{Context, Instance, wait_for};
+use crate::guest::state::{self, End, Phase, Rung, State};
+use crate::guest::supervise::{self, Hooks, Mode};
+use crate::model::{ComponentId, Node, Record, Wish};
+use crate::sys::lock::{self, Lock};
+use crate::sys::notify::Notify;
+use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::pidfd::PidFd;
+use crate::sys::signals::Signals;
+use crate::sys::{Deadline, Error, Result};
+use std::time::Duration;
+
+/// What the ladder takes after `stop_timeout`, and some time for a busy node.
+const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a supervisor that was killed, or one that just began, may keep the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a stop went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// It ran, and ended so.
+    Ended(Box<End>),
+    /// It did not run, but its supervisor was about to start it again.
+    Waiting,
+}
+
+/// Changes the wish in the component's record, where there is one.
+pub fn set_wish(paths: &Paths, id: &ComponentId, wish: Wish) -> Result<()> {
+    match Record::read(paths, id)? {
+        Some(record) if record.wish != wish => Record { wish, ..record }.write(paths, id),
+        _ => Ok(()),
+    }
+}
+
+/// Stops a component and records that it shall stay so. One that does not run is [`Error::No`].
+pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> Result<Stopped> {
+    if !what.component.is_vm() {
+        return Err(Error::refused(&what.id, "stopping containers is not there yet; use podman stop"));
+    }
+    // A record that can't be read must not keep anybody from stopping what it is about.
+    if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
+        log::warn!("{e}");
+    }
+    let context = Context { paths, id: &what.id, component: &what.component, node, copy_console: false };
+    let files = context.files();
+    let ladder = Deadline::after(what.component.stop_timeout + AFTER_STOP_TIMEOUT);
+    let told = tell_supervisor(&files, ladder)?;
+    let Some(lock) = take_lock(&files)? else {
+        return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
+    };
+    let mut alive = false;
+    for slot in Slot::ALL {
+        alive |= state::is_alive(&files.instance(slot))?;
+    }
+    let result = if alive {
+        stop_unsupervised(&context, signals)
+    } else if told {
+        Ok(last_end(&files).map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
+    } else {
+        Err(Error::no(&what.id, "not running"))
+    };
+    lock.remove()?;
+    result
+}
+
+/// Sends SIGTERM to the supervisor and waits for its end, at last with SIGKILL. False when there is none.
+fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
+    if !lock::is_held(&files.lock())? {
+        return Ok(false);
+    }
+    // One that has just taken the lock signs it a moment later.
+    let deadline = Deadline::after(LOCK_TIMEOUT);
+    let supervisor = loop {
+        match lock::holder(&files.lock()).as_ref().and_then(PidFd::of_holder) {
+            Some(supervisor) => break supervisor,
+            None if !lock::is_held(&files.lock())? => return Ok(true),
+            None if deadline.passed() => {
+                return Err(Error::busy(files.lock().display(), "held by a process that can't be found"));
+            }
+            None => std::thread::yield_now(),
+        }
+    };
+    supervisor.signal(libc::SIGTERM)?;
+    if !wait_for(&supervisor, ladder) {
+        log::warn!("{}: its supervisor does not end; killed", files.run.display());
+        supervisor.signal(libc::SIGKILL)?;
+        wait_for(&supervisor, Deadline::after(LOCK_TIMEOUT));
+    }
+    Ok(true)
+}
+
+/// The component's lock, for ourselves.
+fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
+    if !files.run.exists() {
+        crate::sys::file::create_dirs(&files.run)?;
+    }
+    let deadline = Deadline::after(LOCK_TIMEOUT);
+    loop {
+        if let Some(mut lock) = Lock::try_take(&files.lock())? {
+            lock.sign("mcp-stop")?;
+            return Ok(Some(lock));
+        }
+        if deadline.passed() {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Stopped> {
+    let prepare = || Err(Error::refused(context.id, "shall stop, not start"));
+    let watcher = |_: &Instance, _| Ok(None);
+    let mut started = || {};
+    let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
+    let mode = Mode { detached: false, stop_only: true };
+    match supervise::run(context, mode, &mut hooks, &mut Notify::default(), signals) {
+        Ok(Some(end)) => Ok(Stopped::Ended(Box::new(end))),
+        Ok(None) => Ok(Stopped::Waiting),
+        Err(e) => {
+            log::warn!("{e}; killed");
+            Instance::kill(context).map(|end| Stopped::Ended(Box::new(end)))
+        }
+    }
+}
+
+/// How the serving instance ended, when its supervisor stopped it.
+fn last_end(files: &ComponentPaths) -> Option<End> {
+    let slot = files.current_slot()?;
+    let state = State::read(&files.instance(slot)).ok().flatten()?;
+    // What ended by itself before, and waited to be started again, was not ended by us.
+    (state.phase == Phase::Ended).then_some(state.end)?.filter(|end| end.rung.is_some())
+}
+
+/// A rung as people read it, with the time it took.
+pub fn describe(rung: Option<Rung>, reason: &str) -> String {
+    match rung {
+        Some(rung) => format!("stopped: {}", rung.name()),
+        None => format!("ended: {reason}"),
+    }
+}
+
+/// Whether a component has a supervisor or a VM.
+pub fn is_there(paths: &Paths, id: &ComponentId) -> Result<bool> {
+    let files = paths.component(&id.service, &id.component);
+    let mut there = lock::is_held(&files.lock())?;
+    for slot in Slot::ALL {
+        there |= state::is_alive(&files.instance(slot))?;
+    }
+    Ok(there)
+}
