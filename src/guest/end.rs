@@ -100,18 +100,27 @@ fn reason(traces: &Traces, end: &End) -> String {
 }
 
 impl End {
-    /// Our own exit code for this end: the program's, 128+n for a signal, 111 where it is unknown. A graceful stop
-    /// that was asked for is 0 where the program went by the SIGTERM it got.
+    /// Our own exit code for this end: the program's; 128+n for a signal; 111 where it is unknown or mcp ended it. A
+    /// graceful stop that was asked for is 0 where the program went by the SIGTERM it got.
     pub fn exit_code(&self) -> u8 {
-        const SIGTERM: i32 = 15;
-        match (self.code, self.signal, self.rung) {
-            (_, _, Some(Rung::Quit | Rung::Kill)) => 137,
-            (Some(code), ..) => code,
-            (None, Some(SIGTERM), Some(Rung::Powerdown)) => 0,
-            (None, Some(n), _) => 128 + (n & 0x7f) as u8,
-            (None, None, Some(Rung::Powerdown)) => 0,
-            (None, None, None) => crate::sys::error::EXIT_RETRY,
+        match (self.by, self.rung) {
+            (EndedBy::Mcp, _) => return crate::sys::error::EXIT_RETRY,
+            (_, Some(Rung::Quit | Rung::Kill)) => return 137,
+            (EndedBy::Operator, Some(Rung::Powerdown)) if self.went_by_sigterm() => return 0,
+            _ => {}
         }
+        match (self.code, self.signal) {
+            (Some(code), _) => code,
+            (None, Some(n)) => 128 + (n & 0x7f) as u8,
+            (None, None) if self.rung.is_some() => 0,
+            (None, None) => crate::sys::error::EXIT_RETRY,
+        }
+    }
+
+    /// Nanos tells a signal as an exit code of its number.
+    fn went_by_sigterm(&self) -> bool {
+        const SIGTERM: i32 = 15;
+        self.signal == Some(SIGTERM) || self.code.is_some_and(|c| i32::from(c) == SIGTERM)
     }
 
     /// Whether it counts as a failure for `restart = "on-failure"`.

@@ -18,6 +18,11 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+/// The command that lists the connections.
+const LIST: &str = "info usernet";
+/// No /proc/net/tcp is read beyond this many bytes.
+const TABLE_MAX: u64 = 64 << 20;
+
 /// How far a connection is inside QEMU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
@@ -63,48 +68,51 @@ impl Asker {
 
     fn look(&mut self, client: SocketAddrV4, deadline: Deadline) -> Result<Seen, QmpError> {
         let mut fd = self.known.take().filter(|(of, _)| *of == client).map(|(_, fd)| fd);
-        // Before the rows are listed: what the kernel says was accepted then is among them.
         let means = match self.can_steal() {
             true => Means::Copies,
+            // Before the rows are listed: what the kernel says was accepted then is among them.
             false => match entry_of(client) {
                 Some(entry) if entry.inode != 0 => Means::Inode(entry),
                 _ => return Ok(Seen::Missing),
             },
         };
-        let mut qmp = Qmp::connect(&self.monitor, deadline)?;
-        for _ in 0..2 {
-            let rows = parse(&qmp.human("info usernet", deadline)?);
-            let open = || rows.iter().filter(|r| self.may_be(r));
-            if let Some(fd) = fd {
-                // It was the client's before this look and is so after it, and QEMU never gives a closed connection a
-                // second life: so the look was at the client's.
-                let states: Vec<&State> = open().filter(|r| r.fd == fd).map(|r| &r.state).collect();
-                if states.is_empty() || !self.owns(fd, client, &means)? {
-                    return Ok(Seen::Missing);
+        let (mut qmp, text) = Qmp::connect_and_ask(&self.monitor, LIST, deadline)?;
+        let mut rows = parse(&text);
+        if fd.is_none() {
+            fd = match self.search(client, &rows, &means) {
+                Ok(Some(fd)) => Some(fd),
+                Ok(None) => return Ok(Seen::Missing),
+                Err(e) => {
+                    return Ok(match &means {
+                        Means::Inode(entry) => all_alike(&rows, entry),
+                        Means::Copies => Seen::Unknown(format!("QEMU's connections: {}", os_reason(&e))),
+                    });
                 }
-                self.known = Some((client, fd));
-                return Ok(judge(&states));
-            }
-            for row in open() {
-                match self.owns(row.fd, client, &means) {
-                    Ok(true) => {
-                        fd = Some(row.fd);
-                        break;
-                    }
-                    Ok(false) => {}
-                    Err(e) => {
-                        return Ok(match &means {
-                            Means::Inode(entry) => all_alike(&rows, entry),
-                            Means::Copies => Seen::Unknown(format!("QEMU's connections: {}", os_reason(&e))),
-                        });
-                    }
-                }
-            }
-            if fd.is_none() {
-                return Ok(Seen::Missing);
+            };
+            // The number may have been another connection's when the rows were listed. Once more, now that it is
+            // known to be ours. (That ours was accepted before the first listing could be read from /proc/net/tcp
+            // as well, which takes far longer where there are a thousand sockets.)
+            rows = parse(&qmp.human(LIST, deadline)?);
+        }
+        // It was the client's before this look and is so after it, and QEMU never gives a closed connection a second
+        // life: so the look was at the client's.
+        let Some(fd) = fd else { return Ok(Seen::Missing) };
+        let states: Vec<&State> = rows.iter().filter(|r| self.may_be(r) && r.fd == fd).map(|r| &r.state).collect();
+        if states.is_empty() || !self.owns(fd, client, &means)? {
+            return Ok(Seen::Missing);
+        }
+        self.known = Some((client, fd));
+        Ok(judge(&states))
+    }
+
+    /// The descriptor in QEMU that is the other end of `client`'s connection.
+    fn search(&self, client: SocketAddrV4, rows: &[Row], means: &Means) -> io::Result<Option<i32>> {
+        for row in rows.iter().filter(|r| self.may_be(r)) {
+            if self.owns(row.fd, client, means)? {
+                return Ok(Some(row.fd));
             }
         }
-        Ok(Seen::Missing)
+        Ok(None)
     }
 
     fn may_be(&self, row: &Row) -> bool {
@@ -177,7 +185,7 @@ struct Entry {
 }
 
 fn entry_of(client: SocketAddrV4) -> Option<Entry> {
-    let bytes = crate::sys::file::read_bounded(Path::new("/proc/net/tcp"), 64 << 20).ok()??;
+    let bytes = crate::sys::file::read_bounded(Path::new("/proc/net/tcp"), TABLE_MAX).ok()??;
     find_entry(&String::from_utf8_lossy(&bytes), client)
 }
 

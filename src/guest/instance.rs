@@ -119,6 +119,9 @@ impl Instance {
         let mut child = spawned.child;
         match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved) {
             Ok(mut instance) => {
+                if let Some(user) = &mut instance.user {
+                    user.hand_over();
+                }
                 instance.stderr = child.stderr.take();
                 if let Some(stderr) = &instance.stderr {
                     set_nonblocking(stderr);
@@ -348,8 +351,8 @@ impl Instance {
         self.note(&end.reason)?;
         remove_sockets(&self.paths);
         remove_lock(&self.paths.lock());
-        match self.user.take().and_then(|user| user.lock) {
-            Some(lock) => lock.remove()?,
+        match self.user.take() {
+            Some(user) => user.release(),
             None => remove_lock(&self.uids.join(self.state.uid.to_string())),
         }
         Ok((self.state, end))

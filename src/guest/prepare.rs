@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Works out a start: chooses, prepares and checks, and starts nothing.
 pub fn prepare(context: &Context<'_>, slot: Slot) -> Result<Prepared> {
     let user = take_user(context, slot)?;
-    let accel = accel::choose(context.node.qemu.accel, user.lock.is_some())?;
+    let accel = accel::choose(context.node.qemu.accel, user.other().is_some())?;
     if let Some(note) = &accel.note {
         log::warn!("{note}");
     }
@@ -26,9 +26,7 @@ pub fn prepare(context: &Context<'_>, slot: Slot) -> Result<Prepared> {
     let reserved = preflight::check(context.paths, context.id, &vm, &context.component.ports)?;
     let binary = spawn::find_program(&context.node.qemu.binary);
     let initramfs = match kernel {
-        Some(kernel) => {
-            Some(microvm::initrd(context.paths, &kernel, &handover(context)?, user.lock.as_ref().map(|_| user.uid))?)
-        }
+        Some(kernel) => Some(microvm::initrd(context.paths, &kernel, &handover(context)?, user.other())?),
         None => None,
     };
     Ok(Prepared { plan: argv::plan(&vm), vm, binary, accel, user, initramfs, reserved })
@@ -101,7 +99,7 @@ fn microvm_boot(context: &Context<'_>, rootfs: &Path, make_as: Option<&User>) ->
             for volume in &context.component.volumes {
                 microvm::volume(paths, id, &volume.name, volume.size, deadline)?;
             }
-            let run_as = user.lock.as_ref().map(|_| user.uid);
+            let run_as = user.other();
             let root = microvm::root_squashfs(paths, id, rootfs, run_as, deadline)?;
             (root, if persistent { Some(microvm::upper(paths, id, None, deadline)?) } else { None })
         }

@@ -104,24 +104,46 @@ impl Qmp {
         Qmp::greet(connect_within(path, deadline)?, deadline)
     }
 
+    /// Connects, and runs one command of the human monitor in the same breath: everything is sent before the greeting
+    /// has come, since each turn through QEMU's main loop takes milliseconds on a busy node. QEMU takes the commands
+    /// one by one all the same.
+    pub fn connect_and_ask(path: &Path, line: &str, deadline: Deadline) -> Result<(Qmp, String), QmpError> {
+        let mut qmp = Qmp::fresh(connect_within(path, deadline)?)?;
+        let capabilities = qmp.request("qmp_capabilities", Value::Null);
+        let command = qmp.request("human-monitor-command", json!({ "command-line": line }));
+        qmp.send(format!("{}\n{}\n", capabilities.1, command.1).as_bytes(), None, deadline)?;
+        qmp.greeting(deadline)?;
+        qmp.answer(capabilities.0, deadline)?;
+        let text = text_of(qmp.answer(command.0, deadline)?)?;
+        Ok((qmp, text))
+    }
+
     /// Takes the greeting on a fresh connection and gets ready for commands.
     pub fn greet(stream: UnixStream, deadline: Deadline) -> Result<Qmp, QmpError> {
+        let mut qmp = Qmp::fresh(stream)?;
+        qmp.greeting(deadline)?;
+        qmp.execute("qmp_capabilities", Value::Null, deadline)?;
+        Ok(qmp)
+    }
+
+    fn fresh(stream: UnixStream) -> Result<Qmp, QmpError> {
         stream.set_nonblocking(true)?;
-        let mut qmp =
-            Qmp { stream, buffer: Vec::new(), searched: 0, events: VecDeque::new(), next_id: 1, version: (0, 0, 0) };
-        let line = match qmp.line(deadline) {
+        Ok(Qmp { stream, buffer: Vec::new(), searched: 0, events: VecDeque::new(), next_id: 1, version: (0, 0, 0) })
+    }
+
+    fn greeting(&mut self, deadline: Deadline) -> Result<(), QmpError> {
+        let line = match self.line(deadline) {
             // The connection was queued by the kernel; QEMU has not taken it.
-            Err(QmpError::TimedOut) if qmp.buffer.is_empty() => return Err(QmpError::Busy),
+            Err(QmpError::TimedOut) if self.buffer.is_empty() => return Err(QmpError::Busy),
             other => other?,
         };
         let greeting: Value = serde_json::from_slice(&line).map_err(|_| QmpError::Junk("greeting is not JSON"))?;
         let number = |key: &str| greeting.pointer(&format!("/QMP/version/qemu/{key}")).and_then(Value::as_u64);
         match (number("major"), number("minor"), number("micro")) {
-            (Some(major), Some(minor), Some(micro)) => qmp.version = (major, minor, micro),
+            (Some(major), Some(minor), Some(micro)) => self.version = (major, minor, micro),
             _ => return Err(QmpError::Junk("no QMP greeting")),
         }
-        qmp.execute("qmp_capabilities", Value::Null, deadline)?;
-        Ok(qmp)
+        Ok(())
     }
 
     /// QEMU's version: major, minor, micro.
@@ -147,10 +169,7 @@ impl Qmp {
 
     /// Runs a command of the human monitor and returns its text.
     pub fn human(&mut self, line: &str, deadline: Deadline) -> Result<String, QmpError> {
-        match self.execute("human-monitor-command", json!({ "command-line": line }), deadline)? {
-            Value::String(text) => Ok(text),
-            _ => Err(QmpError::Junk("human-monitor-command returned no text")),
-        }
+        text_of(self.execute("human-monitor-command", json!({ "command-line": line }), deadline)?)
     }
 
     /// The next event that has arrived, without waiting.
@@ -177,6 +196,12 @@ impl Qmp {
         fd: Option<BorrowedFd<'_>>,
         deadline: Deadline,
     ) -> Result<Value, QmpError> {
+        let (id, message) = self.request(command, arguments);
+        self.send(format!("{message}\n").as_bytes(), fd, deadline)?;
+        self.answer(id, deadline)
+    }
+
+    fn request(&mut self, command: &str, arguments: Value) -> (u64, Value) {
         let id = self.next_id;
         self.next_id += 1;
         let mut message = json!({ "execute": command, "id": id });
@@ -184,7 +209,10 @@ impl Qmp {
             message["arguments"] = arguments;
         }
         log::debug!("qmp: {message}");
-        self.send(format!("{message}\n").as_bytes(), fd, deadline)?;
+        (id, message)
+    }
+
+    fn answer(&mut self, id: u64, deadline: Deadline) -> Result<Value, QmpError> {
         loop {
             let line = self.line(deadline)?;
             if let Message::Answer(of, answer) = self.sort(&line)?
@@ -296,6 +324,13 @@ fn connect_within(path: &Path, deadline: Deadline) -> Result<UnixStream, QmpErro
             Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(io::Error::from(e).into()),
         }
+    }
+}
+
+fn text_of(value: Value) -> Result<String, QmpError> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(QmpError::Junk("human-monitor-command returned no text")),
     }
 }
 

@@ -116,11 +116,11 @@ pub fn spawn(mut launch: Launch<'_>) -> Result<Spawned> {
         given.push((park(fd)?, FIRST_FD + n as i32));
     }
     given.push((park(&launch.lock)?, LOCK_FD));
-    if let Some(lock) = &launch.user.lock {
+    if let Some(lock) = launch.user.lock() {
         given.push((park(lock)?, USER_FD));
     }
     let numbers: Vec<(i32, i32)> = given.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect();
-    let become_user = launch.user.lock.is_some().then_some((launch.user.uid, launch.group));
+    let become_user = launch.user.other().map(|uid| (uid, launch.group));
     let mut command = Command::new(launch.binary);
     command
         .args(&launch.plan.args)

@@ -93,6 +93,9 @@ pub fn run(
             pause = FIRST_PAUSE;
         }
         log::warn!("{}: {}; restarted in {} s", context.id, end.reason, pause.as_secs());
+        if state.ready_at.is_none() {
+            notify.ended_early();
+        }
         state.phase = Phase::Waiting;
         state.write(&context.files().instance(Slot::A))?;
         if sleep(pause, signals) {

@@ -10,15 +10,48 @@ use sha2::{Digest, Sha256};
 pub struct User {
     /// User and group id.
     pub uid: u32,
-    /// The lock on it; `None` when it is our own user.
-    pub lock: Option<Lock>,
+    lock: Option<Lock>,
+    /// Whether a QEMU has inherited the lock.
+    in_use: bool,
+}
+
+impl User {
+    /// The lock that QEMU is to inherit; `None` when the user is our own.
+    pub fn lock(&self) -> Option<&Lock> {
+        self.lock.as_ref()
+    }
+
+    /// The user's id where it is not our own.
+    pub fn other(&self) -> Option<u32> {
+        self.lock.as_ref().map(|_| self.uid)
+    }
+
+    /// A QEMU runs as this user: it stays taken until [`User::release`], whatever becomes of us.
+    pub fn hand_over(&mut self) {
+        self.in_use = true;
+    }
+
+    /// The QEMU that ran as this user has ended.
+    pub fn release(mut self) {
+        self.in_use = false;
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        if let (Some(lock), false) = (self.lock.take(), self.in_use)
+            && let Err(e) = lock.remove()
+        {
+            log::warn!("{e}");
+        }
+    }
 }
 
 /// Takes a free user of `range` for the instance named `seed`; our own when we are not root.
 pub fn take(paths: &Paths, range: (u32, u32), seed: &str) -> Result<User> {
     let own = nix::unistd::geteuid();
     if !own.is_root() {
-        return Ok(User { uid: own.as_raw(), lock: None });
+        return Ok(User { uid: own.as_raw(), lock: None, in_use: false });
     }
     let (first, last) = range;
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -37,7 +70,7 @@ pub fn take(paths: &Paths, range: (u32, u32), seed: &str) -> Result<User> {
     for n in 0..count.min(4096) {
         let uid = first + ((start + n) % count) as u32;
         if let Some(lock) = Lock::try_take(&dir.join(uid.to_string()))? {
-            return Ok(User { uid, lock: Some(lock) });
+            return Ok(User { uid, lock: Some(lock), in_use: false });
         }
     }
     Err(Error::busy("qemu.uid_range", format!("no user of {first}-{last} is free; widen it in mcp.toml")))

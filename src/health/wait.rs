@@ -37,6 +37,7 @@ pub struct Plan {
 pub fn wait(subject: &mut dyn Subject, plan: &Plan, hints: Option<&Hints>, cancel: Option<&Cancel>) -> Verdict {
     let mut pace = Pace::new(plan.interval);
     let mut good = 0;
+    let mut before = None;
     loop {
         if cancel.is_some_and(Cancel::is_set) {
             return Verdict::Unhealthy(Reason::Cancelled);
@@ -72,13 +73,22 @@ pub fn wait(subject: &mut dyn Subject, plan: &Plan, hints: Option<&Hints>, cance
             }
         };
         if plan.deadline.passed() {
-            return verdict;
+            return cut_off(verdict, before);
         }
         let pause = pause.max(GAP_MIN.saturating_sub(started.elapsed()));
         rest(Deadline::after(pause).min(plan.deadline), started, &mut pace, hints, cancel);
         if plan.deadline.passed() {
             return verdict;
         }
+        before = Some(verdict);
+    }
+}
+
+/// The last verdict, or the one before where the last probe had no time left to find anything out.
+fn cut_off(last: Verdict, before: Option<Verdict>) -> Verdict {
+    match (last, before) {
+        (Verdict::Unhealthy(Reason::TimedOut(_) | Reason::Unproven(_)), Some(before @ Verdict::Unhealthy(_))) => before,
+        (last, _) => last,
     }
 }
 

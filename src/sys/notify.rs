@@ -14,6 +14,8 @@ pub enum Step {
     Started,
     /// It is ready.
     Ready,
+    /// It ended before it was ready, and is going to be started again.
+    EndedEarly,
 }
 
 /// Where readiness is told.
@@ -79,6 +81,11 @@ impl Notify {
             let _ = file.write_all(b"\n");
         }
         self.step(Step::Ready);
+    }
+
+    /// It ended before it was ready, and is going to be started again.
+    pub fn ended_early(&mut self) {
+        self.step(Step::EndedEarly);
     }
 
     /// What we are about, in a few words.

@@ -3,9 +3,12 @@
 
 mod dispatch;
 mod floors;
+mod harness;
 mod health;
+mod health_vm;
 mod logs;
 mod man;
 mod rm;
+mod run_vm;
 mod status;
 mod tree;

@@ -1,6 +1,6 @@
 //! `--detach`: the supervisor in a process of its own, which tells us how far it has come.
 
-use crate::sys::error::EXIT_OK;
+use crate::sys::error::{EXIT_OK, EXIT_RETRY};
 use crate::sys::notify::Step;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::{Deadline, Error, Result, file};
@@ -94,8 +94,10 @@ fn wait_for_supervisor(mut pipe: File, deadline: Deadline, object: &str) -> Resu
 impl Caller {
     /// Goes on without the caller once `step` is what it waits for: from then on stderr is the supervisor's log.
     pub fn step(&mut self, step: Step) {
-        if step == self.tell_at || step == Step::Ready {
-            self.tell(EXIT_OK);
+        match step {
+            Step::EndedEarly => self.tell(EXIT_RETRY),
+            _ if step == self.tell_at || step == Step::Ready => self.tell(EXIT_OK),
+            _ => {}
         }
     }
 

@@ -1,0 +1,449 @@
+//! A node of its own for each test, with real guests. When it goes, so must everything that it started.
+//!
+//! What the guests are made of comes from the environment: `MCP_TEST_OPS` and `MCP_TEST_OPS_HOME` (else `ops` on PATH
+//! with its own home), `MCP_TEST_KERNEL` (a folder that scripts/get-guest-kernel laid down). What is missing skips
+//! the tests that need it, loudly: each is a line in the file that `MCP_TEST_SKIPPED` names.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// No call of a program in a test takes longer.
+const LIMIT: Duration = Duration::from_secs(90);
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+static PORT: AtomicU16 = AtomicU16::new(0);
+
+/// What a program answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub call: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+    pub took: Duration,
+}
+
+impl Answer {
+    /// Fails the test unless it exited with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Answer {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// Its only line on stderr, the note on KVM aside.
+    #[track_caller]
+    pub fn one_line(&self) -> &str {
+        let lines: Vec<&str> = self.err.lines().filter(|l| !l.contains("no KVM")).collect();
+        assert_eq!(lines.len(), 1, "one line wanted: {self:#?}");
+        lines[0]
+    }
+}
+
+/// A node under a folder of its own.
+pub struct Node {
+    pub root: PathBuf,
+}
+
+/// A program of ours: its path.
+pub fn program(name: &str) -> PathBuf {
+    let path = match name {
+        "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
+        "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
+        "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
+        "mcp-rm" => env!("CARGO_BIN_EXE_mcp-rm"),
+        "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),
+        "mcp-status" => env!("CARGO_BIN_EXE_mcp-status"),
+        "mcp-logs" => env!("CARGO_BIN_EXE_mcp-logs"),
+        other => panic!("no such program: {other}"),
+    };
+    path.into()
+}
+
+/// A port that nobody has, and that no other test of this process is given.
+pub fn free_port() -> u16 {
+    loop {
+        // Below the range that the kernel picks from, else a client of another test may be given it.
+        let offset = (std::process::id() as u16).wrapping_mul(37) % 8000;
+        let port = 20_000 + (offset + PORT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Node {
+    pub fn new() -> Node {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Short: the path of a Unix socket has 107 bytes.
+        let root = std::env::temp_dir().join(format!("mcp-{}-{number}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        Node { root }
+    }
+
+    /// A command of ours for this node, not started yet.
+    pub fn command(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program(name));
+        command.args(args).env("MCP_ROOT", &self.root).env_remove("MCP_LOG").env_remove("NOTIFY_SOCKET");
+        if let Some(init) = guest_init() {
+            command.env("MCP_GUEST_INIT", init);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a program of ours to its end.
+    pub fn mcp(&self, name: &str, args: &[&str]) -> Answer {
+        finish(self.command(name, args), &format!("{name} {}", args.join(" ")))
+    }
+
+    /// Writes a service definition.
+    pub fn define(&self, name: &str, text: &str) {
+        let dir = self.root.join("etc/services");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(format!("{name}.toml")), text).unwrap();
+    }
+
+    /// Writes the node config.
+    pub fn configure(&self, text: &str) {
+        fs::create_dir_all(self.root.join("etc")).unwrap();
+        fs::write(self.root.join("etc/mcp.toml"), text).unwrap();
+    }
+
+    /// The run directory of component `id`.
+    pub fn run_dir(&self, id: &str) -> PathBuf {
+        self.root.join("run").join(id)
+    }
+
+    /// The state of the serving instance.
+    pub fn state(&self, id: &str) -> serde_json::Value {
+        let path = self.run_dir(id).join("state.json");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The process that holds the component's lock, by what it signed; 0 when there is none.
+    pub fn supervisor(&self, id: &str) -> i32 {
+        signed(&self.run_dir(id).join("lock"))
+    }
+
+    /// QEMU of the component's first slot; 0 when there is none.
+    pub fn qemu(&self, id: &str) -> i32 {
+        signed(&self.run_dir(id).join("a/lock"))
+    }
+
+    /// All of the component's console, in order.
+    pub fn console(&self, id: &str) -> String {
+        self.mcp("mcp-logs", &["-n", "all", id]).expect(0).out
+    }
+
+    /// Processes whose arguments name our root.
+    pub fn processes(&self) -> Vec<String> {
+        let mark = format!("{}/", self.root.display());
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let of = |e: fs::DirEntry| {
+            let pid: u32 = e.file_name().to_str()?.parse().ok()?;
+            // Ours are known by their environment, QEMU by the directory of what it has open.
+            let line = fs::read(e.path().join("cmdline")).ok()?;
+            let environ = fs::read(e.path().join("environ")).unwrap_or_default();
+            let wanted = format!("MCP_ROOT={}\0", self.root.display());
+            let has = |hay: &[u8], needle: &[u8]| hay.windows(needle.len()).any(|w| w == needle);
+            let opens = fs::read_dir(e.path().join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with(&mark)));
+            let ours = has(&environ, wanted.as_bytes()) || opens;
+            (ours && pid != std::process::id())
+                .then(|| format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " ")))
+        };
+        entries.filter_map(of).collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let before = self.processes();
+        let _ = self.mcp("mcp-stop", &["--all"]);
+        let left = wait_for(Duration::from_secs(5), || self.processes().is_empty().then_some(())).is_none();
+        let processes = self.processes();
+        for line in &processes {
+            if let Some(Ok(pid)) = line.split(' ').next().map(str::parse) {
+                // SAFETY: a plain system call.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+        let leftovers = leftovers(&self.root);
+        if std::thread::panicking() {
+            eprintln!("node {}: processes at the end: {before:#?}", self.root.display());
+            for log in find(&self.root.join("log"), &|n| n == "console.log" || n == "supervisor.log") {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(10).collect();
+                eprintln!("{}:", log.display());
+                tail.iter().rev().for_each(|l| eprintln!("    {l}"));
+            }
+        }
+        let _ = fs::remove_dir_all(&self.root);
+        if !std::thread::panicking() {
+            assert!(!left, "processes that mcp-stop --all left: {processes:#?}");
+            assert!(leftovers.is_empty(), "left after mcp-stop --all: {leftovers:#?}");
+        }
+    }
+}
+
+/// Sockets, temporary files and locks below `root`, when nothing runs any more.
+pub fn leftovers(root: &Path) -> Vec<PathBuf> {
+    let mut found = find(root, &|n| {
+        n.ends_with(".sock") && n != "qmp.sock" || n.ends_with(".tmp") || n == "lock" || n.starts_with(".overlay")
+    });
+    // The component's link may stay; the socket itself may not.
+    found.extend(find(root, &|n| n == "qmp.sock").into_iter().filter(|p| p.exists()));
+    found.extend(find(&root.join("run/.uids"), &|_| true));
+    found
+}
+
+/// Files below `dir` whose names are wanted.
+pub fn find(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            found.extend(find(&path, wanted));
+        } else if entry.file_name().to_str().is_some_and(wanted) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn signed(lock: &Path) -> i32 {
+    let text = fs::read_to_string(lock).unwrap_or_default();
+    text.split(' ').next().and_then(|w| w.parse().ok()).unwrap_or(0)
+}
+
+/// Runs a command to its end, with a hard limit.
+pub fn finish(mut command: Command, call: &str) -> Answer {
+    let began = Instant::now();
+    let child = command.spawn().unwrap_or_else(|e| panic!("{call}: {e}"));
+    wait(child, call, began)
+}
+
+/// Waits for a child that was started earlier.
+pub fn wait(mut child: Child, call: &str, began: Instant) -> Answer {
+    let read = |stream: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut stream) = stream {
+                let _ = stream.read_to_end(&mut bytes);
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let out = read(child.stdout.take().map(|s| Box::new(s) as _));
+    let err = read(child.stderr.take().map(|s| Box::new(s) as _));
+    let status = wait_for(LIMIT, || child.try_wait().unwrap());
+    let Some(status) = status else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{call}: still runs after {LIMIT:?}");
+    };
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or(status.signal().map(|n| 128 + n));
+    let took = began.elapsed();
+    Answer { call: call.to_string(), code, out: out.join().unwrap(), err: err.join().unwrap(), took }
+}
+
+/// Asks `what` until it answers, at most for `limit`.
+pub fn wait_for<T>(limit: Duration, mut what: impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = what() {
+            return Some(answer);
+        }
+        if began.elapsed() > limit {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Asks until it is so; fails the test when it does not become so in 20 s.
+#[track_caller]
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    assert!(wait_for(Duration::from_secs(20), || so().then_some(())).is_some(), "not so in 20 s: {what}");
+}
+
+/// One HTTP GET on loopback; the body, or `None` when there was no whole answer within two seconds.
+pub fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.split_once("\r\n\r\n").map(|(_, body)| body.to_string())
+}
+
+/// A Nanos image and its kernel.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub disk: String,
+    pub kernel: String,
+}
+
+fn work_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests");
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    })
+}
+
+/// The example program, static.
+pub fn hello() -> PathBuf {
+    static HELLO: OnceLock<PathBuf> = OnceLock::new();
+    HELLO
+        .get_or_init(|| {
+            let path = work_dir().join("hello");
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello/main.rs");
+            let temporary = work_dir().join(format!("hello.{}", std::process::id()));
+            let status = Command::new("rustc")
+                .args(["-O", "--edition", "2024", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
+                .args(["--target", "x86_64-unknown-linux-gnu", "-o"])
+                .arg(&temporary)
+                .arg(source)
+                .status()
+                .unwrap();
+            assert!(status.success(), "rustc of the example");
+            fs::rename(temporary, &path).unwrap();
+            path
+        })
+        .clone()
+}
+
+/// A Nanos image of the example program with `args`; `None`, and a line that says so, where there is no `ops`.
+pub fn nanos(test: &str, args: &[&str]) -> Option<Image> {
+    image(test, args, &[])
+}
+
+/// The same with volumes, each `(LABEL, PATH)`.
+pub fn image(test: &str, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image> {
+    static IMAGES: OnceLock<Mutex<HashMap<String, Image>>> = OnceLock::new();
+    let Some((ops, home)) = ops() else {
+        skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
+        return None;
+    };
+    let key = format!("{args:?}{mounts:?}");
+    let mut images = IMAGES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(image) = images.get(&key) {
+        return Some(image.clone());
+    }
+    let dir = work_dir().join(format!("image-{}-{}", std::process::id(), images.len()));
+    let _ = fs::remove_dir_all(&dir);
+    // A home of its own for each build: two with one trample on each other.
+    copy_tree(&home.join(".ops"), &dir.join(".ops"));
+    fs::create_dir_all(dir.join(".ops/images")).unwrap();
+    fs::write(dir.join("default.json"), "{}").unwrap();
+    let program = dir.join("hello");
+    fs::copy(hello(), &program).unwrap();
+    let mounts: HashMap<_, _> = mounts.iter().copied().collect();
+    let config = serde_json::json!({
+        "Args": args, "Mounts": mounts, "ManifestPassthrough": { "debug_exit": "t" }, "BaseVolumeSz": "24m",
+    });
+    fs::write(dir.join("c.json"), config.to_string()).unwrap();
+    let mut command = Command::new(ops);
+    command
+        .arg("build")
+        .arg(&program)
+        .args(["-c", "c.json", "-i", "hello"])
+        .current_dir(&dir)
+        .env("OPS_HOME", &dir)
+        .env("OPS_DEFAULT_CONFIG", dir.join("default.json"))
+        .env("HTTPS_PROXY", "http://127.0.0.1:9")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let answer = finish(command, "ops build").expect(0);
+    assert!(answer.out.contains("Bootable image file:"), "{answer:#?}");
+    let version = fs::read_to_string(dir.join(".ops/latest.txt")).unwrap();
+    let text = |p: PathBuf| p.to_str().unwrap().to_string();
+    let image = Image {
+        disk: text(dir.join(".ops/images/hello")),
+        kernel: text(dir.join(".ops").join(version.trim()).join("kernel.img")),
+    };
+    images.insert(key, image.clone());
+    Some(image)
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// The real `ops`, and the folder that holds its `.ops`.
+fn ops() -> Option<(PathBuf, PathBuf)> {
+    let named = std::env::var_os("MCP_TEST_OPS").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let program = named.or_else(|| std::env::split_paths(&path).map(|d| d.join("ops")).find(|p| p.is_file()))?;
+    let home = std::env::var_os("MCP_TEST_OPS_HOME").or_else(|| std::env::var_os("HOME")).map(PathBuf::from)?;
+    home.join(".ops/latest.txt").is_file().then_some((program, home))
+}
+
+/// The static init, where scripts/build has put it.
+fn guest_init() -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    let init = target.join("release/mcp-guest-init");
+    init.is_file().then_some(init)
+}
+
+/// Whether microvms can be run here; puts the guest kernel into the node. Says so where not.
+pub fn microvm(test: &str, node: &Node) -> bool {
+    let kernel = std::env::var_os("MCP_TEST_KERNEL").map(PathBuf::from).filter(|p| p.join("modules").is_dir());
+    let (Some(kernel), Some(_)) = (kernel, guest_init()) else {
+        skip(test, "no guest kernel or init: set MCP_TEST_KERNEL, run scripts/build");
+        return false;
+    };
+    let lib = node.root.join("lib");
+    fs::create_dir_all(&lib).unwrap();
+    std::os::unix::fs::symlink(kernel, lib.join("kernel")).unwrap();
+    true
+}
+
+/// A root file system with the example program as /hello.
+pub fn rootfs(node: &Node) -> String {
+    let dir = node.root.join("rootfs");
+    fs::create_dir_all(dir.join("etc")).unwrap();
+    fs::copy(hello(), dir.join("hello")).unwrap();
+    dir.to_str().unwrap().to_string()
+}
+
+/// Says loudly that a test could not be made here.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+    if let Some(path) = std::env::var_os("MCP_TEST_SKIPPED") {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        if let Ok(mut file) = file {
+            let _ = writeln!(file, "{test}: {why}");
+        }
+    }
+}
+
+/// An empty file at `path`, with folders as needed.
+pub fn touch(path: &Path) -> File {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    File::create(path).unwrap()
+}

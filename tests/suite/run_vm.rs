@@ -1,0 +1,231 @@
+//! `mcp-run-vm` with real Nanos guests: start, end, stop, detach, adopt, restart.
+
+use crate::harness::{Node, free_port, get, nanos, until};
+use std::time::{Duration, Instant};
+
+fn kill(pid: i32, signal: i32) {
+    assert!(pid > 0);
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(pid, signal) };
+}
+
+#[test]
+fn serves_and_ends_with_the_programs_own_code() {
+    let Some(image) = nanos("serves_and_ends", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("127.0.0.1:{port}:8080");
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--memory", "128"];
+    let began = Instant::now();
+    let child = node.command("mcp-run-vm", &args).spawn().unwrap();
+    until("healthy", || node.mcp("mcp-health", &["-q", "demo"]).code == Some(0));
+    assert!(get(port, "/").unwrap().contains("hello"));
+    assert!(get(port, "/exit?code=7").is_some());
+    let answer = crate::harness::wait(child, "mcp-run-vm", began).expect(7);
+    assert!(answer.one_line().contains("demo/demo: program exited with 7"), "{answer:#?}");
+    let end = &node.state("demo/demo")["end"];
+    assert_eq!((end["by"].as_str(), end["code"].as_u64()), (Some("guest"), Some(7)));
+    assert!(end["console"].to_string().contains("hello: listening on 8080"));
+}
+
+#[test]
+fn boots_by_its_own_boot_loader_without_a_kernel() {
+    let Some(image) = nanos("boots_by_its_own_boot_loader", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("{port}:8080");
+    let args = ["--name", "demo", "--disk", &image.disk, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    assert!(get(port, "/").is_some());
+}
+
+#[test]
+fn detaches_when_ready_and_is_known_to_all() {
+    let Some(image) = nanos("detaches_when_ready", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("{port}:8080");
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    // Ready means that the very first request is answered.
+    assert!(get(port, "/").is_some());
+    let second = node.mcp("mcp-run-vm", &args).expect(100);
+    assert!(second.one_line().contains("already supervised by mcp-run-vm (pid "), "{second:#?}");
+    node.mcp("mcp-health", &["demo"]).expect(0);
+    let list = node.mcp("mcp-status", &["--list"]).expect(0);
+    assert_eq!(list.out, "demo/demo\n");
+    let refused = node.mcp("mcp-rm", &["demo"]).expect(100);
+    assert!(refused.one_line().contains("demo/demo"), "{refused:#?}");
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.out.starts_with("demo/demo: stopped: powerdown ("), "{stopped:#?}");
+    let gone = node.mcp("mcp-stop", &["demo"]).expect(1);
+    assert!(gone.one_line().contains("demo/demo: not running"), "{gone:#?}");
+    node.mcp("mcp-rm", &["demo"]).expect(0);
+    for dir in ["run/demo", "log/demo", "lib/registry/demo"] {
+        assert!(!node.root.join(dir).exists(), "{dir} is left");
+    }
+}
+
+#[test]
+fn a_vm_without_supervisor_is_seen_and_adopted() {
+    let Some(image) = nanos("a_vm_without_supervisor", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("{port}:8080");
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    let (supervisor, qemu) = (node.supervisor("demo/demo"), node.qemu("demo/demo"));
+    let uuid = node.state("demo/demo")["uuid"].clone();
+    kill(supervisor, libc::SIGKILL);
+    until("the lock is free", || node.mcp("mcp-status", &["demo"]).out.contains("unsupervised"));
+    assert_eq!(node.mcp("mcp-status", &["demo"]).code, Some(1));
+    assert!(get(port, "/").is_some(), "the VM runs on");
+    node.mcp("mcp-run-vm", &args).expect(0);
+    assert_eq!((node.qemu("demo/demo"), &node.state("demo/demo")["uuid"]), (qemu, &uuid), "not started again");
+    assert_ne!(node.supervisor("demo/demo"), supervisor);
+    assert!(!node.mcp("mcp-status", &["demo"]).out.contains("unsupervised"));
+    // Its exit code is nobody's to see any more.
+    assert!(get(port, "/exit?code=3").is_some());
+    until("the end", || node.supervisor("demo/demo") == 0);
+    assert_eq!(node.state("demo/demo")["end"]["by"], "unknown");
+}
+
+#[test]
+fn a_vm_without_supervisor_is_stopped_all_the_same() {
+    let Some(image) = nanos("stop_without_supervisor", &[]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    kill(node.supervisor("demo/demo"), libc::SIGKILL);
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.out.contains("stopped: powerdown"), "{stopped:#?}");
+    assert_eq!(node.qemu("demo/demo"), 0);
+}
+
+#[test]
+fn two_starts_at_once_make_one_vm() {
+    let Some(image) = nanos("two_starts_at_once", &[]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let began = Instant::now();
+    let children: Vec<_> = (0..4).map(|_| node.command("mcp-run-vm", &args).spawn().unwrap()).collect();
+    let mut codes: Vec<_> =
+        children.into_iter().map(|c| crate::harness::wait(c, "mcp-run-vm", began).code.unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 100, 100, 100]);
+}
+
+#[test]
+fn a_guest_that_ignores_the_power_button_is_stopped_firmly() {
+    let Some(image) = nanos("ignores_the_power_button", &["--ignore-term"]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    node.mcp(
+        "mcp-run-vm",
+        &[
+            "--name",
+            "demo",
+            "--disk",
+            &image.disk,
+            "--kernel",
+            &image.kernel,
+            "--port",
+            &forward,
+            "--detach",
+            "--wait",
+            "--stop-timeout",
+            "1s",
+        ],
+    )
+    .expect(0);
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.out.contains("stopped: quit"), "{stopped:#?}");
+    assert!(stopped.took < Duration::from_secs(10), "{stopped:#?}");
+}
+
+#[test]
+fn a_guest_that_never_listens_is_ended_by_the_start_timeout() {
+    let Some(image) = nanos("never_listens", &["--no-listen"]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    let answer = node.mcp(
+        "mcp-run-vm",
+        &[
+            "--name",
+            "demo",
+            "--disk",
+            &image.disk,
+            "--kernel",
+            &image.kernel,
+            "--port",
+            &forward,
+            "--start-timeout",
+            "2s",
+            "--stop-timeout",
+            "2s",
+        ],
+    );
+    assert!(answer.err.contains("demo/demo: not healthy after start_timeout (2s)"), "{answer:#?}");
+    assert!(answer.err.contains("hello: not listening"), "the console's last lines: {answer:#?}");
+    assert_eq!(answer.code, Some(111), "{answer:#?}");
+    assert_eq!(node.state("demo/demo")["end"]["by"], "mcp");
+}
+
+#[test]
+fn a_killed_qemu_is_told_and_restarted_by_policy() {
+    let Some(image) = nanos("killed_qemu", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("{port}:8080");
+    node.mcp(
+        "mcp-run-vm",
+        &[
+            "--name",
+            "demo",
+            "--disk",
+            &image.disk,
+            "--kernel",
+            &image.kernel,
+            "--port",
+            &forward,
+            "--detach",
+            "--wait",
+            "--restart",
+            "on-failure",
+        ],
+    )
+    .expect(0);
+    let first = node.qemu("demo/demo");
+    kill(first, libc::SIGKILL);
+    until("a new VM", || ![0, first].contains(&node.qemu("demo/demo")) && get(port, "/").is_some());
+    assert_eq!(node.state("demo/demo")["restarts"], 1);
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.out.contains("powerdown"), "{stopped:#?}");
+}
+
+#[test]
+fn a_stop_ends_a_component_that_waits_to_be_restarted() {
+    let Some(image) = nanos("stop_while_waiting", &["--exit-after", "0", "--exit-code", "9"]) else { return };
+    let node = Node::new();
+    let args = ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--detach", "--restart", "always"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    until("waiting", || node.state("demo/demo")["phase"] == "waiting");
+    assert_eq!(node.state("demo/demo")["end"]["code"], 9);
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert_eq!(node.supervisor("demo/demo"), 0);
+}
+
+#[test]
+fn a_detached_start_that_fails_says_why() {
+    let node = Node::new();
+    let disk = node.root.join("none.img");
+    let answer = node.mcp("mcp-run-vm", &["--name", "demo", "--disk", disk.to_str().unwrap(), "--detach"]).expect(100);
+    assert!(answer.one_line().ends_with("none.img: disk image missing: no such file"), "{answer:#?}");
+}
