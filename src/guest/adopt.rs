@@ -2,7 +2,7 @@
 
 use super::console::last_lines;
 use super::end::{Traces, conclude};
-use super::instance::{Context, Instance, LAST_BYTES, LAST_LINES, link_current, remove_lock, remove_sockets, wait_for};
+use super::instance::{Context, Instance, LAST_BYTES, LAST_LINES, link_current, remove_lock, remove_sockets};
 use super::port::GuestPort;
 use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use super::rotate::Console;
@@ -31,7 +31,7 @@ impl Instance {
         let mut qmp = match Qmp::connect(&paths.supervisor(), Deadline::after(COMMAND_TIMEOUT)) {
             Ok(qmp) => qmp,
             // It never got as far as listening, or ends just now.
-            Err(QmpError::Closed | QmpError::Io(_)) => return end_of_it(&pidfd, &paths).map(|()| None),
+            Err(e @ (QmpError::Closed | QmpError::Io(_))) => return unreachable(context, &pidfd, &paths, e),
             Err(e) => return Err(e.about(context.id)),
         };
         let deadline = Deadline::after(COMMAND_TIMEOUT);
@@ -41,7 +41,7 @@ impl Instance {
             Err(e) => Err(e.about(context.id)),
         };
         let (Some(uuid), Some(status)) = (ask("query-uuid")?, ask("query-status")?) else {
-            return end_of_it(&pidfd, &paths).map(|()| None);
+            return unreachable(context, &pidfd, &paths, QmpError::Closed);
         };
         let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
         let state = State::read(&paths).ok().flatten().filter(|s| s.uuid == text(&uuid, "UUID"));
@@ -67,12 +67,13 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            monitor_lost: false,
             child: None,
             stderr: None,
             user: None,
             uids: context.paths.run.join(".uids"),
         };
-        instance.note("adopted")?;
+        instance.note("adopted");
         Ok(Some(instance))
     }
 
@@ -101,11 +102,22 @@ impl Instance {
     }
 }
 
+/// Nobody answers at the monitor of a VM that is there. One that ends just now is gone in a moment, and one that never
+/// came to run is ended. One that did run may still serve, and is left for the operator to stop.
+fn unreachable(context: &Context<'_>, pidfd: &PidFd, paths: &InstancePaths, e: QmpError) -> Result<Option<Instance>> {
+    let holder = lock::holder(&paths.lock()).map(|h| h.pid);
+    let has_run = State::read(paths).is_ok_and(|s| s.is_some_and(|s| s.end.is_none() && Some(s.pid) == holder));
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) && has_run {
+        return Err(Error::busy(context.id, format!("its VM runs, but {e}; mcp-stop {} ends it", context.id)));
+    }
+    end_of_it(pidfd, paths).map(|()| None)
+}
+
 /// Sees to it that a QEMU that we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths) -> Result<()> {
-    if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) {
         pidfd.signal(libc::SIGKILL)?;
-        if !wait_for(pidfd, Deadline::after(COMMAND_TIMEOUT)) {
+        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }

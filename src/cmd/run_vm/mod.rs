@@ -96,6 +96,7 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(EXIT_OK);
     }
     context.files().instance(Slot::B).check_socket_lengths()?;
+    args.check_health(&context)?;
     if !args.detach {
         return supervise(&args, &context, adhoc, None);
     }
@@ -121,7 +122,7 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
-    let (paths, id) = (context.paths, context.id);
+    let id = context.id;
     let signals = Signals::catch()?;
     let files = context.files();
     let Some(mut lock) = Lock::try_take(&files.lock())? else {
@@ -131,7 +132,19 @@ fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<
         };
         return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
     };
-    lock.sign(super::program())?;
+    let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
+    remove_traces(context, lock);
+    Ok(ended?.map_or(EXIT_OK, |end| told(id, &end)))
+}
+
+fn supervise_locked(
+    args: &Args,
+    context: &Context<'_>,
+    adhoc: bool,
+    caller: Option<Rc<RefCell<Caller>>>,
+    signals: &Signals,
+) -> Result<Option<End>> {
+    let (paths, id) = (context.paths, context.id);
     let mut notify = Notify::from_environment(args.notify_fd);
     let detached = caller.is_some();
     if let Some(caller) = caller {
@@ -147,26 +160,28 @@ fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<
         record.write(paths, id)?;
         Ok(prepared)
     };
-    let wants_health = args.ready.as_deref() != Some("started");
+    let wants_health = args.wants_health();
     let watcher = |instance: &crate::guest::instance::Instance, reporter| {
         watching::start(context, instance, reporter, wants_health)
     };
-    if args.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
-        return Err(Error::refused(id, "--ready healthy: no health check is known; it has no tcp port"));
-    }
     let mut started = || {};
     let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
     let mode = Mode { detached, stop_only: false };
-    let end = supervise::run(context, mode, &mut hooks, &mut notify, &signals);
-    let ended = match end {
-        Ok(end) => end,
-        Err(e) => {
-            remove_traces(context, lock);
-            return Err(e);
+    supervise::run(context, mode, &mut hooks, &mut notify, signals)
+}
+
+impl Args {
+    fn wants_health(&self) -> bool {
+        self.ready.as_deref() != Some("started")
+    }
+
+    /// What can't be asked later is refused before anything is started.
+    fn check_health(&self, context: &Context<'_>) -> Result<()> {
+        if self.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
+            return Err(Error::refused(context.id, "--ready healthy: no health check is known; it has no tcp port"));
         }
-    };
-    remove_traces(context, lock);
-    Ok(ended.map_or(EXIT_OK, |end| told(id, &end)))
+        watching::check(context, self.wants_health())
+    }
 }
 
 /// Says how it ended; the exit code that goes with it.
