@@ -67,6 +67,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            monitor_open: true,
             child: None,
             stderr: None,
             user: None,

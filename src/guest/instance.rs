@@ -100,6 +100,7 @@ pub struct Instance {
     pub guest: Option<GuestPort>,
     /// What was seen of its end so far.
     pub traces: Traces,
+    pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
     pub(super) stderr: Option<ChildStderr>,
     pub(super) user: Option<User>,
@@ -217,6 +218,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            monitor_open: true,
             child: None,
             stderr: None,
             user: Some(prepared.user),
@@ -236,6 +238,11 @@ impl Instance {
     /// Writes the state.
     pub fn save(&self) -> Result<()> {
         self.state.write(&self.paths)
+    }
+
+    /// Our monitor, to poll for reading, as long as it is open.
+    pub fn monitor(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor_open.then(|| self.qmp.as_fd())
     }
 
     /// QEMU's stderr, to poll for reading.
@@ -263,8 +270,11 @@ impl Instance {
 
     /// Looks at the monitor's events.
     pub fn read_events(&mut self) {
-        // An end of file says no more than QEMU's end does.
-        let _ = self.qmp.pump();
+        if let Err(e) = self.qmp.pump() {
+            // Mostly its end, which the process handle tells. A closed socket is readable for ever, so it is left alone.
+            log::debug!("{e}");
+            self.monitor_open = false;
+        }
         while let Some(event) = self.qmp.take_event() {
             if event.name == "SHUTDOWN" {
                 let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or("unknown");
