@@ -100,8 +100,8 @@ pub struct Instance {
     pub guest: Option<GuestPort>,
     /// What was seen of its end so far.
     pub traces: Traces,
-    /// Nothing that can be understood comes from the monitor any more.
-    pub(super) monitor_lost: bool,
+    /// Whether anything that can be understood is still to come from the monitor.
+    pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
     pub(super) stderr: Option<ChildStderr>,
     pub(super) user: Option<User>,
@@ -228,7 +228,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
-            monitor_lost: false,
+            monitor_open: true,
             child: None,
             stderr: None,
             user: Some(prepared.user),
@@ -250,6 +250,11 @@ impl Instance {
     /// Whether somebody else started it.
     pub fn is_adopted(&self) -> bool {
         self.child.is_none()
+    }
+
+    /// Our monitor, to poll for reading, as long as it is open.
+    pub fn monitor(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor_open.then(|| self.qmp.as_fd())
     }
 
     /// QEMU's stderr, to poll for reading.
@@ -275,20 +280,15 @@ impl Instance {
         }
     }
 
-    /// The monitor, to poll for reading as long as there is something to expect of it.
-    pub fn monitor(&self) -> Option<BorrowedFd<'_>> {
-        (!self.monitor_lost).then(|| self.qmp.as_fd())
-    }
-
     /// Looks at the monitor's events.
     pub fn read_events(&mut self) {
         match self.qmp.pump() {
             Ok(()) => {}
             // An end of file says no more than QEMU's end does, which follows it.
-            Err(QmpError::Closed) => self.monitor_lost = true,
+            Err(QmpError::Closed) => self.monitor_open = false,
             Err(e) => {
                 log::warn!("{}: {e}; nothing more is read from it", self.paths.supervisor().display());
-                self.monitor_lost = true;
+                self.monitor_open = false;
             }
         }
         while let Some(event) = self.qmp.take_event() {

@@ -260,7 +260,7 @@ impl<'a> Run<'a> {
             Err(e) => return Err(Error::os("poll", self.context.id)(e)),
         }
         let [ended, qmp, _, guest, stderr, ..] = fds.map(|fd| fd.any().unwrap_or(false));
-        if qmp && !self.instance.monitor_lost {
+        if qmp && self.instance.monitor_open {
             self.instance.read_events();
         }
         if guest && let Some(port) = &mut self.instance.guest {
@@ -370,7 +370,7 @@ impl<'a> Run<'a> {
             Action::Quit => "quit",
             Action::Kill => return self.instance.pidfd.signal(libc::SIGKILL),
         };
-        let lost = self.instance.monitor_lost;
+        let lost = !self.instance.monitor_open;
         match self.instance.qmp.execute(command, Value::Null, Deadline::after(COMMAND)) {
             Ok(_) => {}
             // It is most likely ending, and the process handle will say so.

@@ -17,8 +17,9 @@ use crate::sys::error::EXIT_OK;
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::{self, Notify};
 use crate::sys::paths::{Paths, Slot};
+use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, out};
+use crate::sys::{Deadline, Error, Result, out};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,6 +61,9 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
 }
+
+/// How long a process that was killed may keep its locks.
+const DYING: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,14 +128,7 @@ pub fn run(args: Args) -> Result<u8> {
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
     let id = context.id;
     let signals = Signals::catch()?;
-    let files = context.files();
-    let Some(mut lock) = Lock::try_take(&files.lock())? else {
-        let who = match lock::holder(&files.lock()) {
-            Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
-            None => "another process".into(),
-        };
-        return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
-    };
+    let mut lock = take_lock(context)?;
     let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
     remove_traces(context, lock);
     Ok(ended?.map_or(EXIT_OK, |end| told(id, &end)))
@@ -181,6 +178,30 @@ impl Args {
             return Err(Error::refused(context.id, "--ready healthy: no health check is known; it has no tcp port"));
         }
         watching::check(context, self.wants_health())
+    }
+}
+
+/// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
+fn take_lock(context: &Context<'_>) -> Result<Lock> {
+    let path = context.files().lock();
+    let deadline = Deadline::after(DYING);
+    loop {
+        if let Some(lock) = Lock::try_take(&path)? {
+            return Ok(lock);
+        }
+        let holder = lock::holder(&path);
+        match holder.as_ref().and_then(PidFd::of_holder) {
+            Some(process) if !deadline.passed() && process.wait(deadline) => {}
+            None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
+            _ => {
+                let id = context.id;
+                let who = match holder {
+                    Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
+                    None => "another process".into(),
+                };
+                return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
+            }
+        }
     }
 }
 
