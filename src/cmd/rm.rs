@@ -79,7 +79,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
     let there = |path: &Path| fs::symlink_metadata(path).is_ok();
     let keeps_volumes = !volumes && there(&files.volumes);
-    let goes = [&files.run, &files.log, &files.record, &files.disks].into_iter().any(|p| there(p));
+    let goes = [&files.run, &files.log, &files.record, &files.disks, &files.roots].into_iter().any(|p| there(p));
     if !(goes || volumes && there(&files.volumes)) {
         if keeps_volumes {
             say_kept(id, &files)?;
@@ -88,7 +88,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
     }
     let lock = take_lock(id, &files)?;
     // All steps are tried, and the first trouble is told: what can go is gone then.
-    let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks)];
+    let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks), remove_tree(&files.roots)];
     if volumes {
         steps.push(remove_tree(&files.volumes));
     }
@@ -103,7 +103,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
     lock.remove()?;
     // A start that was waiting for the lock may have made its own in there: then the directory stays, and is its.
     remove_if_empty(&files.run)?;
-    for path in [&files.run, &files.log, &files.record, &files.disks, &files.volumes] {
+    for path in [&files.run, &files.log, &files.record, &files.disks, &files.roots, &files.volumes] {
         if let Some(service) = path.parent() {
             remove_if_empty(service)?;
         }

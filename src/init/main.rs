@@ -75,8 +75,8 @@ fn run(on_disk: &mut OnDisk, port: &mut Option<Port>) -> Result<Ended, Fail> {
     }
     console(user.uid);
     let signals = watch::signals()?;
-    port.send("up");
     let program = program::start(&handover, &user)?;
+    port.send("up");
     Ok(watch::until_end(program, &signals, &mut buttons))
 }
 

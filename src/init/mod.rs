@@ -8,7 +8,7 @@
 //!
 //! | line | meaning |
 //! | --- | --- |
-//! | `up` | network and file systems are there; the program starts now |
+//! | `up` | network and file systems are there, and the program has been started |
 //! | `exit N` | the program ended with exit code N |
 //! | `signal N` | the program was ended by signal N |
 //! | `fail TEXT` | init could not start the program |

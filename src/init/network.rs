@@ -66,9 +66,12 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
 
 fn up(socket: &OwnedFd, card: &str) -> nix::Result<()> {
     let mut request = request(card);
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is of the type that this ioctl reads.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) }).map(drop)
+    // SAFETY: the request is of the type that both ioctls take, and the first fills in the flags.
+    unsafe {
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &mut request))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        Errno::result(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request)).map(drop)
+    }
 }
 
 fn address(socket: &OwnedFd, card: &str, what: libc::c_ulong, address: Ipv4Addr) -> nix::Result<()> {

@@ -1,7 +1,7 @@
 //! The ACPI power button, which is how the host asks for a graceful stop.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -46,11 +46,19 @@ impl Buttons {
     pub fn presses(&mut self) -> usize {
         let mut presses = 0;
         let mut events = [0; EVENT_SIZE * 16];
-        for button in &mut self.0 {
-            while let Ok(n @ 1..) = button.read(&mut events) {
-                presses += events.get(..n).unwrap_or_default().chunks_exact(EVENT_SIZE).filter(|e| is_press(e)).count();
+        self.0.retain_mut(|button| {
+            loop {
+                match button.read(&mut events) {
+                    Ok(n @ 1..) => {
+                        let read = events.get(..n).unwrap_or_default();
+                        presses += read.chunks_exact(EVENT_SIZE).filter(|e| is_press(e)).count();
+                    }
+                    Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return true,
+                    // Its driver is gone; kept, it would be readable for ever.
+                    _ => return false,
+                }
             }
-        }
+        });
         presses
     }
 }

@@ -24,6 +24,8 @@ enum Step {
     Credentials = 1,
     Directory = 2,
     Execute = 3,
+    /// The file is there, but what it names to run it (a script's interpreter, an ELF's loader) is not.
+    Interpreter = 4,
 }
 
 /// Everything the child needs, made before the fork: between fork and exec it may not allocate.
@@ -77,6 +79,9 @@ fn settle(reader: OwnedFd, name: &str, handover: &Handover, user: &User) -> Resu
             Errno::ENOENT | Errno::ENOTDIR => Fail { code: 127, text: format!("{name}: no such program in the guest") },
             _ => Fail { code: 126, text: format!("execute {name}: {reason}") },
         },
+        s if s == Step::Interpreter as u8 => {
+            Fail { code: 126, text: format!("execute {name}: its interpreter or dynamic loader is not in the guest") }
+        }
         s if s == Step::Directory as u8 => Fail::new(format!("enter working directory {}: {reason}", handover.workdir)),
         _ => Fail::new(format!("become user {}: {reason}", user.uid)),
     })
@@ -147,6 +152,7 @@ unsafe fn become_program(plan: &Plan, args: &[*const c_char], env: &[*const c_ch
             libc::execve(candidate.as_ptr(), args.as_ptr(), env.as_ptr());
             let errno = Errno::last_raw();
             match errno {
+                libc::ENOENT if libc::access(candidate.as_ptr(), libc::F_OK) == 0 => return (Step::Interpreter, errno),
                 // As a shell does: look on, but remember that there was one.
                 libc::ENOENT | libc::ENOTDIR => {}
                 libc::EACCES => worst = errno,

@@ -68,7 +68,9 @@ impl Condition {
                 Some(Phase::Starting) => Condition::Starting,
                 Some(Phase::Stopping) => Condition::Stopping,
                 // The VM is there before its state is written.
-                Some(Phase::Ended | Phase::Waiting) if entry.supervised => Condition::Starting,
+                None | Some(Phase::Ended | Phase::Waiting) if entry.supervised && entry.state.damage().is_none() => {
+                    Condition::Starting
+                }
                 _ => Condition::Running,
             };
         }
@@ -119,6 +121,7 @@ mod tests {
         e.supervised = true;
         assert_eq!(Condition::of(&e), Condition::Starting);
         e.alive = [true, false];
+        assert_eq!(Condition::of(&e), Condition::Starting);
         for (phase, told) in [
             (Phase::Starting, Condition::Starting),
             (Phase::Ready, Condition::Running),

@@ -1,6 +1,6 @@
 //! How what is differs from what should be.
 
-use super::{Condition, Entry, Verdict};
+use super::{Condition, Entry, Found, Verdict};
 use crate::guest::state::{Phase, State};
 use crate::model::{Component, Runtime, Wish};
 use crate::sys::time;
@@ -83,7 +83,9 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
     check(Drift::Missing, !is_container && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
     // With a damaged record nobody can tell whether it was ad hoc, with a bad definition not whether it is declared.
     let told = entry.record.damage().is_none() && !entry.broken;
-    check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && told);
+    // The record is written when all is checked, with the lock held before that.
+    let beginning = coming && entry.record == Found::Nothing;
+    check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && told && !beginning);
     if let (true, Some(state), Some(declared)) = (alive, state, declared) {
         let (image, config) = compare(entry, state, declared.component);
         check(Drift::Image, image);
@@ -132,7 +134,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::guest::state::{End, EndedBy, SCHEMA};
     use crate::model::{ComponentId, Record, Service, Source};
-    use crate::node::inventory::{Declared, Found};
+    use crate::node::inventory::Declared;
 
     pub(crate) fn running() -> Service {
         let source = Source::Disk { disk: "/images/app.img".into(), kernel: None };
@@ -244,6 +246,7 @@ pub(crate) mod tests {
             Found::Whole(Record { schema: 1, wish: Wish::Run, adhoc: true, spec: service.components[0].clone() });
         assert_eq!(kinds(&e), "");
         assert_eq!(kinds(&Entry::new(e.id.clone())), "orphan");
+        assert_eq!(kinds(&Entry { supervised: true, ..Entry::new(e.id.clone()) }), "");
         assert_eq!(kinds(&Entry { broken: true, ..Entry::new(e.id.clone()) }), "");
     }
 

@@ -176,6 +176,7 @@ pub fn leftovers(paths: &Paths) -> Result<BTreeSet<ComponentId>> {
     all.extend(ids_below(&paths.lib.join("registry"), ".json")?);
     all.extend(ids_below(&paths.lib.join("volumes"), "")?);
     all.extend(ids_below(&paths.lib.join("disks"), "")?);
+    all.extend(ids_below(&paths.lib.join("microvm"), "")?);
     all.extend(ids_below(&paths.log, "")?);
     Ok(all)
 }

@@ -7,9 +7,13 @@ use crate::sys::Deadline;
 use crate::sys::paths::Paths;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// So many components are asked at once; the rest waits for its turn.
 const AT_ONCE: usize = 32;
+
+/// The longest that one is asked, whatever its definition says.
+const ONE_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What a component answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +52,8 @@ pub fn health_of(paths: &Paths, node: &Node, entry: &Entry<'_>, deadline: Deadli
     }
 }
 
-/// Asks all that live, side by side, and answers in the order of `entries`.
+/// Asks all that live, side by side, and answers in the order of `entries`. After `deadline` none is asked any more;
+/// one that is being asked then still has its own time, so that nobody is called unhealthy for standing in a queue.
 pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Verdict> {
     let verdicts = Mutex::new(vec![Verdict::Unasked; entries.len()]);
     let living: Vec<usize> = entries
@@ -62,7 +67,10 @@ pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Dead
         while let Some((index, entry)) =
             living.get(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((*i, entries.get(*i)?)))
         {
-            let verdict = health_of(paths, node, entry, deadline);
+            let verdict = match deadline.passed() {
+                true => Verdict::Unknown("not asked: the others took too long".into()),
+                false => health_of(paths, node, entry, Deadline::after(ONE_AT_MOST)),
+            };
             let mut all = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(slot) = all.get_mut(index) {
                 *slot = verdict;
@@ -72,7 +80,7 @@ pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Dead
     std::thread::scope(|scope| {
         for _ in 0..living.len().min(AT_ONCE) {
             // No thread to be had: this one does the asking.
-            if std::thread::Builder::new().stack_size(256 << 10).spawn_scoped(scope, ask).is_err() {
+            if std::thread::Builder::new().stack_size(1 << 20).spawn_scoped(scope, ask).is_err() {
                 ask();
             }
         }

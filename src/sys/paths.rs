@@ -6,7 +6,8 @@
 //! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
-//! LIB/microvm/                             squashfs roots and initramfs, cached
+//! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
+//! LIB/microvm/initramfs-KEY.cpio           the initramfs that all microvms share, cached
 //! LIB/kernel/                              the guest kernel that scripts/get-guest-kernel lays down
 //! RUN/SERVICE/COMPONENT/lock               held by the supervisor
 //! RUN/SERVICE/COMPONENT/{a,b}/             one instance (two only while one replaces the other)
@@ -120,6 +121,7 @@ impl Paths {
             record: self.lib.join("registry").join(service).join(format!("{component}.json")),
             volumes: self.lib.join("volumes").join(service).join(component),
             disks: self.lib.join("disks").join(service).join(component),
+            roots: self.lib.join("microvm").join(service).join(component),
         }
     }
 }
@@ -137,6 +139,8 @@ pub struct ComponentPaths {
     pub volumes: PathBuf,
     /// Its private root disk's folder.
     pub disks: PathBuf,
+    /// What its root file system was packed into, cached.
+    pub roots: PathBuf,
 }
 
 impl ComponentPaths {

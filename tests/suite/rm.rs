@@ -16,6 +16,7 @@ fn left(tree: &Tree, id: &str) {
     std::os::unix::fs::symlink("a/console.log", files.log.join("console.log")).unwrap();
     std::os::unix::fs::symlink("current/state.json", files.run.join("state.json")).unwrap();
     tree.put(&files.disks.join("root.raw"), "root");
+    tree.put(&files.roots.join("root-1.sqfs"), "packed");
     tree.put(&files.volumes.join("data.raw"), "data");
 }
 
@@ -56,6 +57,7 @@ fn rm_leaves_nothing_but_volumes() {
         [
             "/lib",
             "/lib/disks",
+            "/lib/microvm",
             "/lib/registry",
             "/lib/volumes",
             "/lib/volumes/demo",
@@ -69,7 +71,7 @@ fn rm_leaves_nothing_but_volumes() {
     assert_eq!((again.code, again.out.as_str()), (Some(0), "demo/web nothing\n"));
     let volumes = tree.run(RM, &["--volumes", "demo/web"]);
     assert_eq!((volumes.code, volumes.out.as_str(), volumes.err.as_str()), (Some(0), "demo/web removed\n", ""));
-    assert_eq!(all(&tree), ["/lib", "/lib/disks", "/lib/registry", "/lib/volumes", "/log", "/run"]);
+    assert_eq!(all(&tree), ["/lib", "/lib/disks", "/lib/microvm", "/lib/registry", "/lib/volumes", "/log", "/run"]);
     let none = tree.run(RM, &["demo/web"]);
     assert_eq!(
         (none.code, none.err.as_str()),

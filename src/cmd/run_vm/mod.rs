@@ -18,7 +18,7 @@ use crate::sys::lock::{self, Lock};
 use crate::sys::notify::{self, Notify};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, file, out};
+use crate::sys::{Error, Result, out};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -124,7 +124,6 @@ fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<
     let (paths, id) = (context.paths, context.id);
     let signals = Signals::catch()?;
     let files = context.files();
-    file::create_dirs(&files.run)?;
     let Some(mut lock) = Lock::try_take(&files.lock())? else {
         let who = match lock::holder(&files.lock()) {
             Some(holder) => format!("{} (pid {})", holder.program, holder.pid),

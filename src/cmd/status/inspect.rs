@@ -122,7 +122,7 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
 fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {
     let entry = &row.entry;
     let ago = row.uptime.map(|u| format!(" ({} ago)", age(u))).unwrap_or_default();
-    sheet.say("running", &state.spec);
+    sheet.say(if entry.is_alive() { "running" } else { "last run" }, &state.spec);
     sheet.say("started", format!("{}{ago}", state.started_at));
     sheet.maybe("ready", state.ready_at.as_ref());
     sheet.say("restarts", state.restarts.to_string());
@@ -151,8 +151,7 @@ fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {
             EndedBy::Unknown => "unknown",
         };
         let how = ending(end).map(|h| format!(", {h}")).unwrap_or_default();
-        let rung = end.rung.map(|r| format!(", {}", r.name())).unwrap_or_default();
-        sheet.say("ended", format!("{} by {by}{how}{rung}: {}", end.at, end.reason));
+        sheet.say("ended", format!("{} by {by}{how}: {}", end.at, end.reason));
         sheet.list("last words", &end.console);
     }
 }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use table::Style;
 
-/// The longest that asking for health takes as a whole.
+/// After this no further component is asked for its health.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const AFTER_HELP: &str = "\

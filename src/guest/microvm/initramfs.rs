@@ -2,21 +2,26 @@
 
 use super::cpio::Archive;
 use super::kernel::GuestKernel;
-use super::{module, tool};
+use super::module;
+use super::tool::{self, Tool};
 use crate::init::handover::{self, Handover};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, file};
+use crate::sys::{Deadline, Error, Result, file};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Goes into the key: to be raised when the same inputs shall give another archive.
 const FORM: &str = "1";
 const PROGRAM: &str = "mcp-guest-init";
 const FILE_MAX: u64 = 64 << 20;
+/// How long unpacking one module may take.
+const UNPACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The guest's init: `MCP_GUEST_INIT`, else beside our own program, else in ../lib/mcp/ as installed.
 pub fn find_init() -> Result<PathBuf> {
@@ -57,7 +62,11 @@ pub fn base(paths: &Paths, kernel: &GuestKernel) -> Result<PathBuf> {
     archive.file("init", 0o755, &read(&init)?);
     for (number, module) in module::in_order(&kernel.modules)?.iter().enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
-        archive.file(&format!("modules/{number:02}-{name}"), 0o644, &read(module)?);
+        let (name, contents) = match unpacked(module)? {
+            Some(contents) => (name.split('.').next().unwrap_or_default().to_string() + ".ko", contents),
+            None => (name.into_owned(), read(module)?),
+        };
+        archive.file(&format!("modules/{number:02}-{name}"), 0o644, &contents);
     }
     file::create_dirs(&folder)?;
     remove_others(&folder, &path);
@@ -74,6 +83,27 @@ pub fn base(paths: &Paths, kernel: &GuestKernel) -> Result<PathBuf> {
         Error::path("write", &path)(e)
     })?;
     Ok(path)
+}
+
+/// A compressed module as the kernel takes it: few kernels unpack modules themselves, and ours would do it at every
+/// boot. `None` for one that isn't compressed, or where the program for it is missing, which leaves it to the kernel.
+fn unpacked(module: &Path) -> Result<Option<Vec<u8>>> {
+    let name = match module.extension().and_then(|e| e.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => return Ok(None),
+    };
+    let Ok(program) = tool::find(name, name) else { return Ok(None) };
+    let out = File::from(tool::memory("mcp-module")?);
+    let mut command = Command::new(program);
+    command.arg("-dc").arg(module).stdin(Stdio::null());
+    command.stdout(out.try_clone().map_err(Error::os("duplicate", "descriptor"))?);
+    Tool::start(name, &mut command)?.succeed(&module.display().to_string(), Deadline::after(UNPACK_TIMEOUT))?;
+    let mut contents = Vec::new();
+    (&out).seek(SeekFrom::Start(0)).map_err(Error::path("read", module))?;
+    out.take(FILE_MAX).read_to_end(&mut contents).map_err(Error::path("read", module))?;
+    Ok(Some(contents))
 }
 
 /// What one start hands to QEMU as `-initrd /proc/self/fd/N`: the shared part, and the handover after it, in memory
@@ -147,7 +177,6 @@ fn remove_others(folder: &Path, keep: &Path) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::io::{Read, Seek, SeekFrom};
 
     #[test]
     fn the_base_is_made_once_and_the_handover_follows_it() {
@@ -159,6 +188,12 @@ mod tests {
         for (name, _) in module::WANTED {
             fs::write(kernel.modules.join(format!("{name}.ko")), b"\0depends=\0").unwrap();
         }
+        let evdev = kernel.modules.join("evdev.ko");
+        assert!(Command::new("gzip").arg(&evdev).status().unwrap().success());
+        assert_eq!(unpacked(&kernel.modules.join("evdev.ko.gz")).unwrap().unwrap(), b"\0depends=\0");
+        assert!(unpacked(&evdev).unwrap().is_none());
+        fs::remove_file(kernel.modules.join("evdev.ko.gz")).unwrap();
+        fs::write(evdev, b"\0depends=\0").unwrap();
         let init = dir.join("init");
         fs::write(&init, "init").unwrap();
         // SAFETY: no other test reads or writes this variable.

@@ -18,6 +18,7 @@ pub mod volume;
 pub use initramfs::initrd;
 pub use kernel::{GuestKernel, find_kernel};
 pub use root::root_squashfs;
+pub use tool::open_for;
 pub use volume::{upper, volume};
 
 use crate::init::handover::{self, Handover, Overlay};
@@ -32,7 +33,7 @@ const NAMESERVER: &str = "10.0.2.3";
 
 /// The guest kernel's command line. `-no-reboot` makes QEMU end on the reboot that `panic=-1` asks for.
 pub fn command_line() -> String {
-    "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off".into()
+    "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off cryptomgr.notests".into()
 }
 
 /// The virtio-blk serial of a component's volume number `number`, counted from 0.

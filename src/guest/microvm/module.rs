@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 /// What a microvm needs of its kernel: module name, and whether it can't do without. Also in
 /// scripts/get-guest-kernel; a test holds the two together.
-pub const WANTED: [(&str, bool); 11] = [
+pub const WANTED: [(&str, bool); 10] = [
     ("virtio_pci", true),
     ("virtio_blk", true),
     ("virtio_net", true),
     ("virtio_console", true),
-    ("virtio_rng", false),
     ("squashfs", true),
     ("overlay", true),
     // What ext4 asks for by name only, so nothing depends on it.

@@ -33,7 +33,7 @@ pub fn root_squashfs(
         return Err(Error::refused(rootfs.display(), format!("rootfs holds our own state, {}", paths.lib.display())));
     }
     let before = key(&rootfs)?;
-    let folder = paths.lib.join("microvm").join(&id.service).join(&id.component);
+    let folder = paths.component(&id.service, &id.component).roots;
     let path = folder.join(format!("root-{before}.sqfs"));
     if path.is_file() {
         return Ok(path);

@@ -6,8 +6,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// The part of a program's complaints that goes into an error.
@@ -130,6 +131,22 @@ pub fn memory(name: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Opens `path` so that the user `reader` can open it again as `/proc/self/fd/N`, as QEMU does with a kernel or an
+/// initrd: the folders above don't matter for that, but the file's mode does. One that only its owner may read is
+/// copied into memory.
+pub fn open_for(path: &Path, reader: Option<u32>) -> Result<OwnedFd> {
+    let file = File::open(path).map_err(Error::path("open", path))?;
+    let about = file.metadata().map_err(Error::path("stat", path))?;
+    let Some(reader) = reader.filter(|_| about.mode() & 0o004 == 0) else { return Ok(file.into()) };
+    if !about.is_file() {
+        return Err(Error::refused(path.display(), "not a file"));
+    }
+    let mut copy = File::from(memory("mcp-copy")?);
+    std::io::copy(&mut &file, &mut copy).map_err(Error::path("read", path))?;
+    nix::unistd::fchown(copy.as_fd(), Some(reader.into()), None).map_err(Error::path("hand over", path))?;
+    Ok(copy.into())
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -160,6 +177,23 @@ mod tests {
         drop(tool);
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn what_a_stranger_may_not_read_is_copied() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("mcp-open-for-{}", std::process::id()));
+        std::fs::write(&path, "kernel").unwrap();
+        let same = |mode: u32| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let reader = nix::unistd::geteuid().as_raw();
+            let opened = File::from(open_for(&path, Some(reader)).unwrap()).metadata().unwrap();
+            assert_eq!(opened.len(), 6);
+            opened.ino() == std::fs::metadata(&path).unwrap().ino()
+        };
+        assert!(same(0o644));
+        assert!(!same(0o600));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
