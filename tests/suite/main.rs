@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod dispatch;
+mod docs;
 mod fake_qemu;
 mod floors;
 mod harness;

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"], default_value = "file")]
     console: String,
     /// Tell readiness by a newline on this descriptor, as s6 and dinit have it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "detach")]
     notify_fd: Option<i32>,
     /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
     #[arg(long)]
