@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod dispatch;
+mod campaign;
 mod floors;
 mod harness;
 mod health;
