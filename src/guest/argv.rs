@@ -248,9 +248,13 @@ pub fn plan(vm: &Vm) -> Plan {
     for (n, volume) in vm.volumes.iter().enumerate() {
         b.disk(&format!("vol-{n}"), &format!("vol-{n}"), volume, DiskKind::Writable);
     }
-    b.arg("-netdev", if vm.restrict { "user,id=n0,restrict=on" } else { "user,id=n0" });
+    // VMs are IPv4 only: forwards of libslirp are.
+    b.arg("-netdev", if vm.restrict { "user,id=n0,ipv6=off,restrict=on" } else { "user,id=n0,ipv6=off" });
     b.arg("-device", "virtio-net-pci,netdev=n0,romfile=");
-    b.arg("-device", "virtio-rng-pci");
+    if !matches!(vm.boot, Boot::Microvm { .. }) {
+        // A microvm's init gets a seed with its configuration.
+        b.arg("-device", "virtio-rng-pci");
+    }
     b.arg("-device", "isa-debug-exit");
     let console = b.fdset(Handed::Console(vm.paths.console()));
     b.arg("-chardev", format!("file,id=serial0,path={console},append=on"));

@@ -91,6 +91,7 @@ fn reason(traces: &Traces, end: &End) -> String {
         (_, Some(code), _) if end.by == EndedBy::Guest => format!("program exited with {code}"),
         _ => match (traces.shutdown.as_deref(), traces.qemu_signal) {
             (Some("host-qmp-quit"), _) => "quit by its monitor".into(),
+            (Some("guest-reset" | "guest-panic"), _) => "the guest's kernel panicked or asked for a reset".into(),
             (Some("host-signal"), _) => "QEMU ended by a signal to it".into(),
             (Some(other), _) => format!("QEMU shut down: {other}"),
             (None, Some(n)) => format!("QEMU ended by signal {n}"),

@@ -14,7 +14,7 @@ use super::state::{End, Phase, SCHEMA, State};
 use super::user::{self, User};
 use crate::model::node::Accel;
 use crate::model::{Component, ComponentId, Node};
-use crate::sys::lock::{self, Lock};
+use crate::sys::lock::Lock;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, file, time};
@@ -31,8 +31,8 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// The oldest QEMU that has all we use. 7.2 is what is tested.
 const QEMU_MINIMUM: (u64, u64, u64) = (7, 0, 0);
 /// Console lines that an end quotes, and bytes read for them.
-const LAST_LINES: usize = 20;
-const LAST_BYTES: usize = 16 << 10;
+pub(super) const LAST_LINES: usize = 20;
+pub(super) const LAST_BYTES: usize = 16 << 10;
 const EVENTS_MAX: usize = 32;
 
 /// What one component is run with.
@@ -75,6 +75,15 @@ pub struct Prepared {
     pub reserved: Vec<Reservation>,
 }
 
+/// Restarts by policy, so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restarts {
+    /// How many.
+    pub count: u32,
+    /// When the last of them were: RFC 3339, UTC.
+    pub at: Vec<String>,
+}
+
 /// A living instance that we watch.
 pub struct Instance {
     /// Its files.
@@ -91,20 +100,20 @@ pub struct Instance {
     pub guest: Option<GuestPort>,
     /// What was seen of its end so far.
     pub traces: Traces,
-    child: Option<Child>,
-    stderr: Option<ChildStderr>,
-    user: Option<User>,
-    uids: PathBuf,
+    pub(super) monitor_open: bool,
+    pub(super) child: Option<Child>,
+    pub(super) stderr: Option<ChildStderr>,
+    pub(super) user: Option<User>,
+    pub(super) uids: PathBuf,
 }
 
 impl Instance {
     /// Starts a VM. When this fails, no process of it is left.
-    pub fn start(context: &Context<'_>, mut prepared: Prepared) -> Result<Instance> {
+    pub fn start(context: &Context<'_>, mut prepared: Prepared, before: Restarts) -> Result<Instance> {
         let paths = prepared.vm.paths.clone();
         file::create_dirs(&paths.run)?;
         let lock = Lock::try_take(&paths.lock())?
             .ok_or_else(|| Error::busy(context.id, "its VM is still there; run mcp-stop, then try again"))?;
-        file::remove_if_there(&paths.state())?;
         let console = Console::open(&paths, &context.node.log, context.copy_console)?;
         let reserved = std::mem::take(&mut prepared.reserved);
         let spawned = spawn::spawn(Launch {
@@ -117,7 +126,7 @@ impl Instance {
             lock,
         })?;
         let mut child = spawned.child;
-        match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved) {
+        match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved, before) {
             Ok(mut instance) => {
                 if let Some(user) = &mut instance.user {
                     user.hand_over();
@@ -146,6 +155,7 @@ impl Instance {
         child: &mut Child,
         console: Console,
         reserved: Vec<Reservation>,
+        before: Restarts,
     ) -> Result<Instance> {
         let paths = prepared.vm.paths.clone();
         let greeted = UnixStream::connect(paths.supervisor())
@@ -175,8 +185,8 @@ impl Instance {
             uid: prepared.user.uid,
             started_at: time::now(),
             ready_at: None,
-            restarts: 0,
-            restarted_at: Vec::new(),
+            restarts: before.count,
+            restarted_at: before.at,
             spec: context.component.digest(),
             accel: if prepared.accel.accel == Accel::Kvm { "kvm" } else { "tcg" }.into(),
             ports: ports.clone(),
@@ -208,72 +218,12 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            monitor_open: true,
             child: None,
             stderr: None,
             user: Some(prepared.user),
             uids: context.paths.run.join(".uids"),
         })
-    }
-
-    /// Takes over a VM whose supervisor died. `None` when there is none, or only one that never came to run, which is
-    /// then gone.
-    pub fn adopt(context: &Context<'_>, slot: Slot) -> Result<Option<Instance>> {
-        let paths = context.files().instance(slot);
-        if !lock::is_held(&paths.lock())? {
-            return Ok(None);
-        }
-        let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
-            return Err(Error::busy(
-                paths.lock().display(),
-                "held by a process that can't be found; is the VM in another pid namespace?",
-            ));
-        };
-        let mut qmp = match Qmp::connect(&paths.supervisor(), Deadline::after(COMMAND_TIMEOUT)) {
-            Ok(qmp) => qmp,
-            // It never got as far as listening, or ends just now.
-            Err(QmpError::Closed | QmpError::Io(_)) => return end_of_it(&pidfd, &paths).map(|()| None),
-            Err(e) => return Err(e.about(context.id)),
-        };
-        let deadline = Deadline::after(COMMAND_TIMEOUT);
-        let mut ask = |command: &str| match qmp.execute(command, Value::Null, deadline) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(QmpError::Closed) => Ok(None),
-            Err(e) => Err(e.about(context.id)),
-        };
-        let (Some(uuid), Some(status)) = (ask("query-uuid")?, ask("query-status")?) else {
-            return end_of_it(&pidfd, &paths).map(|()| None);
-        };
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or("").to_string();
-        let state = State::read(&paths).ok().flatten().filter(|s| s.uuid == text(&uuid, "UUID"));
-        // Without a state of its own, or still before its first instruction: it never came to run.
-        let Some(mut state) = state.filter(|_| text(&status, "status") != "prelaunch") else {
-            let _ = ask("quit");
-            return end_of_it(&pidfd, &paths).map(|()| None);
-        };
-        let guest = if paths.guest().exists() { GuestPort::connect(&paths.guest()).ok() } else { None };
-        let mut console = Console::open(&paths, &context.node.log, context.copy_console)?;
-        console.reattach(&mut qmp)?;
-        state.supervisor = std::process::id() as i32;
-        state.end = None;
-        if !matches!(state.phase, Phase::Starting | Phase::Ready) {
-            state.phase = if state.ready_at.is_some() { Phase::Ready } else { Phase::Starting };
-        }
-        link_current(&context.files(), slot)?;
-        let mut instance = Instance {
-            paths,
-            state,
-            qmp,
-            pidfd,
-            console,
-            guest,
-            traces: Traces::default(),
-            child: None,
-            stderr: None,
-            user: None,
-            uids: context.paths.run.join(".uids"),
-        };
-        instance.note("adopted")?;
-        Ok(Some(instance))
     }
 
     /// Adds an event to the state and writes it.
@@ -288,6 +238,11 @@ impl Instance {
     /// Writes the state.
     pub fn save(&self) -> Result<()> {
         self.state.write(&self.paths)
+    }
+
+    /// Our monitor, to poll for reading, as long as it is open.
+    pub fn monitor(&self) -> Option<BorrowedFd<'_>> {
+        self.monitor_open.then(|| self.qmp.as_fd())
     }
 
     /// QEMU's stderr, to poll for reading.
@@ -315,8 +270,11 @@ impl Instance {
 
     /// Looks at the monitor's events.
     pub fn read_events(&mut self) {
-        // An end of file says no more than QEMU's end does.
-        let _ = self.qmp.pump();
+        if let Err(e) = self.qmp.pump() {
+            // Mostly its end, which the process handle tells. A closed socket is readable for ever, so it is left alone.
+            log::debug!("{e}");
+            self.monitor_open = false;
+        }
         while let Some(event) = self.qmp.take_event() {
             if event.name == "SHUTDOWN" {
                 let reason = event.data.get("reason").and_then(Value::as_str).unwrap_or("unknown");
@@ -383,45 +341,6 @@ fn not_greeted(id: &ComponentId, child: &mut Child, e: QmpError) -> Error {
     }
 }
 
-impl Instance {
-    /// Kills every VM of a component whose monitor is of no use, and writes down that it was. The caller holds the
-    /// component's lock.
-    pub fn kill(context: &Context<'_>) -> Result<End> {
-        let traces = Traces { stopped: Some((super::state::Rung::Kill, true)), ..Traces::default() };
-        for slot in Slot::ALL {
-            let paths = context.files().instance(slot);
-            if !lock::is_held(&paths.lock())? {
-                continue;
-            }
-            let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
-                return Err(Error::busy(paths.lock().display(), "held by a process that can't be found"));
-            };
-            pidfd.signal(libc::SIGKILL)?;
-            end_of_it(&pidfd, &paths)?;
-            if let Ok(Some(mut state)) = State::read(&paths) {
-                state.phase = Phase::Ended;
-                state.end = Some(conclude(&traces, last_lines(&paths, LAST_LINES, LAST_BYTES)));
-                state.write(&paths)?;
-                remove_lock(&context.paths.run.join(".uids").join(state.uid.to_string()));
-            }
-        }
-        Ok(conclude(&traces, Vec::new()))
-    }
-}
-
-/// Sees to it that a QEMU that we can't use is gone.
-fn end_of_it(pidfd: &PidFd, paths: &InstancePaths) -> Result<()> {
-    if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {
-        pidfd.signal(libc::SIGKILL)?;
-        if !wait_for(pidfd, Deadline::after(COMMAND_TIMEOUT)) {
-            return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
-        }
-    }
-    remove_sockets(paths);
-    remove_lock(&paths.lock());
-    Ok(())
-}
-
 /// Whether the process ended before the deadline.
 pub fn wait_for(pidfd: &PidFd, deadline: Deadline) -> bool {
     use nix::poll::{PollFd, PollFlags, poll};
@@ -434,7 +353,7 @@ pub fn wait_for(pidfd: &PidFd, deadline: Deadline) -> bool {
     }
 }
 
-fn remove_sockets(paths: &InstancePaths) {
+pub(super) fn remove_sockets(paths: &InstancePaths) {
     for path in [paths.qmp(), paths.supervisor(), paths.guest()] {
         if let Err(e) = file::remove_if_there(&path) {
             log::warn!("{e}");
@@ -450,7 +369,7 @@ pub fn remove_lock(path: &Path) {
 }
 
 /// Points the component's links at the serving instance.
-fn link_current(files: &ComponentPaths, slot: Slot) -> Result<()> {
+pub(super) fn link_current(files: &ComponentPaths, slot: Slot) -> Result<()> {
     let link = |target: &Path, at: PathBuf| -> Result<()> {
         let mut temporary = at.clone().into_os_string();
         temporary.push(".tmp");

@@ -1,6 +1,7 @@
 //! One VM: its argument vector, its monitor, its console, its end, and who watches it.
 
 pub mod accel;
+pub mod adopt;
 pub mod argv;
 pub mod console;
 pub mod copy;

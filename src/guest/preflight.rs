@@ -3,7 +3,7 @@
 use super::argv::{Boot, Vm};
 use super::forward::{self, Reservation};
 use super::state::{self, State};
-use crate::model::{ComponentId, Port};
+use crate::model::{Component, ComponentId, Port};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};
 use std::fs::File;
@@ -16,8 +16,14 @@ const MIB: u64 = 1 << 20;
 /// What QEMU takes besides the guest's memory, MiB. Measured: about 40 under TCG.
 const QEMU_OWN_MIB: u64 = 40;
 
-/// Checks images, memory and space for `vm`, and reserves its ports.
-pub fn check(paths: &Paths, id: &ComponentId, vm: &Vm, ports: &[Port]) -> Result<Vec<Reservation>> {
+/// Checks that there is memory for a component, and reserves its ports.
+pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component) -> Result<Vec<Reservation>> {
+    check_memory(component.memory_mb)?;
+    component.ports.iter().map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+}
+
+/// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
+pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
     vm.paths.check_socket_lengths()?;
     match &vm.boot {
         Boot::Disk(disk) => check_disk(disk, true)?,
@@ -43,13 +49,12 @@ pub fn check(paths: &Paths, id: &ComponentId, vm: &Vm, ports: &[Port]) -> Result
         }
         check_file("volume", volume)?;
     }
-    check_memory(vm.memory_mb)?;
     if let Boot::Disk(disk) | Boot::DiskWithKernel(disk, _) = &vm.boot
         && !vm.persistent
     {
         check_space(&paths.lib, file_size(disk)?)?;
     }
-    ports.iter().map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+    Ok(())
 }
 
 fn file_size(path: &Path) -> Result<u64> {

@@ -21,9 +21,11 @@ pub fn prepare(context: &Context<'_>, slot: Slot) -> Result<Prepared> {
     if let Some(note) = &accel.note {
         log::warn!("{note}");
     }
+    // What is quickly refused comes before disks are made.
+    let reserved = preflight::reserve(context.paths, context.id, context.component)?;
     let (boot, kernel) = boot(context, Some(&user))?;
     let vm = vm(context, slot, boot, accel.accel)?;
-    let reserved = preflight::check(context.paths, context.id, &vm, &context.component.ports)?;
+    preflight::check_files(context.paths, &vm)?;
     let binary = spawn::find_program(&context.node.qemu.binary);
     let initramfs = match kernel {
         Some(kernel) => Some(microvm::initrd(context.paths, &kernel, &handover(context)?, user.other())?),

@@ -1,6 +1,6 @@
 //! The live console log: when its bytes came, and its rotation without losing one.
 //!
-//! QEMU writes the file itself. We are woken by inotify when it grew, at most [`PER_SECOND`] times a second, and never
+//! QEMU writes the file itself. We are woken by inotify when it grew, at most 20 times a second, and never
 //! while the guest is silent.
 
 use super::console::{IndexWriter, Series};

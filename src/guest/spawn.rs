@@ -150,6 +150,11 @@ fn cannot_spawn(binary: &Path, e: std::io::Error) -> Error {
 }
 
 fn prepare_child(numbers: &[(i32, i32)], user: Option<(u32, Option<u32>)>) -> std::io::Result<()> {
+    // Whatever our own caller left open is none of QEMU's business; what follows makes exceptions.
+    // SAFETY: marks descriptors to be closed by `exec`, and closes none.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
     for (from, to) in numbers {
         // SAFETY: both are plain numbers; `from` is open, `to` is not a source of a later step (PARKED_FD).
         if unsafe { libc::dup2(*from, *to) } < 0 {

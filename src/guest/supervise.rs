@@ -1,6 +1,6 @@
 //! The supervisor: one thread that sleeps in `poll` until something happens to its VM.
 
-use super::instance::{Context, Instance, Prepared};
+use super::instance::{Context, Instance, Prepared, Restarts};
 use super::ladder::{Action, Ladder};
 use super::qmp::QmpError;
 use super::state::{End, EndedBy, Phase, State};
@@ -52,19 +52,18 @@ pub fn run(
     signals: &Signals,
 ) -> Result<Option<End>> {
     let mut pause = FIRST_PAUSE;
-    let mut history: Vec<String> = Vec::new();
-    let mut restarts = 0;
+    let mut restarts = Restarts::default();
     let mut first = true;
     loop {
         let begun = match adopt_any(context)? {
             Some(instance) => {
-                (restarts, history) = (instance.state.restarts, instance.state.restarted_at.clone());
+                restarts = Restarts { count: instance.state.restarts, at: instance.state.restarted_at.clone() };
                 Ok(instance)
             }
             None if mode.stop_only => return Ok(None),
-            None => (hooks.prepare)().and_then(|prepared| Instance::start(context, prepared)),
+            None => (hooks.prepare)().and_then(|prepared| Instance::start(context, prepared, restarts.clone())),
         };
-        let mut instance = match begun {
+        let instance = match begun {
             Ok(instance) => instance,
             // A restart that can't be made now may be made later; a first start is the caller's to try again.
             Err(e) if !first && e.exit_code() == crate::sys::error::EXIT_RETRY => {
@@ -77,9 +76,6 @@ pub fn run(
             }
             Err(e) => return Err(e),
         };
-        instance.state.restarts = restarts;
-        instance.state.restarted_at.clone_from(&history);
-        instance.save()?;
         if std::mem::take(&mut first) {
             (hooks.started)();
             notify.started();
@@ -104,10 +100,10 @@ pub fn run(
             return Ok(Some(end));
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
-        restarts += 1;
-        history.push(time::now());
-        if history.len() > RESTARTS_KEPT {
-            history.remove(0);
+        restarts.count += 1;
+        restarts.at.push(time::now());
+        if restarts.at.len() > RESTARTS_KEPT {
+            restarts.at.remove(0);
         }
     }
 }

@@ -44,6 +44,9 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
         log::warn!("{e}");
     }
+    if !is_there(paths, &what.id)? {
+        return Err(Error::no(&what.id, "not running"));
+    }
     let context = Context { paths, id: &what.id, component: &what.component, node, copy_console: false };
     let files = context.files();
     let ladder = Deadline::after(what.component.stop_timeout + AFTER_STOP_TIMEOUT);
@@ -94,9 +97,6 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
 
 /// The component's lock, for ourselves.
 fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
-    if !files.run.exists() {
-        crate::sys::file::create_dirs(&files.run)?;
-    }
     let deadline = Deadline::after(LOCK_TIMEOUT);
     loop {
         if let Some(mut lock) = Lock::try_take(&files.lock())? {

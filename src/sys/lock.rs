@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// How often a folder may be removed under our hands before that is an error.
+const REMOVALS_MAX: u32 = 10;
+
 /// A held lock. Dropping it gives it up, unless a child inherited the descriptor.
 #[derive(Debug)]
 pub struct Lock {
@@ -39,18 +42,30 @@ fn whole_file() -> libc::flock {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, creating the file (0600) if need be. `None` when somebody has it.
+    /// Takes the lock at `path`, creating the file (0600) and its folder (0700) if need be. `None` when somebody has
+    /// it.
     pub fn try_take(path: &Path) -> Result<Option<Lock>> {
+        let mut tries = 0..REMOVALS_MAX;
         loop {
-            let file = OpenOptions::new()
+            let opened = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
-                .open(path)
-                .map_err(Error::path("open", path))?;
+                .open(path);
+            let file = match opened {
+                Ok(file) => file,
+                // No folder yet, or an mcp-rm that has just removed it.
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) && tries.next().is_some() => {
+                    if let Some(folder) = path.parent() {
+                        super::file::create_dirs(folder)?;
+                    }
+                    continue;
+                }
+                Err(e) => return Err(Error::path("open", path)(e)),
+            };
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
                 Ok(_) => {}
                 Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),

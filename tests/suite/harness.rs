@@ -3,9 +3,10 @@
 //! What the guests are made of comes from the environment: `MCP_TEST_OPS` and `MCP_TEST_OPS_HOME` (else `ops` on PATH
 //! with its own home), `MCP_TEST_KERNEL` (a folder that scripts/get-guest-kernel laid down). What is missing skips
 //! the tests that need it, loudly: each is a line in the file that `MCP_TEST_SKIPPED` names.
+#![allow(dead_code)]
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -440,10 +441,4 @@ pub fn skip(test: &str, why: &str) {
             let _ = writeln!(file, "{test}: {why}");
         }
     }
-}
-
-/// An empty file at `path`, with folders as needed.
-pub fn touch(path: &Path) -> File {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    File::create(path).unwrap()
 }

@@ -229,3 +229,41 @@ fn a_detached_start_that_fails_says_why() {
     let answer = node.mcp("mcp-run-vm", &["--name", "demo", "--disk", disk.to_str().unwrap(), "--detach"]).expect(100);
     assert!(answer.one_line().ends_with("none.img: disk image missing: no such file"), "{answer:#?}");
 }
+
+#[test]
+fn a_vm_whose_state_file_is_lost_is_adopted_all_the_same() {
+    let Some(image) = nanos("state_file_lost", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let forward = format!("{port}:8080");
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    let qemu = node.qemu("demo/demo");
+    kill(node.supervisor("demo/demo"), libc::SIGKILL);
+    std::fs::remove_file(node.run_dir("demo/demo").join("a/state.json")).unwrap();
+    node.mcp("mcp-run-vm", &args).expect(0);
+    assert_eq!(node.qemu("demo/demo"), qemu);
+    assert!(get(port, "/").is_some());
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+}
+
+#[test]
+fn qemu_gets_nothing_that_our_caller_left_open() {
+    let Some(image) = nanos("left_open", &[]) else { return };
+    let node = Node::new();
+    let secret = node.root.join("secret");
+    std::fs::write(&secret, "x").unwrap();
+    let forward = format!("{}:8080", free_port());
+    let script = "exec 9<\"$0\"; exec \"$@\"";
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]).arg(&secret).arg(crate::harness::program("mcp-run-vm")).args(args);
+    command.env("MCP_ROOT", &node.root).stdin(std::process::Stdio::null());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    crate::harness::finish(command, "sh -c mcp-run-vm").expect(0);
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", node.qemu("demo/demo"))).unwrap().flatten();
+    let open: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    assert!(!open.contains(&secret), "{open:?}");
+}

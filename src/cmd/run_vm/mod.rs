@@ -6,7 +6,7 @@ mod detach;
 use self::adhoc::Adhoc;
 use self::detach::{Caller, Side, detach};
 use super::Common;
-use crate::guest::instance::Context;
+use crate::guest::instance::{Context, wait_for};
 use crate::guest::supervise::{self, Hooks, Mode};
 use crate::guest::{prepare, state::End};
 use crate::model::{ComponentId, Record, Target, Wish};
@@ -17,8 +17,9 @@ use crate::sys::error::EXIT_OK;
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::{self, Notify};
 use crate::sys::paths::{Paths, Slot};
+use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, file, out};
+use crate::sys::{Deadline, Error, Result, out};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,6 +61,9 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
 }
+
+/// How long a process that was killed may keep its locks.
+const DYING: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,15 +127,7 @@ pub fn run(args: Args) -> Result<u8> {
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
     let (paths, id) = (context.paths, context.id);
     let signals = Signals::catch()?;
-    let files = context.files();
-    file::create_dirs(&files.run)?;
-    let Some(mut lock) = Lock::try_take(&files.lock())? else {
-        let who = match lock::holder(&files.lock()) {
-            Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
-            None => "another process".into(),
-        };
-        return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
-    };
+    let mut lock = take_lock(context)?;
     lock.sign(super::program())?;
     let mut notify = Notify::from_environment(args.notify_fd);
     let detached = caller.is_some();
@@ -168,6 +164,30 @@ fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<
     };
     remove_traces(context, lock);
     Ok(ended.map_or(EXIT_OK, |end| told(id, &end)))
+}
+
+/// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
+fn take_lock(context: &Context<'_>) -> Result<Lock> {
+    let path = context.files().lock();
+    let deadline = Deadline::after(DYING);
+    loop {
+        if let Some(lock) = Lock::try_take(&path)? {
+            return Ok(lock);
+        }
+        let holder = lock::holder(&path);
+        match holder.as_ref().and_then(PidFd::of_holder) {
+            Some(process) if wait_for(&process, deadline) => continue,
+            None if !deadline.passed() => std::thread::yield_now(),
+            _ => {
+                let id = context.id;
+                let who = match holder {
+                    Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
+                    None => "another process".into(),
+                };
+                return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
+            }
+        }
+    }
 }
 
 /// Says how it ended; the exit code that goes with it.

@@ -1,0 +1,93 @@
+# shellcheck shell=sh
+# needs.sh: sourced by scripts that install what they need. Debian's names; other systems are told what is missing.
+# After `need` for each thing, `install_missing` says what it is about to install and does it.
+
+# Debian keeps mke2fs where an ordinary user's PATH doesn't look.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+missing=
+me=$(basename "$0")
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    code=$1
+    shift
+    printf '%s: %s\n' "$me" "$*" >&2
+    exit "$code"
+}
+
+# need PACKAGE... -- CHECK...: the packages are wanted where the command CHECK fails.
+need() {
+    packages=
+    while [ "$1" != -- ]; do
+        packages="$packages $1"
+        shift
+    done
+    shift
+    "$@" >/dev/null 2>&1 || missing="$missing$packages"
+}
+has() { command -v "$1"; }
+# A linker, and a C library to link statically with.
+has_c() { has cc && [ -f "$(cc -print-file-name=libc.a)" ]; }
+has_roots() { [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -n "${SSL_CERT_FILE:-}" ]; }
+
+need_to_build() {
+    { has cargo && has rustc; } >/dev/null ||
+        fail 100 "no Rust: cargo and rustc are not on PATH; get them from https://rustup.rs"
+    need gcc libc6-dev -- has_c
+    need ca-certificates -- has_roots
+}
+need_to_run() {
+    need qemu-system-x86 -- has qemu-system-x86_64
+    need squashfs-tools-ng -- has tar2sqfs
+    need e2fsprogs -- has mke2fs
+    need lz4 -- has lz4
+}
+
+# apt ARGUMENT...: apt-get as root, quiet unless it fails.
+apt() {
+    # shellcheck disable=SC2086
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" >"$apt_log" 2>&1 && return
+    cat "$apt_log" >&2
+    fail 111 "apt-get $* failed"
+}
+
+install_missing() {
+    missing=${missing# }
+    [ -n "$missing" ] || return 0
+    has apt-get >/dev/null || fail 100 "install what these packages of Debian have: $missing"
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif has sudo >/dev/null; then
+        as_root=sudo
+    else
+        fail 100 "not root, and no sudo: as root, run apt-get install $missing"
+    fi
+    say "installing Debian packages: $missing"
+    # Asks people only.
+    if [ -z "${CI:-}" ] && [ -t 0 ] && [ -t 1 ]; then
+        printf 'Go on? [Y/n] '
+        read -r answer || answer=n
+        case $answer in
+        '' | [yY]*) ;;
+        *) fail 1 "nothing was installed" ;;
+        esac
+    fi
+    apt_log=$(mktemp)
+    trap 'rm -f "$apt_log"' EXIT
+    apt update
+    # By itself, first: it conflicts with a backported qemu-utils that may be there.
+    case " $missing " in
+    *" qemu-system-x86 "*) apt install -y --no-install-recommends qemu-system-x86 ;;
+    esac
+    # shellcheck disable=SC2086
+    apt install -y --no-install-recommends $missing
+    rm -f "$apt_log"
+    trap - EXIT
+}
+
+# find_ops: sets ops and ops_home (the folder that holds .ops), and fails where there is no ops that can work.
+find_ops() {
+    ops=${MCP_TEST_OPS:-$(command -v ops || true)}
+    ops_home=${MCP_TEST_OPS_HOME:-${OPS_HOME:-${HOME:-}}}
+    [ -n "$ops" ] && [ -x "$ops" ] && [ -f "$ops_home/.ops/latest.txt" ]
+}
