@@ -124,7 +124,14 @@ impl Instance {
             user: &prepared.user,
             group: prepared.accel.group,
             lock,
-        })?;
+        });
+        // Of a start that failed nothing stays.
+        let clear_away = || {
+            remove_sockets(&paths);
+            let _ = file::remove_if_there(&paths.state());
+            remove_lock(&paths.lock());
+        };
+        let spawned = spawned.inspect_err(|_| clear_away())?;
         let mut child = spawned.child;
         match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved, before) {
             Ok(mut instance) => {
@@ -141,8 +148,7 @@ impl Instance {
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                remove_sockets(&paths);
-                remove_lock(&paths.lock());
+                clear_away();
                 Err(e)
             }
         }
