@@ -41,7 +41,10 @@ struct Bench<'a> {
 }
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().filter(|v| !v.is_empty()).map(|v| v.parse().unwrap_or_else(|_| panic!("{variable}={v}")))
+    std::env::var(variable)
+        .ok()
+        .filter(|v| !v.is_empty())
+        .map(|v| v.parse().unwrap_or_else(|_| panic!("{variable}={v}")))
 }
 
 #[test]
@@ -338,14 +341,27 @@ impl Bench<'_> {
                         return Err("started again instead of adopted".into());
                     }
                 }
-                found.words.push(if before.is_some() { "adopted".into() } else { format!("run {:?}", answer.code.unwrap_or(-1)) });
+                found.words.push(if before.is_some() {
+                    "adopted".into()
+                } else {
+                    format!("run {:?}", answer.code.unwrap_or(-1))
+                });
             }
             Call::Stop => {
                 let there = !self.qemus().is_empty();
                 let answer = self.call("mcp-stop", &[&self.name], found)?;
                 // What was never known is no target.
                 let unknown = answer.code == Some(100) && answer.err.contains("no such component");
-                self.expect(&answer, if there && !stopping { &[0] } else if unknown { &[100] } else { &[0, 1] })?;
+                self.expect(
+                    &answer,
+                    if there && !stopping {
+                        &[0]
+                    } else if unknown {
+                        &[100]
+                    } else {
+                        &[0, 1]
+                    },
+                )?;
                 found.words.push(format!("stop {}", answer.code.unwrap_or(-1)));
                 self.nothing_left()?;
             }

@@ -1,8 +1,8 @@
 //! The whole suite: one crate, a module per program. Through the binaries, each test in its own MCP_ROOT.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod dispatch;
 mod campaign;
+mod dispatch;
 mod floors;
 mod harness;
 mod health;

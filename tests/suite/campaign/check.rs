@@ -6,7 +6,8 @@ use mcp::guest::console::index::{HEADER, RECORD, Record, decode_header};
 use mcp::guest::state::State;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Bench<'_> {
@@ -81,7 +82,8 @@ impl Bench<'_> {
     pub fn lines_whole(&self, prefix: &str, stopped: bool) -> Result<(), String> {
         let start = format!("{prefix} ");
         let last = format!("{start}{LINES:09}\n");
-        let all = || wait_for(Duration::from_secs(30), || self.console_bytes().ends_with(last.as_bytes()).then_some(()));
+        let all =
+            || wait_for(Duration::from_secs(30), || self.console_bytes().ends_with(last.as_bytes()).then_some(()));
         if !stopped && all().is_none() {
             let bytes = self.console_bytes();
             let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(200)..]).into_owned();
@@ -111,11 +113,26 @@ impl Bench<'_> {
 
     /// The whole console, in order.
     fn console_bytes(&self) -> Vec<u8> {
+        loop {
+            let files = self.console_files();
+            let bytes = files.iter().flat_map(|(path, _)| fs::read(path).unwrap_or_default()).collect();
+            // Else rotated meanwhile, and what was live may have been missed.
+            if self.console_files() == files {
+                return bytes;
+            }
+        }
+    }
+
+    fn console_files(&self) -> Vec<(PathBuf, u64)> {
         let mut files = find(&self.node.root.join("log"), &|n| n.starts_with("console.log"));
         files.retain(|path| !path.is_symlink());
         // The live one has no number, and is the last.
         files.sort_by_key(|path| (path.extension().is_some_and(|e| e == "log"), path.clone()));
-        files.iter().flat_map(|path| fs::read(path).unwrap_or_default()).collect()
+        let with_inode = |path: PathBuf| {
+            let inode = path.metadata().map_or(0, |about| about.ino());
+            (path, inode)
+        };
+        files.into_iter().map(with_inode).collect()
     }
 
     /// Everything known, for whoever has to find out why.
