@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod campaign;
 mod dispatch;
+mod docs;
 mod fake_qemu;
 mod floors;
 mod harness;
