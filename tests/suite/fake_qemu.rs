@@ -12,7 +12,7 @@ const FAKE: &str = include_str!("../fake/qemu");
 const PYTHON: &str = "/usr/bin/python3";
 
 /// A node whose QEMU is the fake one in `mode`, and a disk that looks bootable; `None` where it can't be run.
-fn node_with(test: &str, mode: &str) -> Option<(Node, String)> {
+pub fn node_with(test: &str, mode: &str) -> Option<(Node, String)> {
     if !Path::new(PYTHON).exists() {
         skip(test, "no /usr/bin/python3 for the fake QEMU");
         return None;
@@ -218,7 +218,7 @@ fn a_signal_stops_one_that_does_as_it_is_told() {
 #[test]
 fn every_mode_is_used() {
     let modes = FAKE.split("MODES = \"\"\"").nth(1).and_then(|t| t.split("\"\"\"").next()).unwrap();
-    let own = include_str!("fake_qemu.rs");
+    let own = [include_str!("fake_qemu.rs"), include_str!("console_floods.rs")].concat();
     for mode in modes.lines().filter_map(|l| l.split_whitespace().next()) {
         assert!(own.contains(&format!("\"{mode}\"")), "{mode}");
     }

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod campaign;
+mod console_floods;
 mod dispatch;
 mod docs;
 mod fake_qemu;
