@@ -1,7 +1,7 @@
 //! VMs whose supervisor died: taken over, or, where that is of no use, ended.
 
 use super::end::{Traces, conclude};
-use super::instance::{Context, Instance, link_current, wait_for};
+use super::instance::{Context, Instance, link_current};
 use super::port::GuestPort;
 use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use super::remains::bury;
@@ -78,7 +78,7 @@ impl Instance {
             user: None,
             uids: context.paths.run.join(".uids"),
         };
-        instance.note("adopted")?;
+        instance.note("adopted");
         Ok(Some(instance))
     }
 
@@ -93,7 +93,7 @@ impl Instance {
             }
             let Some(pidfd) = PidFd::of_lock(&paths.lock())? else { continue };
             pidfd.signal(libc::SIGKILL)?;
-            if !wait_for(&pidfd, Deadline::after(COMMAND_TIMEOUT)) {
+            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
                 return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
             }
             bury(&paths, &traces)?;
@@ -104,12 +104,12 @@ impl Instance {
 
 /// Waits for the end of a QEMU that closed its monitor, or (`kill`) sees to it that one we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths, kill: bool) -> Result<()> {
-    if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) {
         if !kill {
             return Err(Error::busy(paths.supervisor().display(), "closed, but the VM runs; mcp-stop ends it"));
         }
         pidfd.signal(libc::SIGKILL)?;
-        if !wait_for(pidfd, Deadline::after(COMMAND_TIMEOUT)) {
+        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }

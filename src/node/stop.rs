@@ -1,7 +1,7 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
-use crate::guest::instance::{Context, Instance, wait_for};
+use crate::guest::instance::{Context, Instance};
 use crate::guest::remains;
 use crate::guest::state::{self, End, Phase, Rung, State};
 use crate::guest::supervise::{self, Hooks, Mode};
@@ -90,10 +90,10 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
     }
     let Some(supervisor) = PidFd::of_lock(&files.lock())? else { return Ok(true) };
     supervisor.signal(libc::SIGTERM)?;
-    if !wait_for(&supervisor, ladder) {
+    if !supervisor.wait(ladder) {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());
         supervisor.signal(libc::SIGKILL)?;
-        wait_for(&supervisor, Deadline::after(LOCK_TIMEOUT));
+        supervisor.wait(Deadline::after(LOCK_TIMEOUT));
     }
     Ok(true)
 }

@@ -3,6 +3,8 @@
 
 mod campaign;
 mod dispatch;
+mod docs;
+mod fake_qemu;
 mod floors;
 mod harness;
 mod health;
