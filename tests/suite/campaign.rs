@@ -268,7 +268,7 @@ impl Bench<'_> {
             Kind::Both => {
                 self.up(&[], found)?;
                 let qemu = self.node.qemu(&self.id);
-                if plan.second.as_millis() % 2 == 0 {
+                if plan.second.as_millis().is_multiple_of(2) {
                     kill(qemu);
                     std::thread::sleep(plan.second / 10);
                     self.kill_supervisor();
@@ -299,7 +299,7 @@ impl Bench<'_> {
 
     /// Half of all stops are of a guest that doesn't want to.
     fn stubborn(&self, plan: &Plan) -> Result<(), String> {
-        if plan.kind == Kind::Stop || plan.second.as_millis() % 2 == 0 {
+        if plan.kind == Kind::Stop || plan.second.as_millis().is_multiple_of(2) {
             return Ok(());
         }
         get(self.port, "/ignore-term").map(drop).ok_or_else(|| "does not answer".into())
