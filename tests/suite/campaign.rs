@@ -336,7 +336,9 @@ impl Bench<'_> {
                 };
                 self.expect(&answer, codes)?;
                 if answer.code == Some(0) && !stopping {
-                    get(self.port, "/").ok_or_else(|| format!("ready but does not answer: {answer:#?}"))?;
+                    // Nanos writes its console with its only processor, and answers nobody meanwhile.
+                    let served = wait_for(CALL_LIMIT, || get(self.port, "/"));
+                    served.ok_or_else(|| format!("ready but does not answer: {answer:#?}"))?;
                     if before.is_some_and(|uuid| self.uuid().as_deref() != Ok(uuid)) {
                         return Err("started again instead of adopted".into());
                     }

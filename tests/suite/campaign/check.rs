@@ -163,11 +163,11 @@ fn index_whole(path: &Path) -> Result<(), String> {
         return if bytes.is_empty() { Ok(()) } else { Err(format!("{} bytes", bytes.len())) };
     };
     decode_header(*header).ok_or("no header")?;
-    let (whole, torn) = records.as_chunks::<{ RECORD as usize }>();
-    if !torn.is_empty() {
-        return Err(format!("a torn record of {} bytes", torn.len()));
+    let whole = records.chunks_exact(RECORD as usize);
+    if !whole.remainder().is_empty() {
+        return Err(format!("a torn record of {} bytes", whole.remainder().len()));
     }
-    let records: Vec<Record> = whole.iter().map(|r| Record::decode(*r)).collect();
+    let records: Vec<Record> = whole.map(|r| Record::decode(r.try_into().unwrap())).collect();
     match records.windows(2).find(|w| w[0].offset >= w[1].offset || w[0].nanos > w[1].nanos) {
         Some(pair) => Err(format!("out of order: {pair:?}")),
         None => Ok(()),
