@@ -2,7 +2,7 @@
 
 use super::console::last_lines;
 use super::end::{Traces, conclude};
-use super::instance::{Context, Instance, LAST_BYTES, LAST_LINES, link_current, remove_lock, remove_sockets, wait_for};
+use super::instance::{Context, Instance, LAST_BYTES, LAST_LINES, link_current, remove_lock, remove_sockets};
 use super::port::GuestPort;
 use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use super::rotate::Console;
@@ -83,7 +83,7 @@ impl Instance {
             user: None,
             uids: context.paths.run.join(".uids"),
         };
-        instance.note("adopted")?;
+        instance.note("adopted");
         Ok(Some(instance))
     }
 
@@ -114,12 +114,12 @@ impl Instance {
 
 /// Waits for the end of a QEMU that closed its monitor, or (`kill`) sees to it that one we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths, kill: bool) -> Result<()> {
-    if !wait_for(pidfd, Deadline::after(Duration::from_secs(1))) {
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) {
         if !kill {
             return Err(Error::busy(paths.supervisor().display(), "closed, but the VM runs; mcp-stop ends it"));
         }
         pidfd.signal(libc::SIGKILL)?;
-        if !wait_for(pidfd, Deadline::after(COMMAND_TIMEOUT)) {
+        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }

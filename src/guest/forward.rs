@@ -4,7 +4,7 @@
 //! that the kernel picks, its socket is taken out of QEMU, unbound, and bound to its real address with a real backlog.
 //! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
 
-use super::qmp::Qmp;
+use super::qmp::{Qmp, one_line};
 use super::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::sys::pidfd::PidFd;
@@ -112,7 +112,7 @@ fn add(qmp: &mut Qmp, rule: &str, port: &Port, deadline: Deadline) -> Result<()>
     let said = qmp.human(&format!("hostfwd_add n0 {rule}"), deadline).map_err(|e| e.about(describe(port)))?;
     match said.trim() {
         "" => Ok(()),
-        words => Err(Error::busy(describe(port), format!("QEMU can't forward it: {words}"))),
+        words => Err(Error::busy(describe(port), format!("QEMU can't forward it: {}", one_line(words)))),
     }
 }
 

@@ -100,6 +100,7 @@ pub struct Instance {
     pub guest: Option<GuestPort>,
     /// What was seen of its end so far.
     pub traces: Traces,
+    /// Whether anything that can be understood is still to come from the monitor.
     pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
     pub(super) stderr: Option<ChildStderr>,
@@ -114,17 +115,27 @@ impl Instance {
         file::create_dirs(&paths.run)?;
         let lock = Lock::try_take(&paths.lock())?
             .ok_or_else(|| Error::busy(context.id, "its VM is still there; run mcp-stop, then try again"))?;
-        let console = Console::open(&paths, &context.node.log, context.copy_console)?;
         let reserved = std::mem::take(&mut prepared.reserved);
-        let spawned = spawn::spawn(Launch {
-            binary: &prepared.binary,
-            plan: &prepared.plan,
-            overlays: &context.paths.lib,
-            initramfs: prepared.initramfs.take(),
-            user: &prepared.user,
-            group: prepared.accel.group,
-            lock,
-        })?;
+        let uuid = prepared.vm.uuid.clone();
+        let started = Console::open(&paths, &context.node.log, context.copy_console).and_then(|console| {
+            let launch = Launch {
+                binary: &prepared.binary,
+                plan: &prepared.plan,
+                overlays: &context.paths.lib,
+                initramfs: prepared.initramfs.take(),
+                user: &prepared.user,
+                group: prepared.accel.group,
+                lock,
+            };
+            Ok((console, spawn::spawn(launch)?))
+        });
+        let (console, spawned) = match started {
+            Ok(started) => started,
+            Err(e) => {
+                remove_traces(context, &paths, &uuid);
+                return Err(e);
+            }
+        };
         let mut child = spawned.child;
         match Instance::bring_up(context, prepared, spawned.pidfd, &mut child, console, reserved, before) {
             Ok(mut instance) => {
@@ -141,8 +152,7 @@ impl Instance {
             Err(e) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                remove_sockets(&paths);
-                remove_lock(&paths.lock());
+                remove_traces(context, &paths, &uuid);
                 Err(e)
             }
         }
@@ -161,7 +171,7 @@ impl Instance {
         let greeted = UnixStream::connect(paths.supervisor())
             .map_err(QmpError::from)
             .and_then(|stream| Qmp::greet(stream, Deadline::after(GREETING_TIMEOUT)));
-        let mut qmp = greeted.map_err(|e| not_greeted(context.id, child, e))?;
+        let mut qmp = greeted.map_err(|e| not_greeted(context.id, &prepared.binary, child, e))?;
         if qmp.version() < QEMU_MINIMUM {
             let ((major, minor, micro), (least, ..)) = (qmp.version(), QEMU_MINIMUM);
             return Err(Error::refused(
@@ -172,7 +182,7 @@ impl Instance {
         let ports = &context.component.ports;
         let deadline = Deadline::after(COMMAND_TIMEOUT);
         forward::open(&mut qmp, &pidfd, ports, reserved, deadline).map_err(|e| match child.try_wait() {
-            Ok(Some(_)) => not_greeted(context.id, child, QmpError::Closed),
+            Ok(Some(_)) => not_greeted(context.id, &prepared.binary, child, QmpError::Closed),
             _ => e,
         })?;
         let version = qmp.version();
@@ -207,7 +217,7 @@ impl Instance {
         link_current(&context.files(), paths.slot)?;
         // The line between "could not start" and "the guest ended".
         qmp.execute("cont", Value::Null, deadline).map_err(|e| match e {
-            QmpError::Closed => not_greeted(context.id, child, e),
+            QmpError::Closed => not_greeted(context.id, &prepared.binary, child, e),
             other => other.about(context.id),
         })?;
         Ok(Instance {
@@ -226,18 +236,20 @@ impl Instance {
         })
     }
 
-    /// Adds an event to the state and writes it.
-    pub fn note(&mut self, event: &str) -> Result<()> {
+    /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the guest.
+    pub fn note(&mut self, event: &str) {
         if self.state.events.len() >= EVENTS_MAX {
             self.state.events.remove(0);
         }
         self.state.events.push((time::now(), event.to_string()));
-        self.save()
+        if let Err(e) = self.state.write(&self.paths) {
+            log::warn!("{e}");
+        }
     }
 
-    /// Writes the state.
-    pub fn save(&self) -> Result<()> {
-        self.state.write(&self.paths)
+    /// Whether somebody else started it.
+    pub fn is_adopted(&self) -> bool {
+        self.child.is_none()
     }
 
     /// Our monitor, to poll for reading, as long as it is open.
@@ -270,10 +282,14 @@ impl Instance {
 
     /// Looks at the monitor's events.
     pub fn read_events(&mut self) {
-        if let Err(e) = self.qmp.pump() {
-            // Mostly its end, which the process handle tells. A closed socket is readable for ever, so it is left alone.
-            log::debug!("{e}");
-            self.monitor_open = false;
+        match self.qmp.pump() {
+            Ok(()) => {}
+            // An end of file says no more than QEMU's end does, which follows it.
+            Err(QmpError::Closed) => self.monitor_open = false,
+            Err(e) => {
+                log::warn!("{}: {e}; nothing more is read from it", self.paths.supervisor().display());
+                self.monitor_open = false;
+            }
         }
         while let Some(event) = self.qmp.take_event() {
             if event.name == "SHUTDOWN" {
@@ -306,7 +322,7 @@ impl Instance {
         let end = conclude(&self.traces, last_lines(&self.paths, LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
         self.state.end = Some(end.clone());
-        self.note(&end.reason)?;
+        self.note(&end.reason);
         remove_sockets(&self.paths);
         remove_lock(&self.paths.lock());
         match self.user.take() {
@@ -322,11 +338,10 @@ fn set_nonblocking(fd: &impl AsFd) {
     let _ = fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
 }
 
-/// The monitor gave no greeting: says why from what QEMU left behind.
-fn not_greeted(id: &ComponentId, child: &mut Child, e: QmpError) -> Error {
+/// The monitor gave no greeting, or closed before the guest ran: says why from what QEMU left behind.
+fn not_greeted(id: &ComponentId, binary: &Path, child: &mut Child, e: QmpError) -> Error {
     match e {
         QmpError::Closed | QmpError::Io(_) => {
-            let _ = child.wait();
             let words = spawn::last_words(child);
             let reason = format!("QEMU did not start: {words}");
             // Memory comes back; whatever else QEMU finds wrong with its arguments stays wrong.
@@ -336,21 +351,36 @@ fn not_greeted(id: &ComponentId, child: &mut Child, e: QmpError) -> Error {
                 Error::refused(id, reason)
             }
         }
-        QmpError::Busy => Error::busy(id, "QEMU gave no greeting in time"),
+        QmpError::Busy | QmpError::TimedOut => Error::busy(
+            id,
+            format!(
+                "no greeting from {} in {} s; is it a QEMU, and has the node time for it?",
+                binary.display(),
+                GREETING_TIMEOUT.as_secs()
+            ),
+        ),
+        QmpError::Junk(what) => Error::refused(
+            binary.display(),
+            format!("not a QEMU that we know: {what}; name one as [qemu] binary in mcp.toml"),
+        ),
         other => other.about(id),
     }
 }
 
-/// Whether the process ended before the deadline.
-pub fn wait_for(pidfd: &PidFd, deadline: Deadline) -> bool {
-    use nix::poll::{PollFd, PollFlags, poll};
-    loop {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-            Ok(n) if n > 0 => return true,
-            _ if deadline.passed() => return false,
-            _ => {}
+/// Removes what a start that failed has put into the run directory.
+fn remove_traces(context: &Context<'_>, paths: &InstancePaths, uuid: &str) {
+    remove_sockets(paths);
+    // The state of the instance before it tells how that ended, and stays.
+    if State::read(paths).ok().flatten().is_some_and(|state| state.uuid == uuid) {
+        let files = context.files();
+        let links = [files.current(), files.run.join("qmp.sock"), files.run.join("state.json")];
+        for path in [paths.state()].iter().chain(&links) {
+            if let Err(e) = file::remove_if_there(path) {
+                log::warn!("{e}");
+            }
         }
     }
+    remove_lock(&paths.lock());
 }
 
 pub(super) fn remove_sockets(paths: &InstancePaths) {

@@ -87,8 +87,8 @@ impl Ladder {
         Action::Wait
     }
 
-    /// The next rung at once: the monitor no longer answers.
-    pub fn hurry(&mut self) {
-        self.next_rung = Deadline::after(Duration::ZERO);
+    /// The next rung after `pause` at the latest: the monitor no longer answers.
+    pub fn hurry(&mut self, pause: Duration) {
+        self.next_rung = self.next_rung.min(Deadline::after(pause));
     }
 }

@@ -21,6 +21,10 @@ use std::time::Duration;
 const LINE_MAX: usize = 1 << 20;
 /// Events kept until somebody asks; a guest can cause them, so they are bounded.
 const EVENTS_MAX: usize = 256;
+/// The longest line whose event keeps its data. Those that we know have less than a hundred bytes.
+const EVENT_DATA_MAX: usize = 4096;
+/// How often [`Qmp::pump`] reads at most.
+const PUMP_READS: usize = 64;
 
 /// Why a monitor gave no answer.
 #[derive(Debug)]
@@ -177,9 +181,10 @@ impl Qmp {
         self.events.pop_front()
     }
 
-    /// Reads what is there without waiting, for callers that poll [`AsFd`] themselves.
+    /// Reads what is there without waiting, for callers that poll [`AsFd`] themselves. Not for ever: the rest of a
+    /// flood is for their next turn.
     pub fn pump(&mut self) -> Result<(), QmpError> {
-        loop {
+        for _ in 0..PUMP_READS {
             while let Some(line) = self.buffered_line()? {
                 self.sort(&line)?;
             }
@@ -187,6 +192,10 @@ impl Qmp {
                 return Ok(());
             }
         }
+        while let Some(line) = self.buffered_line()? {
+            self.sort(&line)?;
+        }
+        Ok(())
     }
 
     fn run(
@@ -298,8 +307,11 @@ impl Qmp {
     }
 
     fn sort(&mut self, line: &[u8]) -> Result<Message, QmpError> {
-        let message = decode(line)?;
-        if let Message::Event(event) = &message {
+        let mut message = decode(line)?;
+        if let Message::Event(event) = &mut message {
+            if line.len() > EVENT_DATA_MAX {
+                event.data = Value::Null;
+            }
             log::debug!("qmp: event {} {}", event.name, event.data);
             if self.events.len() == EVENTS_MAX {
                 self.events.pop_front();
@@ -348,9 +360,15 @@ fn decode(line: &[u8]) -> Result<Message, QmpError> {
     }
     if let Some(error) = message.get("error") {
         let why = error.get("desc").and_then(Value::as_str).unwrap_or("no description");
-        return Ok(Message::Answer(id, Err(why.chars().take(300).collect())));
+        return Ok(Message::Answer(id, Err(one_line(why))));
     }
     Ok(Message::Other)
+}
+
+/// Text of QEMU's as part of a line of ours: without control characters, at most 300 characters.
+pub fn one_line(text: &str) -> String {
+    let words = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    words.take(300).collect()
 }
 
 impl AsFd for Qmp {

@@ -5,8 +5,8 @@ use super::overlay;
 use super::user::User;
 use crate::sys::lock::{Lock, start_time};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Error, Result, file};
-use nix::fcntl::{FcntlArg, fcntl};
+use crate::sys::{Deadline, Error, Result, file};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -16,6 +16,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Number of the descriptor by which QEMU holds the instance's lock.
 const LOCK_FD: i32 = FIRST_FD - 2;
@@ -23,6 +24,9 @@ const LOCK_FD: i32 = FIRST_FD - 2;
 const USER_FD: i32 = FIRST_FD - 1;
 /// Our own copies start here, so that none stands where a child's is going to.
 const PARKED_FD: i32 = 256;
+
+/// How long a QEMU that closed its monitor may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is started, and as whom.
 pub struct Launch<'a> {
@@ -133,10 +137,15 @@ pub fn spawn(mut launch: Launch<'_>) -> Result<Spawned> {
     // SAFETY: we have one thread when a VM is started, so the child may do all that we may; what it does is
     // system calls and one small allocation.
     unsafe { command.pre_exec(move || prepare_child(&numbers, become_user)) };
-    let child = command.spawn().map_err(|e| cannot_spawn(launch.binary, e))?;
-    let pid = child.id() as i32;
-    let pidfd = PidFd::open(pid).ok_or_else(|| Error::busy("qemu", "its process could not be opened"))?;
-    Ok(Spawned { child, pidfd })
+    let mut child = command.spawn().map_err(|e| cannot_spawn(launch.binary, e))?;
+    match PidFd::open(child.id() as i32) {
+        Some(pidfd) => Ok(Spawned { child, pidfd }),
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(Error::busy("qemu", "its process could not be opened: out of descriptors?"))
+        }
+    }
 }
 
 fn cannot_spawn(binary: &Path, e: std::io::Error) -> Error {
@@ -187,10 +196,22 @@ fn sign_lock(number: i32) -> std::io::Result<()> {
     file.write_all(line.as_bytes())
 }
 
-/// What QEMU said on stderr before it ended: its last line, bounded.
+/// Ends a QEMU that is no longer to be spoken to: by itself in [`END_TIMEOUT`], else by force.
+fn end(child: &mut Child) {
+    let is_over = PidFd::open(child.id() as i32).is_none_or(|p| p.wait(Deadline::after(END_TIMEOUT)));
+    if !is_over {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+}
+
+/// Sees to it that QEMU has ended. What it said on stderr before that: its last line, bounded.
 pub fn last_words(child: &mut Child) -> String {
+    end(child);
     let mut bytes = Vec::new();
     if let Some(stderr) = child.stderr.take() {
+        // A child that it left behind may hold the other end.
+        let _ = fcntl(&stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         let _ = stderr.take(16384).read_to_end(&mut bytes);
     }
     let text = String::from_utf8_lossy(&bytes);

@@ -7,7 +7,7 @@ use super::state::{End, EndedBy, Phase, State};
 use super::watch::{self, Health, Reports, StartWatcher, Watcher};
 use crate::model::{OnUnhealthy, Restart};
 use crate::sys::notify::Notify;
-use crate::sys::paths::Slot;
+use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long one monitor command may hold the loop up.
 const COMMAND: Duration = Duration::from_secs(2);
+/// How long a QEMU that closed its monitor may take to end.
+const ENDING: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After this long up, the next failure counts as the first.
@@ -53,35 +55,44 @@ pub fn run(
 ) -> Result<Option<End>> {
     let mut pause = FIRST_PAUSE;
     let mut restarts = Restarts::default();
-    let mut first = true;
+    let mut last: Option<Last> = None;
     loop {
         let begun = match adopt_any(context)? {
             Some(instance) => {
                 restarts = Restarts { count: instance.state.restarts, at: instance.state.restarted_at.clone() };
-                Ok(instance)
+                Run::new(context, instance, hooks.watcher, notify, signals)
             }
             None if mode.stop_only => return Ok(None),
-            None => (hooks.prepare)().and_then(|prepared| Instance::start(context, prepared, restarts.clone())),
+            None => (hooks.prepare)()
+                .and_then(|prepared| Instance::start(context, prepared, restarts.clone()))
+                .and_then(|instance| Run::new(context, instance, hooks.watcher, notify, signals)),
         };
-        let instance = match begun {
-            Ok(instance) => instance,
+        let mut run = match (begun, &mut last) {
+            (Ok(run), _) => run,
             // A restart that can't be made now may be made later; a first start is the caller's to try again.
-            Err(e) if !first && e.exit_code() == crate::sys::error::EXIT_RETRY => {
+            (Err(e), Some(last)) if e.exit_code() == crate::sys::error::EXIT_RETRY => {
                 log::warn!("{}: not restarted: {e}; again in {} s", context.id, pause.as_secs());
                 if sleep(pause, signals) {
-                    return Ok(None);
+                    last.write(Phase::Ended);
+                    return Ok(Some(last.end.clone()));
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
-            Err(e) => return Err(e),
+            (Err(e), last) => {
+                if let Some(last) = last {
+                    last.write(Phase::Ended);
+                }
+                return Err(e);
+            }
         };
-        if std::mem::take(&mut first) {
+        if last.is_none() {
             (hooks.started)();
-            notify.started();
+            run.notify.started();
         }
+        run.begin();
         let began = std::time::Instant::now();
-        let (mut state, end) = Run::new(context, instance, hooks.watcher, notify, signals)?.watch(mode.stop_only)?;
+        let (paths, (state, end)) = (run.instance.paths.clone(), run.watch(mode.stop_only)?);
         if !mode.detached || !restart_wanted(context.component.restart, &end) {
             return Ok(Some(end));
         }
@@ -92,18 +103,34 @@ pub fn run(
         if state.ready_at.is_none() {
             notify.ended_early();
         }
-        state.phase = Phase::Waiting;
-        state.write(&context.files().instance(Slot::A))?;
+        let last = last.insert(Last { state, end, paths });
+        last.write(Phase::Waiting);
         if sleep(pause, signals) {
-            state.phase = Phase::Ended;
-            state.write(&context.files().instance(Slot::A))?;
-            return Ok(Some(end));
+            last.write(Phase::Ended);
+            return Ok(Some(last.end.clone()));
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         restarts.count += 1;
         restarts.at.push(time::now());
         if restarts.at.len() > RESTARTS_KEPT {
             restarts.at.remove(0);
+        }
+    }
+}
+
+/// The instance before, while it waits to be started again.
+struct Last {
+    state: State,
+    end: End,
+    paths: InstancePaths,
+}
+
+impl Last {
+    /// Writes that it is in `phase`. That it can't be written must not end the supervisor.
+    fn write(&mut self, phase: Phase) {
+        self.state.phase = phase;
+        if let Err(e) = self.state.write(&self.paths) {
+            log::warn!("{e}");
         }
     }
 }
@@ -132,10 +159,19 @@ fn sleep(pause: Duration, signals: &Signals) -> bool {
     let deadline = Deadline::after(pause);
     loop {
         match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-            Ok(n) if n > 0 && signals.take().is_some() => return true,
+            Ok(n) if n > 0 && ends(signals.take()) => return true,
             _ if deadline.passed() => return false,
             _ => {}
         }
+    }
+}
+
+/// Whether a signal ends a supervisor that has no VM just now.
+fn ends(signal: Option<Signal>) -> bool {
+    match signal {
+        Some(Signal::Stop) => true,
+        Some(Signal::Hangup) => has_terminal(),
+        None => false,
     }
 }
 
@@ -159,10 +195,24 @@ impl<'a> Run<'a> {
         notify: &'a mut Notify,
         signals: &'a Signals,
     ) -> Result<Run<'a>> {
-        let (reporter, reports) = watch::pair().map_err(Error::os("create", "a socket pair"))?;
-        let watcher = start_watcher(&instance, reporter)?;
+        let adopted = instance.is_adopted();
+        let watcher = watch::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
+            let watcher = start_watcher(&instance, reporter)?;
+            Ok((watcher, reports))
+        });
+        let (watcher, reports) = match watcher {
+            Ok(both) => both,
+            Err(e) => {
+                // A start that fails leaves nothing running; what ran before us runs on.
+                if !adopted {
+                    instance.pidfd.signal(libc::SIGKILL)?;
+                    let _ = instance.finish();
+                }
+                return Err(e);
+            }
+        };
         let waits = watcher.is_some() && instance.state.ready_at.is_none();
-        let mut run = Run {
+        Ok(Run {
             context,
             instance,
             notify,
@@ -171,17 +221,20 @@ impl<'a> Run<'a> {
             watcher,
             reports,
             ladder: None,
-        };
-        if !waits {
-            run.ready("started")?;
+        })
+    }
+
+    /// Where nothing is to be waited for, it is ready now.
+    fn begin(&mut self) {
+        if self.start_deadline.is_none() {
+            self.ready("started");
         }
-        Ok(run)
     }
 
     /// Watches until QEMU has ended.
     fn watch(mut self, stop_now: bool) -> Result<(State, End)> {
         if stop_now {
-            self.begin_stop(true, "stop asked for")?;
+            self.begin_stop(true, "stop asked for");
         }
         while !self.turn()? {}
         drop(self.watcher.take());
@@ -196,18 +249,18 @@ impl<'a> Run<'a> {
         let instance = &self.instance;
         // One whose descriptor is missing stands for itself as the process handle, which is asked anyway.
         let process = instance.pidfd.as_fd();
+        let monitor = instance.monitor().unwrap_or(process);
         let console = instance.console.pollable().unwrap_or(process);
         let guest = instance.guest.as_ref().and_then(|g| g.pollable()).unwrap_or(process);
         let stderr = instance.stderr().unwrap_or(process);
-        let mut fds =
-            [process, instance.qmp.as_fd(), console, guest, stderr, self.signals.as_fd(), self.reports.as_fd()]
-                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut fds = [process, monitor, console, guest, stderr, self.signals.as_fd(), self.reports.as_fd()]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(Error::os("poll", self.context.id)(e)),
         }
         let [ended, qmp, _, guest, stderr, ..] = fds.map(|fd| fd.any().unwrap_or(false));
-        if qmp {
+        if qmp && self.instance.monitor_open {
             self.instance.read_events();
         }
         if guest && let Some(port) = &mut self.instance.guest {
@@ -215,7 +268,7 @@ impl<'a> Run<'a> {
             port.read();
             if port.up && !was_up {
                 // The state file changes with it, which wakes whoever waits for the guest to listen.
-                self.instance.note("the guest's program was started")?;
+                self.instance.note("the guest's program was started");
             }
         }
         if stderr {
@@ -225,13 +278,13 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         self.instance.console.look(&mut self.instance.qmp);
-        self.take_signals()?;
-        self.take_reports()?;
+        self.take_signals();
+        self.take_reports();
         if self.start_deadline.is_some_and(|d| d.passed()) {
             self.start_deadline = None;
             let after = crate::model::duration::format(self.context.component.start_timeout);
             self.complain(&format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, "not healthy in time")?;
+            self.begin_stop(false, "not healthy in time");
         }
         self.climb()?;
         Ok(false)
@@ -248,37 +301,35 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn take_signals(&mut self) -> Result<()> {
+    fn take_signals(&mut self) {
         match self.signals.take() {
             Some(Signal::Stop) => self.begin_stop(true, "stop asked for by a signal"),
             // The terminal closed.
             Some(Signal::Hangup) if has_terminal() => self.begin_stop(true, "the terminal closed"),
             Some(Signal::Hangup) => {
                 log::warn!("{}: SIGHUP: replacing in place is not there yet; nothing done", self.context.id);
-                Ok(())
             }
-            None => Ok(()),
+            None => {}
         }
     }
 
-    fn take_reports(&mut self) -> Result<()> {
+    fn take_reports(&mut self) {
         while let Some(health) = self.reports.take() {
             match health {
-                Health::Healthy(detail) if self.instance.state.ready_at.is_none() => self.ready(&detail)?,
-                Health::Healthy(detail) => self.instance.note(&format!("healthy: {detail}"))?,
+                Health::Healthy(detail) if self.instance.state.ready_at.is_none() => self.ready(&detail),
+                Health::Healthy(detail) => self.instance.note(&format!("healthy: {detail}")),
                 Health::Unhealthy(reason) => {
-                    self.instance.note(&format!("unhealthy: {reason}"))?;
+                    self.instance.note(&format!("unhealthy: {reason}"));
                     if self.context.component.on_unhealthy == OnUnhealthy::Restart && self.start_deadline.is_none() {
                         self.complain(&format!("unhealthy: {reason}"));
-                        self.begin_stop(false, "unhealthy")?;
+                        self.begin_stop(false, "unhealthy");
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    fn ready(&mut self, detail: &str) -> Result<()> {
+    fn ready(&mut self, detail: &str) {
         self.start_deadline = None;
         self.notify.ready();
         self.notify.status(&format!("ready: {detail}"));
@@ -288,18 +339,17 @@ impl<'a> Run<'a> {
         if self.instance.state.phase == Phase::Starting {
             self.instance.state.phase = Phase::Ready;
         }
-        self.instance.note(&format!("ready: {detail}"))?;
+        self.instance.note(&format!("ready: {detail}"));
         if self.context.component.on_unhealthy == OnUnhealthy::None {
             // Nothing more is asked: the thread goes.
             self.watcher = None;
         }
         crate::sys::memory::trim();
-        Ok(())
     }
 
-    fn begin_stop(&mut self, by_operator: bool, why: &str) -> Result<()> {
+    fn begin_stop(&mut self, by_operator: bool, why: &str) {
         if self.ladder.is_some() {
-            return Ok(());
+            return;
         }
         log::info!("{}: {why}", self.context.id);
         self.notify.stopping();
@@ -308,7 +358,7 @@ impl<'a> Run<'a> {
         let was_ready = self.instance.state.ready_at.is_some();
         self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, was_ready, by_operator));
         self.instance.state.phase = Phase::Stopping;
-        self.instance.note(&format!("stopping: {why}"))
+        self.instance.note(&format!("stopping: {why}"));
     }
 
     fn climb(&mut self) -> Result<()> {
@@ -320,12 +370,15 @@ impl<'a> Run<'a> {
             Action::Quit => "quit",
             Action::Kill => return self.instance.pidfd.signal(libc::SIGKILL),
         };
+        let lost = !self.instance.monitor_open;
         match self.instance.qmp.execute(command, Value::Null, Deadline::after(COMMAND)) {
-            // It is ending: the process handle will say so.
-            Ok(_) | Err(QmpError::Closed) => {}
+            Ok(_) => {}
+            // It is most likely ending, and the process handle will say so.
+            Err(_) if lost => ladder.hurry(ENDING),
+            Err(QmpError::Closed) => ladder.hurry(ENDING),
             Err(e) => {
                 log::warn!("{}: {command}: {e}", self.context.id);
-                ladder.hurry();
+                ladder.hurry(Duration::ZERO);
             }
         }
         Ok(())

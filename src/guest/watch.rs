@@ -35,6 +35,9 @@ impl Reporter {
 pub struct Reports {
     receiver: Receiver<Health>,
     wake: UnixStream,
+    /// The watcher's end, too: when the watcher goes, `wake` would be readable for ever, and a supervisor that sleeps
+    /// on it would never sleep again.
+    _their_end: UnixStream,
 }
 
 impl Reports {
@@ -57,7 +60,8 @@ pub fn pair() -> std::io::Result<(Reporter, Reports)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
-    Ok((Reporter { sender, wake: theirs }, Reports { receiver, wake: ours }))
+    let their_end = theirs.try_clone()?;
+    Ok((Reporter { sender, wake: theirs }, Reports { receiver, wake: ours, _their_end: their_end }))
 }
 
 /// A running watcher; dropping it ends it.

@@ -1,7 +1,7 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
-use crate::guest::instance::{Context, Instance, wait_for};
+use crate::guest::instance::{Context, Instance};
 use crate::guest::state::{self, End, Phase, Rung, State};
 use crate::guest::supervise::{self, Hooks, Mode};
 use crate::model::{ComponentId, Node, Record, Wish};
@@ -40,10 +40,13 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     if !what.component.is_vm() {
         return Err(Error::refused(&what.id, "stopping containers is not there yet; use podman stop"));
     }
-    // A record that can't be read must not keep anybody from stopping what it is about.
-    if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
-        log::warn!("{e}");
-    }
+    let stays_stopped = || {
+        // A record that can't be read must not keep anybody from stopping what it is about.
+        if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
+            log::warn!("{e}");
+        }
+    };
+    stays_stopped();
     if !is_there(paths, &what.id)? {
         return Err(Error::no(&what.id, "not running"));
     }
@@ -54,11 +57,9 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     let Some(lock) = take_lock(&files)? else {
         return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
     };
-    let mut alive = false;
-    for slot in Slot::ALL {
-        alive |= state::is_alive(&files.instance(slot))?;
-    }
-    let result = if alive {
+    // Again: a supervisor that was about to start it may have written its record just after us.
+    stays_stopped();
+    let result = if Slot::ALL.into_iter().any(|slot| state::is_alive(&files.instance(slot)).unwrap_or(true)) {
         stop_unsupervised(&context, signals)
     } else if told {
         Ok(last_end(&files).map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
@@ -83,14 +84,14 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
             None if deadline.passed() => {
                 return Err(Error::busy(files.lock().display(), "held by a process that can't be found"));
             }
-            None => std::thread::yield_now(),
+            None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
     supervisor.signal(libc::SIGTERM)?;
-    if !wait_for(&supervisor, ladder) {
+    if !supervisor.wait(ladder) {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());
         supervisor.signal(libc::SIGKILL)?;
-        wait_for(&supervisor, Deadline::after(LOCK_TIMEOUT));
+        supervisor.wait(Deadline::after(LOCK_TIMEOUT));
     }
     Ok(true)
 }

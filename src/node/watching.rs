@@ -31,6 +31,20 @@ impl Drop for Asking {
     }
 }
 
+/// Whether there is anything to ask, for one that is ready already or not.
+fn is_asked(context: &Context<'_>, is_ready: bool, wants_ready: bool) -> bool {
+    context.component.on_unhealthy == OnUnhealthy::Restart || (!is_ready && wants_ready)
+}
+
+/// Fails as [`start`] would, while nothing is started yet.
+pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
+    if is_asked(context, false, wants_ready) {
+        let stage = context.node.stage_health(&context.id.service);
+        ComponentSubject::new(context.paths, context.id, context.component, stage)?;
+    }
+    Ok(())
+}
+
 /// Starts asking. `None` where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and
 /// so is `on_unhealthy`).
 pub fn start(
@@ -40,8 +54,7 @@ pub fn start(
     wants_ready: bool,
 ) -> Result<Option<Box<dyn Watcher>>> {
     let keep_watching = context.component.on_unhealthy == OnUnhealthy::Restart;
-    let is_ready = instance.state.ready_at.is_some();
-    if !keep_watching && (is_ready || !wants_ready) {
+    if !is_asked(context, instance.state.ready_at.is_some(), wants_ready) {
         return Ok(None);
     }
     let stage = context.node.stage_health(&context.id.service);

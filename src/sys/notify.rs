@@ -6,6 +6,10 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+/// How long a datagram may wait for room in its receiver's queue.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How far a start has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +61,11 @@ impl Notify {
 
     fn systemd(&self, text: &str) {
         let Some(address) = &self.systemd else { return };
-        let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to_addr(text.as_bytes(), address));
+        let sent = UnixDatagram::unbound().and_then(|socket| {
+            // A receiver that reads nothing must not hold a supervisor up.
+            socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+            socket.send_to_addr(text.as_bytes(), address)
+        });
         if let Err(e) = sent {
             log::warn!("notify: {}", super::error::os_reason(&e));
         }

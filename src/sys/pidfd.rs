@@ -1,6 +1,7 @@
 //! Process handles that never name another process by mistake.
 
-use super::{Error, Result};
+use super::{Deadline, Error, Result};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A handle on one process; readable when it has ended.
@@ -40,6 +41,17 @@ impl PidFd {
         }
         let e = std::io::Error::last_os_error();
         if e.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(Error::os("signal", "process")(e)) }
+    }
+
+    /// Whether the process ends before the deadline.
+    pub fn wait(&self, deadline: Deadline) -> bool {
+        loop {
+            match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+                Ok(n) if n > 0 => return true,
+                _ if deadline.passed() => return false,
+                _ => {}
+            }
+        }
     }
 
     /// A copy of descriptor `number` of that process. Needs the right to trace it.

@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod docs;
+mod fake_qemu;
 mod floors;
 mod harness;
 mod health;

@@ -6,7 +6,7 @@ mod detach;
 use self::adhoc::Adhoc;
 use self::detach::{Caller, Side, detach};
 use super::Common;
-use crate::guest::instance::{Context, wait_for};
+use crate::guest::instance::Context;
 use crate::guest::supervise::{self, Hooks, Mode};
 use crate::guest::{prepare, state::End};
 use crate::model::{ComponentId, Record, Target, Wish};
@@ -100,6 +100,7 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(EXIT_OK);
     }
     context.files().instance(Slot::B).check_socket_lengths()?;
+    args.check_health(&context)?;
     if !args.detach {
         return supervise(&args, &context, adhoc, None);
     }
@@ -125,10 +126,22 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
-    let (paths, id) = (context.paths, context.id);
+    let id = context.id;
     let signals = Signals::catch()?;
     let mut lock = take_lock(context)?;
-    lock.sign(super::program())?;
+    let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
+    remove_traces(context, lock);
+    Ok(ended?.map_or(EXIT_OK, |end| told(id, &end)))
+}
+
+fn supervise_locked(
+    args: &Args,
+    context: &Context<'_>,
+    adhoc: bool,
+    caller: Option<Rc<RefCell<Caller>>>,
+    signals: &Signals,
+) -> Result<Option<End>> {
+    let (paths, id) = (context.paths, context.id);
     let mut notify = Notify::from_environment(args.notify_fd);
     let detached = caller.is_some();
     if let Some(caller) = caller {
@@ -144,26 +157,28 @@ fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<
         record.write(paths, id)?;
         Ok(prepared)
     };
-    let wants_health = args.ready.as_deref() != Some("started");
+    let wants_health = args.wants_health();
     let watcher = |instance: &crate::guest::instance::Instance, reporter| {
         watching::start(context, instance, reporter, wants_health)
     };
-    if args.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
-        return Err(Error::refused(id, "--ready healthy: no health check is known; it has no tcp port"));
-    }
     let mut started = || {};
     let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
     let mode = Mode { detached, stop_only: false };
-    let end = supervise::run(context, mode, &mut hooks, &mut notify, &signals);
-    let ended = match end {
-        Ok(end) => end,
-        Err(e) => {
-            remove_traces(context, lock);
-            return Err(e);
+    supervise::run(context, mode, &mut hooks, &mut notify, signals)
+}
+
+impl Args {
+    fn wants_health(&self) -> bool {
+        self.ready.as_deref() != Some("started")
+    }
+
+    /// What can't be asked later is refused before anything is started.
+    fn check_health(&self, context: &Context<'_>) -> Result<()> {
+        if self.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
+            return Err(Error::refused(context.id, "--ready healthy: no health check is known; it has no tcp port"));
         }
-    };
-    remove_traces(context, lock);
-    Ok(ended.map_or(EXIT_OK, |end| told(id, &end)))
+        watching::check(context, self.wants_health())
+    }
 }
 
 /// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
@@ -176,8 +191,8 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
         }
         let holder = lock::holder(&path);
         match holder.as_ref().and_then(PidFd::of_holder) {
-            Some(process) if wait_for(&process, deadline) => continue,
-            None if !deadline.passed() => std::thread::yield_now(),
+            Some(process) if !deadline.passed() && process.wait(deadline) => {}
+            None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
             _ => {
                 let id = context.id;
                 let who = match holder {
