@@ -1,10 +1,10 @@
 //! VMs whose supervisor died: taken over, or, where that is of no use, ended.
 
-use super::console::last_lines;
 use super::end::{Traces, conclude};
-use super::instance::{Context, Instance, LAST_BYTES, LAST_LINES, link_current, remove_lock, remove_sockets};
+use super::instance::{Context, Instance, link_current};
 use super::port::GuestPort;
 use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
+use super::remains::bury;
 use super::rotate::Console;
 use super::state::{End, Phase, SCHEMA, State};
 use crate::sys::lock;
@@ -22,12 +22,7 @@ impl Instance {
         if !lock::is_held(&paths.lock())? {
             return Ok(None);
         }
-        let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
-            return Err(Error::busy(
-                paths.lock().display(),
-                "held by a process that can't be found; is the VM in another pid namespace?",
-            ));
-        };
+        let Some(pidfd) = PidFd::of_lock(&paths.lock())? else { return Ok(None) };
         let mut qmp = match Qmp::connect(&paths.supervisor(), Deadline::after(COMMAND_TIMEOUT)) {
             Ok(qmp) => qmp,
             // It never got as far as listening, or ends just now.
@@ -96,17 +91,12 @@ impl Instance {
             if !lock::is_held(&paths.lock())? {
                 continue;
             }
-            let Some(pidfd) = lock::holder(&paths.lock()).as_ref().and_then(PidFd::of_holder) else {
-                return Err(Error::busy(paths.lock().display(), "held by a process that can't be found"));
-            };
+            let Some(pidfd) = PidFd::of_lock(&paths.lock())? else { continue };
             pidfd.signal(libc::SIGKILL)?;
-            end_of_it(&pidfd, &paths, true)?;
-            if let Ok(Some(mut state)) = State::read(&paths) {
-                state.phase = Phase::Ended;
-                state.end = Some(conclude(&traces, last_lines(&paths, LAST_LINES, LAST_BYTES)));
-                state.write(&paths)?;
-                remove_lock(&context.paths.run.join(".uids").join(state.uid.to_string()));
+            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+                return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
             }
+            bury(&paths, &traces)?;
         }
         Ok(conclude(&traces, Vec::new()))
     }
@@ -123,9 +113,7 @@ fn end_of_it(pidfd: &PidFd, paths: &InstancePaths, kill: bool) -> Result<()> {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }
-    remove_sockets(paths);
-    remove_lock(&paths.lock());
-    Ok(())
+    bury(paths, &Traces::default())
 }
 
 /// The state of a VM whose state.json was lost, from its specification and its process.

@@ -16,6 +16,7 @@ pub mod port;
 pub mod preflight;
 pub mod prepare;
 pub mod qmp;
+pub mod remains;
 pub mod rotate;
 pub mod spawn;
 pub mod state;

@@ -3,6 +3,7 @@
 use super::instance::{Context, Instance, Prepared, Restarts};
 use super::ladder::{Action, Ladder};
 use super::qmp::QmpError;
+use super::remains;
 use super::state::{End, EndedBy, Phase, State};
 use super::watch::{self, Health, Reports, StartWatcher, Watcher};
 use crate::model::{OnUnhealthy, Restart};
@@ -146,6 +147,7 @@ fn restart_wanted(policy: Restart, end: &End) -> bool {
 }
 
 fn adopt_any(context: &Context<'_>) -> Result<Option<Instance>> {
+    remains::sweep(context)?;
     for slot in Slot::ALL {
         if let Some(instance) = Instance::adopt(context, slot)? {
             return Ok(Some(instance));

@@ -4,6 +4,7 @@ use super::{Component, ComponentId};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
@@ -38,13 +39,16 @@ impl Record {
     /// Reads the record of `id`; `None` when it was never started. A damaged or newer one is an error.
     pub fn read(paths: &Paths, id: &ComponentId) -> Result<Option<Record>> {
         let path = paths.component(&id.service, &id.component).record;
-        let Some(bytes) = file::read_bounded(&path, SIZE_MAX)? else { return Ok(None) };
+        file::read_bounded(&path, SIZE_MAX)?.map(|bytes| Record::parse(&path, &bytes)).transpose()
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Record> {
         #[derive(Deserialize)]
         struct Version {
             schema: u32,
         }
         let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged record: {e}"));
-        let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
         if version.schema > SCHEMA {
             return Err(Error::refused(
                 path.display(),
@@ -54,16 +58,34 @@ impl Record {
                 ),
             ));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+        serde_json::from_slice(bytes).map_err(damaged)
     }
 
-    /// Writes the record of `id`, whole and durable.
+    /// Writes the record of `id`, whole and durable, whatever was there.
     pub fn write(&self, paths: &Paths, id: &ComponentId) -> Result<()> {
         let path = paths.component(&id.service, &id.component).record;
         if let Some(parent) = path.parent() {
             file::create_dirs(parent)?;
         }
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::refused(path.display(), e.to_string()))?;
-        file::write_whole(&path, &bytes, true)
+        file::update(&path, SIZE_MAX, |_| Ok(Some(bytes)))
+    }
+
+    /// Makes the record of `id` what `change` makes of it, whole and durable; `None` leaves it as it is. A start and a
+    /// stop may do so at the same time: neither loses what the other wrote.
+    pub fn update(
+        paths: &Paths,
+        id: &ComponentId,
+        change: impl FnOnce(Option<Record>) -> Option<Record>,
+    ) -> Result<()> {
+        let path = paths.component(&id.service, &id.component).record;
+        if let Some(parent) = path.parent() {
+            file::create_dirs(parent)?;
+        }
+        file::update(&path, SIZE_MAX, |old| {
+            let old = old.map(|bytes| Record::parse(&path, &bytes)).transpose()?;
+            let Some(new) = change(old) else { return Ok(None) };
+            serde_json::to_vec_pretty(&new).map(Some).map_err(|e| Error::refused(path.display(), e.to_string()))
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::resolve::Resolved;
 use crate::guest::instance::{Context, Instance};
+use crate::guest::remains;
 use crate::guest::state::{self, End, Phase, Rung, State};
 use crate::guest::supervise::{self, Hooks, Mode};
 use crate::model::{ComponentId, Node, Record, Wish};
@@ -30,7 +31,9 @@ pub enum Stopped {
 /// Changes the wish in the component's record, where there is one.
 pub fn set_wish(paths: &Paths, id: &ComponentId, wish: Wish) -> Result<()> {
     match Record::read(paths, id)? {
-        Some(record) if record.wish != wish => Record { wish, ..record }.write(paths, id),
+        Some(record) if record.wish != wish => {
+            Record::update(paths, id, |old| old.map(|record| Record { wish, ..record }))
+        }
         _ => Ok(()),
     }
 }
@@ -40,31 +43,41 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     if !what.component.is_vm() {
         return Err(Error::refused(&what.id, "stopping containers is not there yet; use podman stop"));
     }
-    let stays_stopped = || {
-        // A record that can't be read must not keep anybody from stopping what it is about.
-        if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
-            log::warn!("{e}");
-        }
-    };
-    stays_stopped();
-    if !is_there(paths, &what.id)? {
-        return Err(Error::no(&what.id, "not running"));
+    // A record that can't be read must not keep anybody from stopping what it is about.
+    if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
+        log::warn!("{e}");
     }
     let context = Context { paths, id: &what.id, component: &what.component, node, copy_console: false };
     let files = context.files();
+    if !files.run.is_dir() {
+        return Err(Error::no(&what.id, "not running"));
+    }
+    let idle = last_state(&files).is_none_or(|s| matches!(s.phase, Phase::Ended | Phase::Waiting));
     let ladder = Deadline::after(what.component.stop_timeout + AFTER_STOP_TIMEOUT);
     let told = tell_supervisor(&files, ladder)?;
     let Some(lock) = take_lock(&files)? else {
         return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
     };
-    // Again: a supervisor that was about to start it may have written its record just after us.
-    stays_stopped();
-    let result = if Slot::ALL.into_iter().any(|slot| state::is_alive(&files.instance(slot)).unwrap_or(true)) {
-        stop_unsupervised(&context, signals)
-    } else if told {
-        Ok(last_end(&files).map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
-    } else {
-        Err(Error::no(&what.id, "not running"))
+    // A supervisor that was just starting may have written its first record after ours.
+    if told && let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
+        log::warn!("{e}");
+    }
+    let mut alive = false;
+    for slot in Slot::ALL {
+        alive |= state::is_alive(&files.instance(slot))?;
+    }
+    let stopped = if alive { stop_unsupervised(&context, signals) } else { Ok(None) };
+    // Whatever was killed on the way, by whomever: nothing of it stays.
+    remains::sweep(&context)?;
+    let result = match stopped? {
+        Some(end) => Ok(Stopped::Ended(Box::new(end))),
+        // The supervisor stopped it, or it ended by itself while we were about it. What had ended before is not news.
+        None if told || alive => {
+            let end = last_state(&files).filter(|s| s.phase == Phase::Ended).and_then(|s| s.end);
+            let end = end.filter(|end| !idle || end.rung.is_some());
+            Ok(end.map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
+        }
+        None => Err(Error::no(&what.id, "not running")),
     };
     lock.remove()?;
     result
@@ -75,18 +88,7 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
     if !lock::is_held(&files.lock())? {
         return Ok(false);
     }
-    // One that has just taken the lock signs it a moment later.
-    let deadline = Deadline::after(LOCK_TIMEOUT);
-    let supervisor = loop {
-        match lock::holder(&files.lock()).as_ref().and_then(PidFd::of_holder) {
-            Some(supervisor) => break supervisor,
-            None if !lock::is_held(&files.lock())? => return Ok(true),
-            None if deadline.passed() => {
-                return Err(Error::busy(files.lock().display(), "held by a process that can't be found"));
-            }
-            None => std::thread::sleep(Duration::from_millis(2)),
-        }
-    };
+    let Some(supervisor) = PidFd::of_lock(&files.lock())? else { return Ok(true) };
     supervisor.signal(libc::SIGTERM)?;
     if !supervisor.wait(ladder) {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());
@@ -111,28 +113,25 @@ fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
     }
 }
 
-fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Stopped> {
+fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {
     let prepare = || Err(Error::refused(context.id, "shall stop, not start"));
     let watcher = |_: &Instance, _| Ok(None);
     let mut started = || {};
     let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
     let mode = Mode { detached: false, stop_only: true };
     match supervise::run(context, mode, &mut hooks, &mut Notify::default(), signals) {
-        Ok(Some(end)) => Ok(Stopped::Ended(Box::new(end))),
-        Ok(None) => Ok(Stopped::Waiting),
+        Ok(end) => Ok(end),
         Err(e) => {
             log::warn!("{e}; killed");
-            Instance::kill(context).map(|end| Stopped::Ended(Box::new(end)))
+            Instance::kill(context).map(Some)
         }
     }
 }
 
-/// How the serving instance ended, when its supervisor stopped it.
-fn last_end(files: &ComponentPaths) -> Option<End> {
+/// The state of the serving instance.
+fn last_state(files: &ComponentPaths) -> Option<State> {
     let slot = files.current_slot()?;
-    let state = State::read(&files.instance(slot)).ok().flatten()?;
-    // What ended by itself before, and waited to be started again, was not ended by us.
-    (state.phase == Phase::Ended).then_some(state.end)?.filter(|end| end.rung.is_some())
+    State::read(&files.instance(slot)).ok().flatten()
 }
 
 /// A rung as people read it, with the time it took.

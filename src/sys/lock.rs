@@ -94,6 +94,11 @@ impl Lock {
         write().map_err(Error::path("write", &self.path))
     }
 
+    /// The locked file.
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
     /// Removes the file while holding the lock, then gives it up. A waiter sees the removal and makes a new one.
     pub fn remove(self) -> Result<()> {
         super::file::remove_if_there(&self.path)

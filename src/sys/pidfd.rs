@@ -1,8 +1,13 @@
 //! Process handles that never name another process by mistake.
 
-use super::{Deadline, Error, Result};
+use super::{Deadline, Error, Result, lock};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a lock may be held before it is signed.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle on one process; readable when it has ended.
 #[derive(Debug)]
@@ -22,6 +27,27 @@ impl PidFd {
         let fd = PidFd::open(holder.pid)?;
         // Checked after the handle is there: the number can't be given to another process any more.
         (super::lock::start_time(holder.pid)? == holder.start_time).then_some(fd)
+    }
+
+    /// A handle on the process that holds the lock at `path`; `None` when nobody does any more. One that has just taken
+    /// it signs it a moment later, and one whose parent was killed under it does so too: that is waited for.
+    pub fn of_lock(path: &Path) -> Result<Option<PidFd>> {
+        let deadline = Deadline::after(SIGN_TIMEOUT);
+        loop {
+            if let Some(handle) = lock::holder(path).as_ref().and_then(PidFd::of_holder) {
+                return Ok(Some(handle));
+            }
+            if !lock::is_held(path)? {
+                return Ok(None);
+            }
+            if deadline.passed() {
+                return Err(Error::busy(
+                    path.display(),
+                    "held by a process that can't be found; is it in another pid namespace?",
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Sends `signal`. That the process has ended is no error.

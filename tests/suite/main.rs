@@ -1,6 +1,7 @@
 //! The whole suite: one crate, a module per program. Through the binaries, each test in its own MCP_ROOT.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod campaign;
 mod dispatch;
 mod docs;
 mod fake_qemu;

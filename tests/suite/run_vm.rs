@@ -267,3 +267,35 @@ fn qemu_gets_nothing_that_our_caller_left_open() {
     let open: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
     assert!(!open.contains(&secret), "{open:?}");
 }
+
+/// Times that all threads of process `pid` were switched to.
+fn switches(pid: i32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let of = |e: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(e.path().join("status")).unwrap_or_default();
+        let lines = status.lines().filter(|l| l.contains("ctxt_switches"));
+        lines.filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
+    };
+    tasks.map(of).sum()
+}
+
+#[test]
+fn an_idle_supervisor_sleeps() {
+    let Some(image) = nanos("idle_supervisor", &[]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    let args =
+        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    node.mcp("mcp-run-vm", &args).expect(0);
+    let supervisor = node.supervisor("demo/demo");
+    // What the guest still writes after it listens wakes the supervisor, and rightly.
+    let mut quiet_since = Instant::now();
+    let mut before = switches(supervisor);
+    until("two seconds without a wake-up", || {
+        let now = switches(supervisor);
+        if now != before {
+            (before, quiet_since) = (now, Instant::now());
+        }
+        quiet_since.elapsed() > Duration::from_secs(2)
+    });
+}

@@ -31,6 +31,10 @@ pub struct Caller {
 /// Splits in two. The caller waits until the VM has started, or (`wait`) is ready, at most for `patience`. Must be
 /// called while there is one thread.
 pub fn detach(files: &ComponentPaths, wait: bool, patience: Duration, object: &str) -> Result<Side> {
+    // The supervisor outlives whatever pipes its caller's caller has open. Nothing of ours is open yet but the
+    // standard streams.
+    // SAFETY: closes descriptors that no value of ours owns.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     file::create_dirs(&files.log)?;
     let path = files.supervisor_log();
     let log = OpenOptions::new()

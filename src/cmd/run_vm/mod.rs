@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"], default_value = "file")]
     console: String,
     /// Tell readiness by a newline on this descriptor, as s6 and dinit have it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "detach")]
     notify_fd: Option<i32>,
     /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
     #[arg(long)]
@@ -128,6 +128,9 @@ pub fn run(args: Args) -> Result<u8> {
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
     let id = context.id;
     let signals = Signals::catch()?;
+    if args.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
+        return Err(Error::refused(id, "--ready healthy: no health check is known; it has no tcp port"));
+    }
     let mut lock = take_lock(context)?;
     let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
     remove_traces(context, lock);
@@ -152,9 +155,11 @@ fn supervise_locked(
     }
     let prepare = || {
         let prepared = prepare::prepare(context, Slot::A)?;
-        let wish = wish(paths, id)?.unwrap_or(Wish::Run);
-        let record = Record { schema: crate::model::record::SCHEMA, wish, adhoc, spec: context.component.clone() };
-        record.write(paths, id)?;
+        Record::update(paths, id, |old| {
+            // A stop may have come since we began.
+            let wish = old.map_or(Wish::Run, |record| record.wish);
+            Some(Record { schema: crate::model::record::SCHEMA, wish, adhoc, spec: context.component.clone() })
+        })?;
         Ok(prepared)
     };
     let wants_health = args.wants_health();
@@ -193,6 +198,10 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
         match holder.as_ref().and_then(PidFd::of_holder) {
             Some(process) if !deadline.passed() && process.wait(deadline) => {}
             None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
+            Some(_) if holder.as_ref().is_some_and(|h| h.program != super::program()) => {
+                let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();
+                return Err(Error::busy(context.id, format!("{who} is at work on it; try again when that has ended")));
+            }
             _ => {
                 let id = context.id;
                 let who = match holder {

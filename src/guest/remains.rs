@@ -1,0 +1,70 @@
+//! What a VM and a supervisor that were killed leave behind. Each step may be cut short too: the next call does it.
+
+use super::console::last_lines;
+use super::end::{Traces, conclude};
+use super::instance::{Context, LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
+use super::state::{Phase, State};
+use crate::sys::lock::{self, Lock};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
+use crate::sys::{Error, Result, file};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Clears away what is left of instances whose VM is gone: writes down that they ended, removes their sockets, locks
+/// and half-written files. VMs that live are not touched. The caller holds the component's lock.
+pub fn sweep(context: &Context<'_>) -> Result<()> {
+    let files = context.files();
+    for slot in Slot::ALL {
+        let paths = files.instance(slot);
+        if paths.run.is_dir() && !lock::is_held(&paths.lock())? {
+            bury(&paths, &Traces::default())?;
+        }
+    }
+    for path in half_written(&files) {
+        file::remove_if_there(&path)?;
+    }
+    // Users whose QEMU is gone. One that is taken meanwhile is held, and stays.
+    for entry in fs::read_dir(context.paths.run.join(".uids")).into_iter().flatten().flatten() {
+        if !lock::is_held(&entry.path())? {
+            remove_lock(&entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Clears away what is left of one instance whose VM is gone, and writes down its end unless that was done.
+pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
+    // A damaged state is told by whoever shows it; here it must not keep the rest from going.
+    if let Ok(Some(mut state)) = State::read(paths)
+        && !matches!(state.phase, Phase::Ended | Phase::Waiting)
+    {
+        let end = conclude(traces, last_lines(paths, LAST_LINES, LAST_BYTES));
+        state.phase = Phase::Ended;
+        state.events.push((end.at.clone(), end.reason.clone()));
+        state.end = Some(end);
+        state.write(paths)?;
+    }
+    file::remove_if_there(&beside(&paths.state()))?;
+    remove_sockets(paths);
+    match Lock::try_take(&paths.lock())? {
+        Some(lock) => lock.remove(),
+        None => Err(Error::busy(paths.lock().display(), "its VM is still there; try again")),
+    }
+}
+
+/// Temporary files that stand beside what they were to become.
+fn half_written(files: &ComponentPaths) -> [PathBuf; 5] {
+    [
+        beside(&files.current()),
+        beside(&files.run.join("qmp.sock")),
+        beside(&files.run.join("state.json")),
+        beside(&files.log.join("console.log")),
+        beside(&files.disks.join("root.raw")),
+    ]
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".tmp");
+    name.into()
+}
