@@ -141,11 +141,11 @@ impl Bench<'_> {
         for dir in ["run", "lib/registry"] {
             for path in find(&self.node.root.join(dir), &|_| true) {
                 let bytes = fs::read(&path).unwrap_or_default();
-                let shown: String = String::from_utf8_lossy(&bytes).chars().take(3000).collect();
+                let shown: String = String::from_utf8_lossy(&bytes).chars().take(1200).collect();
                 text.push_str(&format!("  {}: {shown}\n", path.display()));
             }
         }
-        for path in find(&self.node.root.join("log"), &|n| n == "supervisor.log" || n == "console.log") {
+        for path in find(&self.node.root.join("log"), &|n| n == "supervisor.log") {
             let log = fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().rev().take(12).collect();
             text.push_str(&format!("{}:\n", path.display()));
