@@ -25,11 +25,15 @@ pub fn prepare(context: &Context<'_>, slot: Slot) -> Result<Prepared> {
     let binary = spawn::find_program(&context.node.qemu.binary);
     spawn::check_program(&binary)?;
     let reserved = preflight::reserve(context.paths, context.id, context.component)?;
+    let told = match context.component.source {
+        Source::Rootfs { .. } => Some(handover(context)?),
+        _ => None,
+    };
     let (boot, kernel) = boot(context, Some(&user))?;
     let vm = vm(context, slot, boot, accel.accel)?;
     preflight::check_files(context.paths, &vm)?;
-    let initramfs = match kernel {
-        Some(kernel) => Some(microvm::initrd(context.paths, &kernel, &handover(context)?, user.other())?),
+    let initramfs = match kernel.zip(told) {
+        Some((kernel, told)) => Some(microvm::initrd(context.paths, &kernel, &told, user.other())?),
         None => None,
     };
     Ok(Prepared { plan: argv::plan(&vm), vm, binary, accel, user, initramfs, reserved })

@@ -23,6 +23,22 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
     for path in half_written(&files) {
         file::remove_if_there(&path)?;
     }
+    // Disks that were being made: nobody makes any for this component but whoever holds its lock.
+    let roots = context.paths.lib.join("microvm").join(&context.id.service).join(&context.id.component);
+    for folder in [roots, files.volumes.clone(), files.disks.clone()] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if name.starts_with(b".") && name.ends_with(b".tmp") {
+                file::remove_if_there(&entry.path())?;
+            }
+        }
+    }
+    // The record may be written by a stop that has no lock yet: by its own lock, then.
+    let record = beside(&files.record);
+    if record.exists() {
+        remove_lock(&record);
+    }
     // Users whose QEMU is gone. One that is taken meanwhile is held, and stays.
     for entry in fs::read_dir(context.paths.run.join(".uids")).into_iter().flatten().flatten() {
         if !lock::is_held(&entry.path())? {

@@ -73,7 +73,11 @@ fn killed_at_any_moment_it_can_be_put_right() {
             let took = began.elapsed().as_secs_f64();
             let told = match result {
                 Ok(Ok(found)) => {
-                    println!("round {number}: {plan}: {} ({took:.1} s)", found.words.join(", "));
+                    println!(
+                        "round {number}: {plan}: {} ({took:.1} s, longest call {:.1} s)",
+                        found.words.join(", "),
+                        found.slowest.as_secs_f64()
+                    );
                     let mut totals = totals.lock().unwrap();
                     let total: &mut (u64, Duration) = totals.entry(plan.kind.name()).or_default();
                     *total = (total.0 + 1, total.1.max(found.slowest));
@@ -336,7 +340,9 @@ impl Bench<'_> {
                 };
                 self.expect(&answer, codes)?;
                 if answer.code == Some(0) && !stopping {
-                    get(self.port, "/").ok_or_else(|| format!("ready but does not answer: {answer:#?}"))?;
+                    // Nanos writes its console with its only processor, and answers nobody meanwhile.
+                    let served = wait_for(CALL_LIMIT, || get(self.port, "/"));
+                    served.ok_or_else(|| format!("ready but does not answer: {answer:#?}"))?;
                     if before.is_some_and(|uuid| self.uuid().as_deref() != Ok(uuid)) {
                         return Err("started again instead of adopted".into());
                     }

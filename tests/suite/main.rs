@@ -13,6 +13,7 @@ mod health;
 mod health_vm;
 mod logs;
 mod man;
+mod microvm;
 mod rm;
 mod run_vm;
 mod status;

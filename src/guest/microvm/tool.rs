@@ -37,6 +37,10 @@ impl Tool {
         // A file in memory: a pipe would have to be read while the program runs.
         let complaints = File::from(memory("mcp-complaints")?);
         let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+        // What it makes is of no use to anybody else when we are killed.
+        let end_with_us = || nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Into::into);
+        // SAFETY: one system call, and nothing that allocates.
+        unsafe { command.pre_exec(end_with_us) };
         let child = command
             .stderr(Stdio::from(stderr))
             .env("LC_ALL", "C")
