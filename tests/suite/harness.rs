@@ -283,8 +283,13 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// One HTTP GET on loopback; the body, or `None` when there was no whole answer within two seconds.
 pub fn get(port: u16, path: &str) -> Option<String> {
+    get_within(port, path, Duration::from_secs(2))
+}
+
+/// The same with its time limit.
+pub fn get_within(port: u16, path: &str, limit: Duration) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).ok()?;

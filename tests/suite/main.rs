@@ -11,6 +11,7 @@ mod floors;
 mod harness;
 mod health;
 mod health_vm;
+mod isolation;
 mod logs;
 mod man;
 mod microvm;
