@@ -15,6 +15,7 @@ mod isolation;
 mod logs;
 mod man;
 mod microvm;
+mod readiness;
 mod rm;
 mod run_vm;
 mod status;
