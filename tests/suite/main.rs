@@ -4,6 +4,7 @@
 mod bad_input;
 mod campaign;
 mod console_floods;
+mod disk_trouble;
 mod dispatch;
 mod docs;
 mod fake_qemu;
