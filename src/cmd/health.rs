@@ -201,7 +201,8 @@ fn of_name(args: &Args, tls: &Tls, text: &str, paths: impl Fn() -> Result<Paths>
 
 fn of_component(args: &Args, tls: &Tls, paths: &Paths, (id, component): (ComponentId, Component)) -> Job {
     let mut job = Job::new(id.to_string(), args);
-    let subject = match ComponentSubject::new(paths, &id, &component, None) {
+    let stage = resolve::node(paths).map(|node| node.stage_health(&id.service));
+    let subject = match stage.and_then(|stage| ComponentSubject::new(paths, &id, &component, stage)) {
         Ok(None) => return job,
         Ok(Some(subject)) => adjust(subject, args, tls, &id),
         Err(e) => Err(e),

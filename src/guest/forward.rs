@@ -47,15 +47,14 @@ pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Res
             listen(&socket, Backlog::new(0)?)?;
             shutdown_listener(&socket)?;
         }
-        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        if port.protocol == Protocol::Udp {
+            setsockopt(&socket, sockopt::ReusePort, &true)?;
+        }
         Ok(socket)
     };
     match attempt() {
         Ok(socket) => Ok(Reservation { _socket: socket }),
-        Err(nix::errno::Errno::EADDRINUSE) => {
-            let who = holder(port).unwrap_or_else(|| "another program".into());
-            Err(Error::busy(address, format!("taken by {who}; stop that or choose another host port")))
-        }
+        Err(nix::errno::Errno::EADDRINUSE) => Err(taken(port, holder(port))),
         Err(nix::errno::Errno::EACCES) => Err(Error::refused(
             address,
             "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher host port",
@@ -65,6 +64,11 @@ pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Res
         }
         Err(e) => Err(Error::os("bind", address)(e)),
     }
+}
+
+fn taken(port: &Port, holder: Option<String>) -> Error {
+    let who = holder.unwrap_or_else(|| "another program".into());
+    Error::busy(describe(port), format!("taken by {who}; stop that or choose another host port"))
 }
 
 /// A port as people write it.
@@ -126,10 +130,14 @@ fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
                 let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
                 fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
                 shutdown_listener(socket)?;
+                setsockopt(socket, sockopt::ReuseAddr, &true)?;
             }
-            Protocol::Udp => disconnect(socket)?,
+            Protocol::Udp => {
+                disconnect(socket)?;
+                // Else our reservation, to which no other can have bound, would be in the way.
+                setsockopt(socket, sockopt::ReusePort, &true)?;
+            }
         }
-        setsockopt(socket, sockopt::ReusePort, &true)?;
         // SO_REUSEPORT shares an address only among sockets of one owner: this one is ours now, not QEMU's.
         let own = nix::unistd::geteuid();
         if own.is_root() {
@@ -138,10 +146,16 @@ fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
         bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
         if port.protocol == Protocol::Tcp {
             listen(socket, Backlog::new(BACKLOG)?)?;
+            // For the one that replaces this. Not before it listens: of two starts that have reserved the port at the
+            // same moment, this lets only one listen.
+            setsockopt(socket, sockopt::ReusePort, &true)?;
         }
         Ok(())
     };
-    move_it().map_err(Error::os("bind", describe(port)))
+    move_it().map_err(|e| match e {
+        nix::errno::Errno::EADDRINUSE => taken(port, None),
+        e => Error::os("bind", describe(port))(e),
+    })
 }
 
 /// Gives up the address of a UDP socket whose port the kernel picked: `connect` to AF_UNSPEC, udp(7).

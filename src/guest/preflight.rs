@@ -18,7 +18,7 @@ const QEMU_OWN_MIB: u64 = 40;
 
 /// Checks that there is memory for a component, and reserves its ports.
 pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component) -> Result<Vec<Reservation>> {
-    check_memory(component.memory_mb)?;
+    check_memory(id, component.memory_mb)?;
     component.ports.iter().map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
 }
 
@@ -85,7 +85,8 @@ fn check_file(kind: &str, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_disk(path: &Path, must_boot: bool) -> Result<()> {
+/// A raw disk image that is whole and, as far as can be seen, bootable.
+pub fn check_disk(path: &Path, must_boot: bool) -> Result<()> {
     check_file("disk image", path)?;
     let size = file_size(path)?;
     let truncated =
@@ -136,7 +137,7 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn check_memory(memory_mb: u32) -> Result<()> {
+fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
     let (Some(total), Some(available)) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemAvailable")) else {
@@ -145,15 +146,16 @@ fn check_memory(memory_mb: u32) -> Result<()> {
     let (total, available) = (total / 1024, available / 1024);
     if needed > total {
         return Err(Error::refused(
-            "memory_mb",
-            format!("{memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than this node has ({total} MiB)"),
+            id,
+            format!("memory_mb: {memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than this node has ({total} MiB)"),
         ));
     }
     if needed > available {
         return Err(Error::busy(
-            "memory_mb",
+            id,
             format!(
-                "{memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than is free now ({available} MiB); stop something"
+                "memory_mb: {memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than is free now ({available} MiB); \
+                 stop something"
             ),
         ));
     }

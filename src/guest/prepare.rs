@@ -22,13 +22,18 @@ pub fn prepare(context: &Context<'_>, slot: Slot) -> Result<Prepared> {
         log::warn!("{note}");
     }
     // What is quickly refused comes before disks are made.
+    let binary = spawn::find_program(&context.node.qemu.binary);
+    spawn::check_program(&binary)?;
     let reserved = preflight::reserve(context.paths, context.id, context.component)?;
+    let told = match context.component.source {
+        Source::Rootfs { .. } => Some(handover(context)?),
+        _ => None,
+    };
     let (boot, kernel) = boot(context, Some(&user))?;
     let vm = vm(context, slot, boot, accel.accel)?;
     preflight::check_files(context.paths, &vm)?;
-    let binary = spawn::find_program(&context.node.qemu.binary);
-    let initramfs = match kernel {
-        Some(kernel) => Some(microvm::initrd(context.paths, &kernel, &handover(context)?, user.other())?),
+    let initramfs = match kernel.zip(told) {
+        Some((kernel, told)) => Some(microvm::initrd(context.paths, &kernel, &told, user.other())?),
         None => None,
     };
     Ok(Prepared { plan: argv::plan(&vm), vm, binary, accel, user, initramfs, reserved })
@@ -69,6 +74,9 @@ const MAKE_TIMEOUT: Duration = Duration::from_secs(600);
 fn boot(context: &Context<'_>, make_as: Option<&User>) -> Result<(Boot, Option<GuestKernel>)> {
     match &context.component.source {
         Source::Disk { disk, kernel } => {
+            if make_as.is_some() {
+                preflight::check_disk(disk, kernel.is_none())?;
+            }
             let disk = match context.component.root {
                 RootMode::Ephemeral => disk.clone(),
                 RootMode::Persistent => private_disk(context, disk, make_as.is_some())?,

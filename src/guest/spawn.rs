@@ -148,11 +148,20 @@ pub fn spawn(mut launch: Launch<'_>) -> Result<Spawned> {
     }
 }
 
+/// Whether QEMU's program is there.
+pub fn check_program(binary: &Path) -> Result<()> {
+    nix::unistd::access(binary, nix::unistd::AccessFlags::X_OK).map_err(|e| cannot_spawn(binary, e.into()))
+}
+
 fn cannot_spawn(binary: &Path, e: std::io::Error) -> Error {
     match e.raw_os_error() {
-        Some(libc::ENOENT) => Error::refused(
+        Some(libc::ENOENT | libc::ENOTDIR) => Error::refused(
             binary.display(),
             "not found; install it (Debian: apt install qemu-system-x86) or name it as [qemu] binary in mcp.toml",
+        ),
+        Some(libc::EACCES) => Error::refused(
+            binary.display(),
+            "not to be executed by the user that QEMU runs as; name another one as [qemu] binary in mcp.toml",
         ),
         _ => Error::path("run", binary)(e),
     }

@@ -255,7 +255,8 @@ impl<'a> Run<'a> {
         let console = instance.console.pollable().unwrap_or(process);
         let guest = instance.guest.as_ref().and_then(|g| g.pollable()).unwrap_or(process);
         let stderr = instance.stderr().unwrap_or(process);
-        let mut fds = [process, monitor, console, guest, stderr, self.signals.as_fd(), self.reports.as_fd()]
+        let reports = self.reports.pollable().unwrap_or(process);
+        let mut fds = [process, monitor, console, guest, stderr, self.signals.as_fd(), reports]
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}

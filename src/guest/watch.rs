@@ -34,23 +34,22 @@ impl Reporter {
 #[derive(Debug)]
 pub struct Reports {
     receiver: Receiver<Health>,
-    wake: UnixStream,
-    /// The watcher's end, too: when the watcher goes, `wake` would be readable for ever, and a supervisor that sleeps
-    /// on it would never sleep again.
-    _their_end: UnixStream,
+    wake: Option<UnixStream>,
 }
 
 impl Reports {
     /// The next report, without waiting.
     pub fn take(&mut self) -> Option<Health> {
-        let _ = self.wake.read(&mut [0; 16]);
+        // A watcher that has gone leaves an end of file, which would wake us for ever.
+        if self.wake.as_mut().is_some_and(|wake| matches!(wake.read(&mut [0; 16]), Ok(0))) {
+            self.wake = None;
+        }
         self.receiver.try_recv().ok()
     }
-}
 
-impl AsFd for Reports {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+    /// What to poll for reading; `None` once nobody is left to report.
+    pub fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        self.wake.as_ref().map(AsFd::as_fd)
     }
 }
 
@@ -60,8 +59,7 @@ pub fn pair() -> std::io::Result<(Reporter, Reports)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
-    let their_end = theirs.try_clone()?;
-    Ok((Reporter { sender, wake: theirs }, Reports { receiver, wake: ours, _their_end: their_end }))
+    Ok((Reporter { sender, wake: theirs }, Reports { receiver, wake: Some(ours) }))
 }
 
 /// A running watcher; dropping it ends it.
@@ -71,3 +69,19 @@ pub trait Watcher {}
 /// `None`: there is nothing to ask, and started is ready.
 pub type StartWatcher<'a> =
     dyn Fn(&super::instance::Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_has_gone_wakes_nobody() {
+        let (reporter, mut reports) = pair().unwrap();
+        reporter.tell(Health::Healthy("yes".into()));
+        drop(reporter);
+        assert_eq!(reports.take(), Some(Health::Healthy("yes".into())));
+        assert!(reports.take().is_none());
+        assert!(reports.pollable().is_none());
+    }
+}

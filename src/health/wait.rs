@@ -170,7 +170,7 @@ impl Pace {
     /// Whether an end of file is looked into: the first ones, after a hint, then now and then.
     fn look_closer(&mut self) -> bool {
         let fresh = std::mem::take(&mut self.fresh);
-        fresh || self.mood != Mood::Refused || self.row.is_power_of_two() || self.row % 16 == 0
+        fresh || self.mood != Mood::Refused || self.row.is_power_of_two() || self.row.is_multiple_of(16)
     }
 
     /// The pause after a bad probe. `early`: a silent one ended before its time, by a hint.

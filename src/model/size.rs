@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
 
 /// Writes a size so that [`parse`] reads it back, in the largest unit that fits evenly.
 pub fn format(bytes: u64) -> String {
-    match UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes % unit == 0) {
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => bytes.to_string(),
     }

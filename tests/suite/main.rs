@@ -1,6 +1,7 @@
 //! The whole suite: one crate, a module per program. Through the binaries, each test in its own MCP_ROOT.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bad_input;
 mod campaign;
 mod dispatch;
 mod docs;

@@ -1,7 +1,13 @@
 //! `mcp-run-vm` with real Nanos guests: start, end, stop, detach, adopt, restart.
 
-use crate::harness::{Node, free_port, get, nanos, until};
+use crate::harness::{Image, Node, free_port, get, nanos, until};
 use std::time::{Duration, Instant};
+
+/// Arguments of a start in the background that returns when the guest answers.
+fn detached<'a>(image: &'a Image, forward: &'a str) -> Vec<&'a str> {
+    let disk = ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel];
+    [disk.as_slice(), &["--port", forward, "--detach", "--wait"]].concat()
+}
 
 fn kill(pid: i32, signal: i32) {
     assert!(pid > 0);
@@ -46,8 +52,7 @@ fn detaches_when_ready_and_is_known_to_all() {
     let node = Node::new();
     let port = free_port();
     let forward = format!("{port}:8080");
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     node.mcp("mcp-run-vm", &args).expect(0);
     // Ready means that the very first request is answered.
     assert!(get(port, "/").is_some());
@@ -74,8 +79,7 @@ fn a_vm_without_supervisor_is_seen_and_adopted() {
     let node = Node::new();
     let port = free_port();
     let forward = format!("{port}:8080");
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     node.mcp("mcp-run-vm", &args).expect(0);
     let (supervisor, qemu) = (node.supervisor("demo/demo"), node.qemu("demo/demo"));
     let uuid = node.state("demo/demo")["uuid"].clone();
@@ -98,8 +102,7 @@ fn a_vm_without_supervisor_is_stopped_all_the_same() {
     let Some(image) = nanos("stop_without_supervisor", &[]) else { return };
     let node = Node::new();
     let forward = format!("{}:8080", free_port());
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     node.mcp("mcp-run-vm", &args).expect(0);
     kill(node.supervisor("demo/demo"), libc::SIGKILL);
     let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
@@ -112,8 +115,7 @@ fn two_starts_at_once_make_one_vm() {
     let Some(image) = nanos("two_starts_at_once", &[]) else { return };
     let node = Node::new();
     let forward = format!("{}:8080", free_port());
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     let began = Instant::now();
     let children: Vec<_> = (0..4).map(|_| node.command("mcp-run-vm", &args).spawn().unwrap()).collect();
     let mut codes: Vec<_> =
@@ -127,24 +129,7 @@ fn a_guest_that_ignores_the_power_button_is_stopped_firmly() {
     let Some(image) = nanos("ignores_the_power_button", &["--ignore-term"]) else { return };
     let node = Node::new();
     let forward = format!("{}:8080", free_port());
-    node.mcp(
-        "mcp-run-vm",
-        &[
-            "--name",
-            "demo",
-            "--disk",
-            &image.disk,
-            "--kernel",
-            &image.kernel,
-            "--port",
-            &forward,
-            "--detach",
-            "--wait",
-            "--stop-timeout",
-            "1s",
-        ],
-    )
-    .expect(0);
+    node.mcp("mcp-run-vm", &[detached(&image, &forward).as_slice(), &["--stop-timeout", "1s"]].concat()).expect(0);
     let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
     assert!(stopped.out.contains("stopped: quit"), "{stopped:#?}");
     assert!(stopped.took < Duration::from_secs(10), "{stopped:#?}");
@@ -184,24 +169,7 @@ fn a_killed_qemu_is_told_and_restarted_by_policy() {
     let node = Node::new();
     let port = free_port();
     let forward = format!("{port}:8080");
-    node.mcp(
-        "mcp-run-vm",
-        &[
-            "--name",
-            "demo",
-            "--disk",
-            &image.disk,
-            "--kernel",
-            &image.kernel,
-            "--port",
-            &forward,
-            "--detach",
-            "--wait",
-            "--restart",
-            "on-failure",
-        ],
-    )
-    .expect(0);
+    node.mcp("mcp-run-vm", &[detached(&image, &forward).as_slice(), &["--restart", "on-failure"]].concat()).expect(0);
     let first = node.qemu("demo/demo");
     kill(first, libc::SIGKILL);
     until("a new VM", || ![0, first].contains(&node.qemu("demo/demo")) && get(port, "/").is_some());
@@ -236,8 +204,7 @@ fn a_vm_whose_state_file_is_lost_is_adopted_all_the_same() {
     let node = Node::new();
     let port = free_port();
     let forward = format!("{port}:8080");
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     node.mcp("mcp-run-vm", &args).expect(0);
     let qemu = node.qemu("demo/demo");
     kill(node.supervisor("demo/demo"), libc::SIGKILL);
@@ -256,8 +223,7 @@ fn qemu_gets_nothing_that_our_caller_left_open() {
     std::fs::write(&secret, "x").unwrap();
     let forward = format!("{}:8080", free_port());
     let script = "exec 9<\"$0\"; exec \"$@\"";
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     let mut command = std::process::Command::new("sh");
     command.args(["-c", script]).arg(&secret).arg(crate::harness::program("mcp-run-vm")).args(args);
     command.env("MCP_ROOT", &node.root).stdin(std::process::Stdio::null());
@@ -284,8 +250,7 @@ fn an_idle_supervisor_sleeps() {
     let Some(image) = nanos("idle_supervisor", &[]) else { return };
     let node = Node::new();
     let forward = format!("{}:8080", free_port());
-    let args =
-        ["--name", "demo", "--disk", &image.disk, "--kernel", &image.kernel, "--port", &forward, "--detach", "--wait"];
+    let args = detached(&image, &forward);
     node.mcp("mcp-run-vm", &args).expect(0);
     let supervisor = node.supervisor("demo/demo");
     // What the guest still writes after it listens wakes the supervisor, and rightly.

@@ -1,5 +1,6 @@
-//! Which components there are to show: those with a log folder or a record.
+//! Which components there are to show: those with a log folder, a record, or a definition.
 
+use crate::model::load;
 use crate::model::name::{ComponentId, Target, is_valid};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
@@ -23,6 +24,12 @@ pub fn find(paths: &Paths, target: &Target) -> Result<Vec<ComponentId>> {
             let registry = paths.lib.join("registry").join(&target.service);
             names.extend(entries(&registry, |name, _| name.strip_suffix(".json"))?);
         }
+    }
+    // What is declared and was never started has nothing to show, which is no error. A bad definition is none here: it
+    // keeps nobody from reading logs.
+    if let Ok(Some((_, service))) = load::try_service(paths, &target.service) {
+        let wanted = |name: &String| target.component.as_ref().is_none_or(|c| c == name);
+        names.extend(service.components.into_iter().map(|c| c.name).filter(wanted));
     }
     let id = |component| ComponentId { service: target.service.clone(), component };
     Ok(names.into_iter().map(id).collect())

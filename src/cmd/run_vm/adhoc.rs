@@ -105,6 +105,11 @@ impl Adhoc {
                 )));
             }
         }
+        for (n, port) in self.ports.iter().enumerate() {
+            if let Some(other) = self.ports.iter().take(n).find(|other| other.clashes(port)) {
+                return Err(usage(format!("--port {port}: clashes with {other}")));
+            }
+        }
         c.ports = self.ports.clone();
         c.memory_mb = self.memory.unwrap_or(c.memory_mb);
         c.vcpus = self.vcpus.unwrap_or(c.vcpus);
