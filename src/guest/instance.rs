@@ -88,7 +88,7 @@ pub struct Restarts {
 pub struct Instance {
     /// Its files.
     pub paths: InstancePaths,
-    /// What is known of it; written by [`Instance::save`].
+    /// What is known of it; written by [`Instance::note`].
     pub state: State,
     /// Our monitor.
     pub qmp: Qmp,
