@@ -9,7 +9,7 @@ const SIZE_MAX: u64 = 256 << 10;
 /// they stand, without quotes or continuation.
 pub fn read(path: &Path) -> Result<Vec<(String, String)>> {
     let missing = || Error::refused(path.display(), "env_file missing: no such file");
-    let bytes = file::read_bounded(path, SIZE_MAX)?.ok_or_else(missing)?;
+    let bytes = file::read_regular(path, SIZE_MAX)?.ok_or_else(missing)?;
     let text = String::from_utf8(bytes).map_err(|_| Error::refused(path.display(), "env_file is not UTF-8"))?;
     let mut pairs = Vec::new();
     for (n, line) in text.lines().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::{Component, ComponentId};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, file};
+use crate::sys::{Error, Result, file, turns};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -68,7 +68,7 @@ impl Record {
             file::create_dirs(parent)?;
         }
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::refused(path.display(), e.to_string()))?;
-        file::update(&path, SIZE_MAX, |_| Ok(Some(bytes)))
+        turns::update(&path, SIZE_MAX, |_| Ok(Some(bytes)))
     }
 
     /// Makes the record of `id` what `change` makes of it, whole and durable; `None` leaves it as it is. A start and a
@@ -82,7 +82,7 @@ impl Record {
         if let Some(parent) = path.parent() {
             file::create_dirs(parent)?;
         }
-        file::update(&path, SIZE_MAX, |old| {
+        turns::update(&path, SIZE_MAX, |old| {
             let old = old.map(|bytes| Record::parse(&path, &bytes)).transpose()?;
             let Some(new) = change(old) else { return Ok(None) };
             serde_json::to_vec_pretty(&new).map(Some).map_err(|e| Error::refused(path.display(), e.to_string()))

@@ -1,15 +1,10 @@
 //! Files that are always whole: either the old contents or the new, whenever we are killed.
 
-use super::lock::Lock;
-use super::{Deadline, Error, Result};
+use super::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
-
-/// How long another writer of a file may take.
-const UPDATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates `dir` and its parents, each 0700. One that is there already stays as it is.
 pub fn create_dirs(dir: &Path) -> Result<()> {
@@ -45,41 +40,6 @@ pub fn write_whole(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::Os { action: "write", object: path.display().to_string(), source: e }
     })
-}
-
-/// Replaces `path` as [`write_whole`] does, durably, by what `change` makes of its contents; `None` leaves it as it is.
-/// For a file that has several writers: they take turns. `change` sees at most `limit` bytes.
-pub fn update(path: &Path, limit: u64, change: impl FnOnce(Option<Vec<u8>>) -> Result<Option<Vec<u8>>>) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    // The temporary file is the lock: after the rename a waiter finds that it has another file, and tries anew.
-    let deadline = Deadline::after(UPDATE_TIMEOUT);
-    let mut lock = loop {
-        match Lock::try_take(&temporary)? {
-            Some(lock) => break lock,
-            None if deadline.passed() => return Err(Error::busy(path.display(), "is being written; try again")),
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
-    let changed = read_bounded(path, limit).and_then(change);
-    let (Ok(Some(bytes)), file) = (&changed, lock.file()) else {
-        lock.remove()?;
-        return changed.map(drop);
-    };
-    let mut write = || -> std::io::Result<()> {
-        // A killed writer may have left something.
-        file.set_len(0)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-    };
-    if let Err(source) = write() {
-        let _ = lock.remove();
-        return Err(Error::Os { action: "write", object: path.display().to_string(), source });
-    }
-    Ok(())
 }
 
 /// Reads the whole of `path`, at most `limit` bytes; `None` when it is not there.

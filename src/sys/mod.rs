@@ -11,6 +11,7 @@ pub mod paths;
 pub mod pidfd;
 pub mod signals;
 pub mod time;
+pub mod turns;
 
 pub use deadline::Deadline;
 pub use error::{Error, Result};
