@@ -1,8 +1,8 @@
 //! What is special to the microvm: Linux boots in some four seconds, so each boot serves several checks.
 
-use crate::harness::{Node, find, finish, free_port, get, microvm, rootfs, skip, until, wait};
+use crate::harness::{Node, find, finish, free_port, get, leftovers, microvm, rootfs, skip, until, wait};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -204,4 +204,29 @@ fn the_guest_kernel_is_laid_down_once() {
     let second = get_kernel().expect(0);
     assert!(second.out.contains("nothing to do"), "{second:#?}");
     assert!(node.root.join("kernel/modules").is_dir());
+}
+
+#[test]
+fn killed_while_it_packs_it_leaves_nothing_that_stays() {
+    let Some(bench) = Bench::new("killed_while_it_packs") else { return };
+    // Nothing that could be packed well: it takes a second.
+    let mut random = fs::File::open("/dev/urandom").unwrap().take(96 << 20);
+    let mut large = fs::File::create(Path::new(&bench.rootfs).join("large")).unwrap();
+    std::io::copy(&mut random, &mut large).unwrap();
+    let args = bench.args(&[], &["/hello"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let half_made = || find(&bench.node.root.join("lib"), &|n| n.ends_with(".tmp"));
+    let mut child = bench.node.command("mcp-run-vm", &args).spawn().unwrap();
+    until("packing", || !half_made().is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Tar and tar2sqfs end with it.
+    until("all ended", || bench.node.processes().is_empty());
+    assert!(bench.disks().is_empty());
+    // The next call clears away what is left, also one that gets no further.
+    let taken = TcpListener::bind(("127.0.0.1", bench.port)).unwrap();
+    let answer = bench.node.mcp("mcp-run-vm", &args).expect(111);
+    assert!(answer.one_line().contains("taken by another program"), "{answer:#?}");
+    drop(taken);
+    assert_eq!((half_made(), leftovers(&bench.node.root)), (vec![], vec![]));
 }

@@ -83,15 +83,12 @@ impl Bench<'_> {
     pub fn lines_whole(&self, prefix: &str, stopped: bool) -> Result<(), String> {
         let start = format!("{prefix} ");
         let last = format!("{start}{LINES:09}\n");
-        let all =
-            || wait_for(Duration::from_secs(30), || self.console_bytes().ends_with(last.as_bytes()).then_some(()));
+        let all = || wait_for(Duration::from_secs(30), || self.console().contains(&last).then_some(()));
         if !stopped && all().is_none() {
-            let bytes = self.console_bytes();
-            let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(200)..]).into_owned();
-            return Err(format!("the console does not end with {last:?} but {tail:?}"));
+            let tail: Vec<String> = self.console().lines().rev().take(5).map(String::from).collect();
+            return Err(format!("the console never has {last:?}; its last lines, backwards: {tail:?}"));
         }
-        let bytes = self.console_bytes();
-        let text = String::from_utf8_lossy(&bytes);
+        let text = self.console();
         let mut wanted = 1;
         for line in text.split_inclusive('\n').filter(|l| l.starts_with(&start)) {
             let is = format!("{start}{wanted:09}\n");
@@ -112,7 +109,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The whole console, in order.
+    /// The whole console, in order, without what the guest's kernel said in the middle of it.
+    fn console(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.console_bytes()).into_owned();
+        while let Some(at) = text.find("] en1: assigned") {
+            let begin = text[..at].rfind('[').unwrap_or(at);
+            let end = text[at..].find('\n').map_or(text.len(), |n| at + n + 1);
+            text.replace_range(begin..end, "");
+        }
+        text
+    }
+
     fn console_bytes(&self) -> Vec<u8> {
         loop {
             let files = self.console_files();
