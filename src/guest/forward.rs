@@ -84,7 +84,9 @@ fn shutdown_listener(socket: &OwnedFd) -> nix::Result<()> {
 /// Opens all `ports` in a QEMU that has just started. The reservations end when they are open.
 pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservation>, deadline: Deadline) -> Result<()> {
     let mut known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect::<BTreeSet<_>>();
+    let mut reserved = reserved.into_iter();
     for port in ports {
+        let held = reserved.next();
         let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
         add(qmp, &format!("{protocol}:127.0.0.1:0-:{}", port.guest), port, deadline)?;
         let now = rows(qmp, deadline)?;
@@ -97,13 +99,14 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
             Err(e) => {
                 // Without the right to take descriptors: as QEMU alone can do it.
                 log::debug!("{}: pidfd_getfd: {e}", describe(port));
+                // QEMU's own socket shares its address with nobody.
+                drop(held);
                 let _ = qmp.human(&format!("hostfwd_remove n0 {protocol}:{}", row.source), deadline);
                 add(qmp, &format!("{protocol}:{}-:{}", port.host_addr(), port.guest), port, deadline)?;
             }
         }
         known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
     }
-    drop(reserved);
     Ok(())
 }
 
