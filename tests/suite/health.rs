@@ -314,8 +314,7 @@ fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
     ] {
         assert!(openssl(&folder, &line), "openssl {line}");
     }
-    let (keep, port) = closed_port();
-    drop(keep);
+    let port = crate::harness::free_port();
     let process = Command::new("openssl")
         .args(["s_server", "-quiet", "-www", "-cert", "cert.pem", "-key", "key.pem", "-accept"])
         .arg(format!("127.0.0.1:{port}"))
