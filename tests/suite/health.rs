@@ -301,7 +301,7 @@ fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("folder");
     if !openssl(&folder, "version") {
-        eprintln!("SKIPPED: {name}: no openssl");
+        crate::harness::skip(name, "no openssl");
         return None;
     }
     let extensions = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:api.example,IP:127.0.0.1\n";
