@@ -5,8 +5,9 @@
 
 use super::console::{IndexWriter, Series};
 use super::copy::Copy;
-use super::qmp::{COMMAND_TIMEOUT, Qmp};
+use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::model::node::Log;
+use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::InstancePaths;
 use crate::sys::{Deadline, Error, Result, file};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
@@ -35,6 +36,8 @@ pub struct Console {
     size: u64,
     inotify: Option<(Inotify, WatchDescriptor)>,
     resume: Option<Deadline>,
+    /// The next log, which QEMU was asked to write to and has not said that it does.
+    undecided: Option<File>,
     copy: Option<Copy>,
 }
 
@@ -73,6 +76,7 @@ impl Console {
             size: seen,
             inotify: None,
             resume: None,
+            undecided: None,
         };
         console.inotify = console.start_watching();
         Ok(console)
@@ -123,11 +127,11 @@ impl Console {
             return;
         }
         self.resume = None;
-        if !self.note() {
+        if !self.note() && self.undecided.is_none() {
             return;
         }
         self.resume = Some(Deadline::after(Duration::from_secs(1) / PER_SECOND));
-        if self.size >= self.limits.max_size
+        if (self.size >= self.limits.max_size || self.undecided.is_some())
             && let Err(e) = self.rotate(qmp)
         {
             log::warn!("{}: not rotated: {e}", self.paths.console().display());
@@ -154,21 +158,45 @@ impl Console {
     fn rotate(&mut self, qmp: &mut Qmp) -> Result<()> {
         let (log, index) = (self.paths.console(), self.paths.console_index());
         let series = Series::console(&self.paths);
-        let number = Some(series.next_number()?);
-        let old_log = series.log_path(number);
-        let old_index = series.index_path(number).unwrap_or_default();
-        fs::rename(&log, &old_log).map_err(Error::path("rename", &log))?;
-        fs::rename(&index, &old_index).map_err(Error::path("rename", &index))?;
-        let next = open_live(&self.paths).and_then(|next| self.point_qemu_at(qmp, &next).map(|()| next));
-        let next = match next {
-            Ok(next) => next,
-            Err(e) => {
-                // QEMU still writes to the old file: give it its name back.
-                fs::rename(&old_log, &log).map_err(Error::path("rename", &old_log))?;
-                fs::rename(&old_index, &index).map_err(Error::path("rename", &old_index))?;
-                return Err(e);
+        let next = match self.undecided.take() {
+            Some(next) => next,
+            None => {
+                let number = Some(series.next_number()?);
+                let old_log = series.log_path(number);
+                let old_index = series.index_path(number).unwrap_or_default();
+                fs::rename(&log, &old_log).map_err(Error::path("rename", &log))?;
+                fs::rename(&index, &old_index).map_err(Error::path("rename", &index))?;
+                let pointed = open_live(&self.paths).and_then(|next| match self.point_qemu_at(qmp, &next) {
+                    Ok(()) => Ok(next),
+                    // It may still do it: both files stay as they are, and it is asked again.
+                    Err(e) if e.exit_code() == EXIT_RETRY => {
+                        self.undecided = Some(next);
+                        Err(e)
+                    }
+                    Err(e) => Err(e),
+                });
+                match pointed {
+                    Ok(next) => return self.switch_to(next, &series),
+                    Err(e) if self.undecided.is_some() => return Err(e),
+                    Err(e) => {
+                        // QEMU still writes to the old file: give it its name back.
+                        fs::rename(&old_log, &log).map_err(Error::path("rename", &old_log))?;
+                        fs::rename(&old_index, &index).map_err(Error::path("rename", &old_index))?;
+                        return Err(e);
+                    }
+                }
             }
         };
+        if let Err(e) = self.point_qemu_at(qmp, &next) {
+            self.undecided = Some(next);
+            return Err(e);
+        }
+        self.switch_to(next, &series)
+    }
+
+    /// QEMU writes to `next`, which has the live log's name.
+    fn switch_to(&mut self, next: File, series: &Series) -> Result<()> {
+        let (log, index) = (self.paths.console(), self.paths.console_index());
         // The old file is complete now.
         self.note();
         let inode = next.metadata().map_err(Error::path("stat", &log))?.ino();
@@ -204,7 +232,7 @@ impl Console {
     fn point_qemu_at(&self, qmp: &mut Qmp, file: &File) -> Result<()> {
         // QEMU takes from a set only a descriptor of just the access that it wants.
         let file = open_again(file, &self.paths, OpenOptions::new().append(true))?;
-        let about = |e: super::qmp::QmpError| e.about(self.paths.console().display());
+        let about = |e: QmpError| e.about(self.paths.console().display());
         let deadline = Deadline::after(COMMAND_TIMEOUT);
         let sets = qmp.execute("query-fdsets", Value::Null, deadline).map_err(about)?;
         let (ours, highest) = console_sets(&sets);
@@ -214,10 +242,18 @@ impl Console {
         let out = format!("/dev/fdset/{set}");
         let backend = json!({ "type": "file", "data": { "out": out, "append": true } });
         let changed = qmp.execute("chardev-change", json!({ "id": "serial0", "backend": backend }), deadline);
-        let obsolete = if changed.is_ok() { ours } else { vec![set] };
+        let obsolete = match &changed {
+            Ok(_) => ours,
+            Err(QmpError::Refused(_)) => vec![set],
+            // Whether it comes to that, nobody knows.
+            Err(_) => Vec::new(),
+        };
         for set in obsolete {
-            // Else the old file stays open, and its space taken once it is deleted.
-            qmp.execute("remove-fd", json!({ "fdset-id": set }), deadline).map_err(about)?;
+            // Else the old file stays open, and its space taken once it is deleted. It makes no difference to what
+            // QEMU writes to, and the next rotation tries again.
+            if let Err(e) = qmp.execute("remove-fd", json!({ "fdset-id": set }), deadline) {
+                log::warn!("{}: {e}", self.paths.console().display());
+            }
         }
         changed.map(drop).map_err(about)
     }

@@ -1,6 +1,6 @@
 //! A guest that writes without end: nothing lost, nothing doubled, and the disk stays bounded.
 
-use crate::harness::{Answer, Image, Node, free_port, get, nanos, until, wait};
+use crate::harness::{Answer, Image, Node, free_port, get, nanos, until, until_within, wait};
 use std::fs;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -104,6 +104,24 @@ fn a_burst_loses_no_line_either_and_takes_no_more_space_than_is_allowed() {
         node.mcp("mcp-stop", &["demo"]).expect(0);
         node.mcp("mcp-rm", &["demo"]).expect(0);
     }
+}
+
+#[test]
+fn a_rotation_that_outlasts_its_deadline_loses_nothing() {
+    const LINES: usize = 50_000;
+    let Some((node, disk)) = crate::fake_qemu::node_with("a_rotation_that_outlasts", "slow-change") else { return };
+    let config = fs::read_to_string(node.root.join("etc/mcp.toml")).unwrap();
+    node.configure(&format!("{config}[log]\nmax_size = \"64K\"\nkeep = 1000\n"));
+    node.mcp("mcp-run-vm", &["--name", "demo", "--disk", &disk, "--detach", "--wait"]).expect(0);
+    let last = format!("burst {LINES:013}\n");
+    until_within(Duration::from_secs(60), "all of it is written", || {
+        node.mcp("mcp-logs", &["-n", "1", "demo"]).out == last
+    });
+    let log = fs::read_to_string(node.root.join("log/demo/demo/supervisor.log")).unwrap();
+    assert!(log.contains("console.log: not rotated: "), "{log}");
+    let numbers = numbers(&node.console("demo"), "burst ");
+    assert!(numbers.iter().copied().eq(1..=LINES), "{} of {LINES} lines", numbers.len());
+    assert!(logs(&node).1 > 6, "it was rotated after all");
 }
 
 #[test]

@@ -277,8 +277,14 @@ pub fn wait_for<T>(limit: Duration, mut what: impl FnMut() -> Option<T>) -> Opti
 
 /// Asks until it is so; fails the test when it does not become so in 20 s.
 #[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
-    assert!(wait_for(Duration::from_secs(20), || so().then_some(())).is_some(), "not so in 20 s: {what}");
+pub fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(20), what, so);
+}
+
+/// The same with its time limit.
+#[track_caller]
+pub fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
+    assert!(wait_for(limit, || so().then_some(())).is_some(), "not so in {limit:?}: {what}");
 }
 
 /// One HTTP GET on loopback; the body, or `None` when there was no whole answer within two seconds.

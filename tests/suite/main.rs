@@ -4,6 +4,7 @@
 mod bad_input;
 mod campaign;
 mod console_floods;
+mod disk_trouble;
 mod dispatch;
 mod docs;
 mod fake_qemu;
@@ -15,6 +16,7 @@ mod isolation;
 mod logs;
 mod man;
 mod microvm;
+mod readiness;
 mod rm;
 mod run_vm;
 mod status;
