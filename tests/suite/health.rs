@@ -162,8 +162,7 @@ fn health_a_huge_header_is_cut_off() {
 
 #[test]
 fn health_wait_answers_soon_after_it_listens() {
-    let (keep, port) = closed_port();
-    drop(keep);
+    let port = crate::harness::free_port();
     let late = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
