@@ -95,7 +95,10 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
             .find(|r| r.state == State::HostForward && !known.contains(&r.fd) && r.destination.port() == port.guest);
         let row = row.ok_or_else(|| Error::busy(describe(port), "QEMU does not show the forward it made"))?;
         match qemu.steal(row.fd) {
-            Ok(socket) => rebind(&socket, port)?,
+            Ok(socket) => {
+                rebind(&socket, port)?;
+                known.insert(row.fd);
+            }
             Err(e) => {
                 // Without the right to take descriptors: as QEMU alone can do it.
                 log::debug!("{}: pidfd_getfd: {e}", describe(port));
@@ -103,9 +106,9 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
                 drop(held);
                 let _ = qmp.human(&format!("hostfwd_remove n0 {protocol}:{}", row.source), deadline);
                 add(qmp, &format!("{protocol}:{}-:{}", port.host_addr(), port.guest), port, deadline)?;
+                known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
             }
         }
-        known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
     }
     Ok(())
 }

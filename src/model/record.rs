@@ -84,7 +84,8 @@ impl Record {
         }
         turns::update(&path, SIZE_MAX, |old| {
             let old = old.map(|bytes| Record::parse(&path, &bytes)).transpose()?;
-            let Some(new) = change(old) else { return Ok(None) };
+            // What stands there already is not written again: a restart waits for no disk.
+            let Some(new) = change(old.clone()).filter(|new| old.as_ref() != Some(new)) else { return Ok(None) };
             serde_json::to_vec_pretty(&new).map(Some).map_err(|e| Error::refused(path.display(), e.to_string()))
         })
     }

@@ -162,8 +162,7 @@ fn health_a_huge_header_is_cut_off() {
 
 #[test]
 fn health_wait_answers_soon_after_it_listens() {
-    let (keep, port) = closed_port();
-    drop(keep);
+    let port = crate::harness::free_port();
     let late = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("bind");
@@ -301,7 +300,7 @@ fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("folder");
     if !openssl(&folder, "version") {
-        eprintln!("SKIPPED: {name}: no openssl");
+        crate::harness::skip(name, "no openssl");
         return None;
     }
     let extensions = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:api.example,IP:127.0.0.1\n";
@@ -314,8 +313,7 @@ fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
     ] {
         assert!(openssl(&folder, &line), "openssl {line}");
     }
-    let (keep, port) = closed_port();
-    drop(keep);
+    let port = crate::harness::free_port();
     let process = Command::new("openssl")
         .args(["s_server", "-quiet", "-www", "-cert", "cert.pem", "-key", "key.pem", "-accept"])
         .arg(format!("127.0.0.1:{port}"))

@@ -2,12 +2,15 @@
 //!
 //! The guest is a Nanos image of a few lines of C, built by `cc` and `ops` (MCP_TEST_OPS, MCP_TEST_OPS_HOME).
 
+use crate::harness::{free_port, skip};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Boots in which no check may be healthy before the guest listens.
-const BOOTS: usize = 10;
+/// Boots in which no check may be healthy before the guest listens; `MCP_TEST_BOOTS` asks for more.
+fn boots() -> usize {
+    std::env::var("MCP_TEST_BOOTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
+}
 
 /// Waits a while with its network up, says so, and only then listens.
 const GUEST: &str = r#"
@@ -65,7 +68,7 @@ fn folder(name: &str) -> Folder {
 /// Builds the guest; `None`, said loudly, where `ops` is not there.
 fn image(folder: &Path) -> Option<PathBuf> {
     let (Some(ops), Some(home)) = (std::env::var_os("MCP_TEST_OPS"), std::env::var_os("MCP_TEST_OPS_HOME")) else {
-        eprintln!("SKIPPED: mcp-health on a VM: MCP_TEST_OPS and MCP_TEST_OPS_HOME are not set");
+        skip("health_vm", "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
         return None;
     };
     std::fs::write(folder.join("guest.c"), GUEST).expect("file");
@@ -89,11 +92,6 @@ fn image(folder: &Path) -> Option<PathBuf> {
     let image = private.join(".ops/images/guest");
     assert!(image.exists(), "ops: {}", String::from_utf8_lossy(&output.stdout));
     Some(image)
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
 }
 
 fn start(root: &Path, image: &Path) -> Vm {
@@ -130,7 +128,7 @@ fn health_vm_is_never_healthy_before_the_guest_listens() {
     let folder = folder("never");
     let Some(image) = image(&folder.0) else { return };
     let (mut silent, mut refused) = (0, 0);
-    for boot in 0..BOOTS {
+    for boot in 0..boots() {
         let root = folder.0.join(format!("r{boot}"));
         let _vm = start(&root, &image);
         let end = Instant::now() + Duration::from_secs(30);
