@@ -357,7 +357,7 @@ impl Bench<'_> {
                 let there = !self.qemus().is_empty();
                 let answer = self.call("mcp-stop", &[&self.name], found)?;
                 // What was never known is no target.
-                let unknown = answer.code == Some(100) && answer.err.contains("no such component");
+                let unknown = answer.code == Some(100) && answer.err.contains("no such ");
                 self.expect(
                     &answer,
                     if there && !stopping {
