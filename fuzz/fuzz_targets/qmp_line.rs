@@ -1,7 +1,7 @@
 //! A monitor that says anything is a monitor or an error.
 #![no_main]
 
-use mcp::guest::qmp::Qmp;
+use mcp::guest::monitor::qmp::Qmp;
 use mcp::sys::Deadline;
 use std::io::Write;
 use std::os::unix::net::UnixStream;

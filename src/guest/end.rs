@@ -1,7 +1,7 @@
 //! How a VM ended, from what QEMU and the guest left behind. The table is in FACTS; QEMU's isa-debug-exit device ends
 //! it with `(code << 1 | 1) & 0xff`.
 
-use super::state::{End, EndedBy, Rung};
+use crate::guest::state::{End, EndedBy, Rung};
 use crate::sys::time;
 
 /// What was seen of the end.

@@ -1,17 +1,17 @@
 //! One instance of a component: a QEMU with its monitor, console and state, from start or adoption to its end.
 
-use super::accel::Choice;
-use super::argv::{Boot, Plan, Vm};
-use super::console::last_lines;
-use super::end::{Traces, conclude};
-use super::forward;
-use super::forward::Reservation;
-use super::port::GuestPort;
-use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
-use super::rotate::Console;
-use super::spawn::{self, Launch};
-use super::state::{End, Phase, SCHEMA, State};
-use super::user::{self, User};
+use crate::guest::console::last_lines;
+use crate::guest::console::rotate::Console;
+use crate::guest::end::{Traces, conclude};
+use crate::guest::launch::accel::Choice;
+use crate::guest::launch::argv::{Boot, Plan, Vm};
+use crate::guest::launch::spawn::{self, Launch};
+use crate::guest::launch::user::{self, User};
+use crate::guest::monitor::forward;
+use crate::guest::monitor::forward::Reservation;
+use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
+use crate::guest::port::GuestPort;
+use crate::guest::state::{End, Phase, SCHEMA, State};
 use crate::model::node::Accel;
 use crate::model::{Component, ComponentId, Node};
 use crate::sys::lock::Lock;

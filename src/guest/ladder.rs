@@ -1,6 +1,6 @@
 //! The stop ladder: power button, `quit`, SIGKILL.
 
-use super::state::Rung;
+use crate::guest::state::Rung;
 use crate::sys::Deadline;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What a microvm's init says over its virtio-serial port: `up`, `exit N`, `signal N`, `fail TEXT`, a line each.
 
-use super::end::Program;
+use crate::guest::end::Program;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;

@@ -1,9 +1,9 @@
 //! What a VM and a supervisor that were killed leave behind. Each step may be cut short too: the next call does it.
 
-use super::console::last_lines;
-use super::end::{Traces, conclude};
-use super::instance::{Context, LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
-use super::state::{Phase, State};
+use crate::guest::console::last_lines;
+use crate::guest::end::{Traces, conclude};
+use crate::guest::instance::{Context, LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
+use crate::guest::state::{Phase, State};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file};

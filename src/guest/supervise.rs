@@ -1,11 +1,11 @@
 //! The supervisor: one thread that sleeps in `poll` until something happens to its VM.
 
-use super::instance::{Context, Instance, Prepared, Restarts};
-use super::ladder::{Action, Ladder};
-use super::qmp::QmpError;
-use super::remains;
-use super::state::{End, EndedBy, Phase, State};
-use super::watch::{self, Health, Reports, StartWatcher, Watcher};
+use crate::guest::instance::{Context, Instance, Prepared, Restarts};
+use crate::guest::ladder::{Action, Ladder};
+use crate::guest::monitor::qmp::QmpError;
+use crate::guest::remains;
+use crate::guest::state::{End, EndedBy, Phase, State};
+use crate::guest::watch::{self, Health, Reports, StartWatcher, Watcher};
 use crate::model::{OnUnhealthy, Restart};
 use crate::sys::notify::Notify;
 use crate::sys::paths::{InstancePaths, Slot};
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
 
     fn complain(&self, what: &str) {
         log::error!("{}: {what}; the console's last lines:", self.context.id);
-        let lines = super::console::last_lines(&self.instance.paths, 10, 4096);
+        let lines = crate::guest::console::last_lines(&self.instance.paths, 10, 4096);
         if lines.is_empty() {
             log::error!("  (the guest wrote nothing)");
         }

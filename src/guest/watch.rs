@@ -68,7 +68,7 @@ pub trait Watcher {}
 /// Starts a watcher for an instance that has just started or was adopted. The flag says whether it is ready already.
 /// `None`: there is nothing to ask, and started is ready.
 pub type StartWatcher<'a> =
-    dyn Fn(&super::instance::Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
+    dyn Fn(&crate::guest::instance::Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

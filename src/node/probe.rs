@@ -1,6 +1,6 @@
 //! Probing a component by name: which address to ask, whether it runs, and whether its guest has answered.
 
-use crate::guest::handshake::{Asker, Seen};
+use crate::guest::monitor::handshake::{Asker, Seen};
 use crate::guest::state::{self, State};
 use crate::health::{Cancel, wait, watch};
 use crate::health::{Change, Check, Forward, Handshake, Hints, Plan, Reason, Subject, Verdict, Watch};

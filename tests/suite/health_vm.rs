@@ -174,7 +174,7 @@ fn health_vm_waits_for_what_does_not_run_yet_and_tells_a_paused_guest() {
     let monitor = root.join("run/demo/demo/current/qmp.sock");
     let command = |name: &str| {
         let deadline = mcp::sys::Deadline::after(Duration::from_secs(10));
-        let mut qmp = mcp::guest::qmp::Qmp::connect(&monitor, deadline).expect("monitor");
+        let mut qmp = mcp::guest::monitor::qmp::Qmp::connect(&monitor, deadline).expect("monitor");
         qmp.execute(name, serde_json::Value::Null, deadline).expect("command");
     };
     command("stop");

@@ -5,9 +5,11 @@
 //! `console.idx.NNNNNN`, then QEMU is handed a new `console.log`; the highest number is the newest. So all files of an
 //! instance in order are one stream of bytes, and a line may begin in one file and end in the next.
 
+pub mod copy;
 pub mod files;
 pub mod harmless;
 pub mod index;
+pub mod rotate;
 pub mod tail;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! What is checked before anything is started. Each problem is one line that says the way out.
 
-use super::argv::{Boot, Vm};
-use super::forward::{self, Reservation};
-use super::state::{self, State};
+use crate::guest::launch::argv::{Boot, Vm};
+use crate::guest::monitor::forward::{self, Reservation};
+use crate::guest::state::{self, State};
 use crate::model::{Component, ComponentId, Port};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};

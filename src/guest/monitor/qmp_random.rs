@@ -2,7 +2,7 @@
 //! monitor or an error, at once.
 #![allow(clippy::unwrap_used)]
 
-use super::qmp::Qmp;
+use crate::guest::monitor::qmp::Qmp;
 use crate::sys::Deadline;
 use std::io::Write;
 use std::net::Shutdown;

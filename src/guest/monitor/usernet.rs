@@ -2,7 +2,7 @@
 //!
 //! The text is libslirp's (`slirp_connection_info`), one row a connection. A forwarded connection shows the address
 //! that QEMU listens on as its source and the guest's as its destination; the client's is not in it, so whose it is
-//! can be told only by the descriptor (see [`super::handshake`]).
+//! can be told only by the descriptor (see [`crate::guest::monitor::handshake`]).
 
 use crate::model::Protocol;
 use std::net::{Ipv4Addr, SocketAddrV4};

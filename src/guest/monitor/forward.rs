@@ -4,8 +4,8 @@
 //! that the kernel picks, its socket is taken out of QEMU, unbound, and bound to its real address with a real backlog.
 //! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
 
-use super::qmp::{Qmp, one_line};
-use super::usernet::{self, Row, State};
+use crate::guest::monitor::qmp::{Qmp, one_line};
+use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};

@@ -3,9 +3,9 @@
 //! QEMU writes the file itself. We are woken by inotify when it grew, at most 20 times a second, and never
 //! while the guest is silent.
 
-use super::console::{IndexWriter, Series};
-use super::copy::Copy;
-use super::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
+use crate::guest::console::copy::Copy;
+use crate::guest::console::{IndexWriter, Series};
+use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::model::node::Log;
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::InstancePaths;

@@ -6,8 +6,8 @@
 //! number that /proc/net/tcp and /proc/PID/fd share; where that is not allowed either, by all rows of that forward
 //! alike. When in doubt the answer is not "completed".
 
-use super::qmp::{Qmp, QmpError};
-use super::usernet::{Row, State, parse};
+use crate::guest::monitor::qmp::{Qmp, QmpError};
+use crate::guest::monitor::usernet::{Row, State, parse};
 use crate::model::Protocol;
 use crate::sys::Deadline;
 use crate::sys::error::os_reason;

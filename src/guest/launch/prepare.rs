@@ -1,10 +1,12 @@
 //! From a component's specification to all that its start needs.
 
-use super::argv::{self, Boot, Plan, Vm};
-use super::instance::{Context, Prepared, take_user};
-use super::microvm::{self, GuestKernel};
-use super::user::User;
-use super::{accel, preflight, spawn};
+use crate::guest::instance::{Context, Prepared, take_user};
+use crate::guest::launch::accel;
+use crate::guest::launch::argv::{self, Boot, Plan, Vm};
+use crate::guest::launch::preflight;
+use crate::guest::launch::spawn;
+use crate::guest::launch::user::User;
+use crate::guest::microvm::{self, GuestKernel};
 use crate::init::handover::Handover;
 use crate::model::{Egress, RootMode, Source, env_file};
 use crate::sys::paths::Slot;

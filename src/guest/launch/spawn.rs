@@ -1,8 +1,8 @@
 //! Starting QEMU: everything it needs opened by us, then `exec` as its own user with nothing else.
 
-use super::argv::{FIRST_FD, Handed, Plan};
-use super::overlay;
-use super::user::User;
+use crate::guest::launch::argv::{FIRST_FD, Handed, Plan};
+use crate::guest::launch::overlay;
+use crate::guest::launch::user::User;
 use crate::sys::lock::{Lock, start_time};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, file};

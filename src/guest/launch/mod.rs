@@ -1,0 +1,9 @@
+//! From a specification to a QEMU that runs: what is chosen, checked and made, the argument vector, the `exec`.
+
+pub mod accel;
+pub mod argv;
+pub mod overlay;
+pub mod preflight;
+pub mod prepare;
+pub mod spawn;
+pub mod user;
