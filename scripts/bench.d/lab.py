@@ -54,7 +54,12 @@ class Lab:
         return path
 
     def start(self, argv, **options):
-        """Starts a process that `close` ends if nobody else does. Standard streams are /dev/null unless given."""
+        """Starts a process that `close` ends if nobody else does. Standard streams are /dev/null unless given.
+
+        Each has a session of its own, as mcp-run-vm gives its QEMU one: the kernel shares a busy machine out by
+        session (sched_autogroup_enabled), and a peer that had to share ours would look worse than it is.
+        """
+        options.setdefault("start_new_session", True)
         for stream in ("stdin", "stdout", "stderr"):
             options.setdefault(stream, subprocess.DEVNULL)
         options.setdefault("env", self.env)
