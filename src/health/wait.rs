@@ -93,7 +93,7 @@ fn cut_off(last: Verdict, before: Option<Verdict>) -> Verdict {
 }
 
 /// Between the starts of two probes, whatever hints come.
-const GAP_MIN: Duration = Duration::from_millis(5);
+const GAP_MIN: Duration = Duration::from_millis(3);
 
 fn rest(until: Deadline, started: Instant, pace: &mut Pace, hints: Option<&Hints>, cancel: Option<&Cancel>) {
     let hints = hints.filter(|_| pace.may_hint());
@@ -189,8 +189,7 @@ impl Pace {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
             Mood::Refused => match self.since.elapsed().as_millis() {
-                0..500 => Duration::from_millis(5),
-                500..2_000 => Duration::from_millis(8),
+                0..2_000 => Duration::from_millis(5),
                 2_000..30_000 => Duration::from_millis(20),
                 _ => self.interval,
             },
