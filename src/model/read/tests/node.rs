@@ -43,7 +43,7 @@ keep = 3
 [registry."registry.example:5000"]
 ca = "ca.pem"
 insecure = true
-auth_file = "/root/auth.json"
+auth_file = "/etc/mcp/auth.json"
 "#;
     let (node, problems) = read(text);
     assert_eq!(problems, []);
