@@ -233,8 +233,11 @@ mod tests {
         let left: Vec<_> = fs::read_dir(first.parent().unwrap()).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(left, [second]);
         fs::write(root.join("etc/hosts"), "third\n").unwrap();
-        let e = root_squashfs(&paths, &id, &root, None, Deadline::after(Duration::ZERO)).unwrap_err();
-        assert!(e.to_string().contains("took too long"), "{e}");
+        // The tools may have ended before they are looked at. Whichever came first: a whole disk, the old or the new.
+        match root_squashfs(&paths, &id, &root, None, Deadline::after(Duration::ZERO)) {
+            Ok(third) => assert_eq!(fs::read(third).unwrap()[..4], *b"hsqs"),
+            Err(e) => assert!(e.to_string().contains("took too long"), "{e}"),
+        }
         assert_eq!(fs::read_dir(first.parent().unwrap()).unwrap().count(), 1);
         fs::remove_dir_all(dir).unwrap();
     }
