@@ -1,7 +1,7 @@
 //! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
 
 use crate::model::Port;
-use crate::sys::paths::InstancePaths;
+use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file, lock};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -145,4 +145,14 @@ impl State {
 /// Whether the instance's VM lives: whether its QEMU holds the instance's lock.
 pub fn is_alive(paths: &InstancePaths) -> Result<bool> {
     lock::is_held(&paths.lock())
+}
+
+/// Whether any instance of the component has a VM that lives.
+pub fn any_alive(files: &ComponentPaths) -> Result<bool> {
+    for slot in Slot::ALL {
+        if is_alive(&files.instance(slot))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -32,8 +32,6 @@ pub struct Hooks<'a> {
     pub prepare: &'a dyn Fn() -> Result<Prepared>,
     /// Starts asking for health.
     pub watcher: &'a StartWatcher<'a>,
-    /// Called once, when the first instance has started or was adopted.
-    pub started: &'a mut dyn FnMut(),
 }
 
 /// How a supervised run is to behave.
@@ -50,7 +48,7 @@ pub struct Mode {
 pub fn run(
     context: &Context<'_>,
     mode: Mode,
-    hooks: &mut Hooks<'_>,
+    hooks: &Hooks<'_>,
     notify: &mut Notify,
     signals: &Signals,
 ) -> Result<Option<End>> {
@@ -88,7 +86,6 @@ pub fn run(
             }
         };
         if last.is_none() {
-            (hooks.started)();
             run.notify.started();
         }
         run.begin();

@@ -3,7 +3,7 @@
 use crate::guest::state;
 use crate::model::load::{self, Loaded};
 use crate::model::{Component, ComponentId, Node, Record, Target, name, problem};
-use crate::sys::paths::{Paths, Slot};
+use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
 use std::path::Path;
 
@@ -100,10 +100,7 @@ pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
 
 fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Component)> {
     let files = paths.component(&found.id.service, &found.id.component);
-    let mut runs = false;
-    for slot in Slot::ALL {
-        runs |= state::is_alive(&files.instance(slot))?;
-    }
+    let runs = state::any_alive(&files)?;
     let record = if runs && !found.adhoc { Record::read(paths, &found.id)? } else { None };
     Ok((found.id, record.map_or(found.component, |r| r.spec)))
 }

@@ -8,7 +8,7 @@ use crate::guest::supervise::{self, Hooks, Mode};
 use crate::model::{ComponentId, Node, Record, Wish};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
-use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::paths::{ComponentPaths, Paths};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
 use crate::sys::{Deadline, Error, Result};
@@ -62,10 +62,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     if told && let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
         log::warn!("{e}");
     }
-    let mut alive = false;
-    for slot in Slot::ALL {
-        alive |= state::is_alive(&files.instance(slot))?;
-    }
+    let alive = state::any_alive(&files)?;
     let stopped = if alive { stop_unsupervised(&context, signals) } else { Ok(None) };
     // Whatever was killed on the way, by whomever: nothing of it stays.
     remains::sweep(&context)?;
@@ -116,10 +113,9 @@ fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
 fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {
     let prepare = || Err(Error::refused(context.id, "shall stop, not start"));
     let watcher = |_: &Instance, _| Ok(None);
-    let mut started = || {};
-    let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
+    let hooks = Hooks { prepare: &prepare, watcher: &watcher };
     let mode = Mode { detached: false, stop_only: true };
-    match supervise::run(context, mode, &mut hooks, &mut Notify::default(), signals) {
+    match supervise::run(context, mode, &hooks, &mut Notify::default(), signals) {
         Ok(end) => Ok(end),
         Err(e) => {
             log::warn!("{e}; killed");
@@ -145,9 +141,5 @@ pub fn describe(rung: Option<Rung>, reason: &str) -> String {
 /// Whether a component has a supervisor or a VM.
 pub fn is_there(paths: &Paths, id: &ComponentId) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
-    let mut there = lock::is_held(&files.lock())?;
-    for slot in Slot::ALL {
-        there |= state::is_alive(&files.instance(slot))?;
-    }
-    Ok(there)
+    Ok(lock::is_held(&files.lock())? || state::any_alive(&files)?)
 }

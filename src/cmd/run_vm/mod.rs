@@ -129,9 +129,6 @@ pub fn run(args: Args) -> Result<u8> {
 fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
     let id = context.id;
     let signals = Signals::catch()?;
-    if args.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
-        return Err(Error::refused(id, "--ready healthy: no health check is known; it has no tcp port"));
-    }
     let mut lock = take_lock(context)?;
     let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
     remove_traces(context, lock);
@@ -167,10 +164,9 @@ fn supervise_locked(
     let watcher = |instance: &crate::guest::instance::Instance, reporter| {
         watching::start(context, instance, reporter, wants_health)
     };
-    let mut started = || {};
-    let mut hooks = Hooks { prepare: &prepare, watcher: &watcher, started: &mut started };
+    let hooks = Hooks { prepare: &prepare, watcher: &watcher };
     let mode = Mode { detached, stop_only: false };
-    supervise::run(context, mode, &mut hooks, &mut notify, signals)
+    supervise::run(context, mode, &hooks, &mut notify, signals)
 }
 
 impl Args {
