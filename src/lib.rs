@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`cmd`] | one file per program: its arguments and its `run` |
 //! | [`node`] | the whole node: what is declared, what runs, how they differ; probing a component by name |
-//! | [`guest`], [`health`] | one VM; one health check. They don't know each other |
+//! | [`guest`], [`image`], [`health`] | one VM; one image, from a registry to a disk; one health check. They don't know each other |
 //! | [`model`] | names, ports, durations, service definitions, node config, records |
 //! | [`sys`] | locks, paths, deadlines, whole files, signals, terminal, errors |
 //!
@@ -20,6 +20,8 @@ pub mod cmd;
 pub mod guest;
 #[cfg(feature = "host")]
 pub mod health;
+#[cfg(feature = "host")]
+pub mod image;
 pub mod init;
 #[cfg(feature = "host")]
 pub mod model;

@@ -1,6 +1,8 @@
 //! Checked values: what may be said about a node, its services and their components.
 
+pub mod built;
 pub mod component;
+mod digest;
 pub mod duration;
 pub mod env_file;
 pub mod health;
@@ -17,12 +19,14 @@ pub mod size;
 pub mod suggest;
 mod volume;
 
+pub use built::{Built, BuiltVolume};
 pub use component::{Component, ContainerOnly, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
+pub use digest::Digest;
 pub use health::{Health, HealthKind};
 pub use load::Loaded;
 pub use name::{ComponentId, Target};
 pub use node::Node;
 pub use port::{Port, Protocol};
 pub use problem::Problem;
-pub use record::{Record, Wish};
+pub use record::{FileSystem, Pin, Record, Version, Wish};
 pub use service::Service;

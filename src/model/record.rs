@@ -1,13 +1,18 @@
-//! The record of what was last started, and whether it shall run.
+//! The record of what was deployed: the registry that DESIGN speaks of.
+//!
+//! A record has up to three versions of a component. `current` is what a start takes. `candidate` is what a deploy wants to
+//! put in its place: it is started in current's stead, and becomes current only when it was healthy; a deploy that is
+//! killed at any moment thus leaves something that the next start can go on from. `previous` is what current replaced.
 
-use super::{Component, ComponentId};
+use super::{Component, ComponentId, Digest};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file, turns};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The version that this code writes.
-pub const SCHEMA: u32 = 1;
+/// The version that this code writes. Version 1 had one specification and no image.
+pub const SCHEMA: u32 = 2;
 
 /// No record of ours comes near this many bytes.
 const SIZE_MAX: u64 = 1 << 20;
@@ -22,6 +27,66 @@ pub enum Wish {
     Stop,
 }
 
+/// Exactly which image: what a tag meant when it was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// What the reference's tag named then: the manifest, or the index that it was chosen from.
+    pub tagged: Digest,
+    /// The manifest for this machine.
+    pub manifest: Digest,
+    /// Key of the build: the name of its directory in the store.
+    pub build: String,
+}
+
+/// One version of a component, fully resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// The specification.
+    pub spec: Component,
+    /// Which image, where it runs one.
+    pub pin: Option<Pin>,
+    /// When it was deployed, or first started: RFC 3339, UTC; empty: before records told.
+    pub at: String,
+}
+
+impl Version {
+    /// Tells two versions apart that would run differently.
+    pub fn runs_as(&self, other: &Version) -> bool {
+        self.spec == other.spec && self.pin == other.pin
+    }
+
+    /// Digest of all that decides what runs: of the specification, and of the image where one is pinned.
+    pub fn digest(&self) -> String {
+        match &self.pin {
+            None => self.spec.digest(),
+            Some(pin) => {
+                let text = format!("{} {} {}", self.spec.digest(), pin.manifest, pin.build);
+                Digest::of(text.as_bytes()).hex()
+            }
+        }
+    }
+}
+
+/// What a volume's disk was formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// A microvm's.
+    Ext4,
+    /// A Nanos volume's.
+    Tfs,
+}
+
+impl FileSystem {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileSystem::Ext4 => "ext4",
+            FileSystem::Tfs => "Nanos's tfs",
+        }
+    }
+}
+
 /// `LIB/registry/SERVICE/COMPONENT.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -31,11 +96,67 @@ pub struct Record {
     pub wish: Wish,
     /// Whether it was started without a definition.
     pub adhoc: bool,
-    /// The specification as started.
-    pub spec: Component,
+    /// What a start takes; `None`: its first deploy has not come to an end.
+    pub current: Option<Version>,
+    /// What a deploy wants to put in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Version>,
+    /// What `current` replaced: where `mcp-record --back` goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Version>,
+    /// The file system of each volume that was made.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, FileSystem>,
+}
+
+/// Version 1.
+#[derive(Deserialize)]
+struct First {
+    wish: Wish,
+    adhoc: bool,
+    spec: Component,
+}
+
+impl From<First> for Record {
+    fn from(first: First) -> Record {
+        let current = Some(Version { spec: first.spec, pin: None, at: String::new() });
+        Record { wish: first.wish, adhoc: first.adhoc, current, ..Record::new() }
+    }
 }
 
 impl Record {
+    /// One with nothing in it, that shall run.
+    pub fn new() -> Record {
+        Record {
+            schema: SCHEMA,
+            wish: Wish::Run,
+            adhoc: false,
+            current: None,
+            candidate: None,
+            previous: None,
+            volumes: BTreeMap::new(),
+        }
+    }
+
+    /// What a start takes: the candidate on trial, else the current version.
+    pub fn next(&self) -> Option<&Version> {
+        self.candidate.as_ref().or(self.current.as_ref())
+    }
+
+    /// The current specification.
+    pub fn spec(&self) -> Option<&Component> {
+        self.current.as_ref().map(|v| &v.spec)
+    }
+
+    /// Makes `version` the current one; what was current is previous then, unless it is the same.
+    pub fn promote(&mut self, version: Version) {
+        self.candidate.take_if(|c| c.runs_as(&version));
+        match self.current.replace(version) {
+            Some(old) if self.current.as_ref().is_some_and(|new| !new.runs_as(&old)) => self.previous = Some(old),
+            _ => {}
+        }
+    }
+
     /// Reads the record of `id`; `None` when it was never started. A damaged or newer one is an error.
     pub fn read(paths: &Paths, id: &ComponentId) -> Result<Option<Record>> {
         let path = paths.component(&id.service, &id.component).record;
@@ -44,31 +165,20 @@ impl Record {
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Record> {
         #[derive(Deserialize)]
-        struct Version {
+        struct Head {
             schema: u32,
         }
         let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged record: {e}"));
-        let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
-        if version.schema > SCHEMA {
-            return Err(Error::refused(
+        let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
+        match head.schema {
+            SCHEMA => serde_json::from_slice(bytes).map_err(damaged),
+            1 => serde_json::from_slice::<First>(bytes).map(Record::from).map_err(damaged),
+            0 => Err(Error::refused(path.display(), "damaged record: schema 0")),
+            newer => Err(Error::refused(
                 path.display(),
-                format!(
-                    "record of schema {} was written by a newer mcp; this one reads up to {SCHEMA}",
-                    version.schema
-                ),
-            ));
+                format!("record of schema {newer} was written by a newer mcp; this one reads up to {SCHEMA}"),
+            )),
         }
-        serde_json::from_slice(bytes).map_err(damaged)
-    }
-
-    /// Writes the record of `id`, whole and durable, whatever was there.
-    pub fn write(&self, paths: &Paths, id: &ComponentId) -> Result<()> {
-        let path = paths.component(&id.service, &id.component).record;
-        if let Some(parent) = path.parent() {
-            file::create_dirs(parent)?;
-        }
-        let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::refused(path.display(), e.to_string()))?;
-        turns::update(&path, SIZE_MAX, |_| Ok(Some(bytes)))
     }
 
     /// Makes the record of `id` what `change` makes of it, whole and durable; `None` leaves it as it is. A start and a
@@ -88,5 +198,11 @@ impl Record {
             let Some(new) = change(old.clone()).filter(|new| old.as_ref() != Some(new)) else { return Ok(None) };
             serde_json::to_vec_pretty(&new).map(Some).map_err(|e| Error::refused(path.display(), e.to_string()))
         })
+    }
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        Record::new()
     }
 }

@@ -112,11 +112,15 @@ fn compare(entry: &Entry<'_>, state: &State, declared: &Component) -> (bool, boo
         return (false, false);
     }
     // What differs can only be told where the record is of what runs.
-    match entry.record.get().map(|r| &r.spec).filter(|s| s.digest() == state.spec) {
+    let Some(record) = entry.record.get() else { return (false, true) };
+    let versions = [&record.current, &record.candidate, &record.previous];
+    match versions.into_iter().flatten().find(|v| v.digest() == state.spec) {
         Some(running) => {
             let mut as_running = declared.clone();
-            as_running.source = running.source.clone();
-            (running.source != declared.source, as_running.digest() != state.spec)
+            as_running.source = running.spec.source.clone();
+            let deployed = record.current.as_ref().and_then(|v| v.pin.as_ref());
+            let image = running.spec.source != declared.source || running.pin.as_ref() != deployed;
+            (image, as_running != running.spec)
         }
         None => (false, true),
     }
@@ -133,7 +137,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::guest::state::{End, EndedBy, SCHEMA};
-    use crate::model::{ComponentId, Record, Service, Source};
+    use crate::model::{ComponentId, Record, Service, Source, Version};
     use crate::node::inventory::Declared;
 
     pub(crate) fn running() -> Service {
@@ -183,8 +187,13 @@ pub(crate) mod tests {
         }
     }
 
+    fn recorded(service: &Service, wish: Wish, adhoc: bool) -> Record {
+        let version = Version { spec: service.components[0].clone(), pin: None, at: String::new() };
+        Record { wish, adhoc, current: Some(version), ..Record::new() }
+    }
+
     fn record(service: &Service, wish: Wish) -> Found<Record> {
-        Found::Whole(Record { schema: 1, wish, adhoc: false, spec: service.components[0].clone() })
+        Found::Whole(recorded(service, wish, false))
     }
 
     fn alive(service: &Service) -> Entry<'_> {
@@ -242,8 +251,7 @@ pub(crate) mod tests {
         let mut e = alive(&service);
         e.declared = None;
         assert_eq!(kinds(&e), "orphan");
-        e.record =
-            Found::Whole(Record { schema: 1, wish: Wish::Run, adhoc: true, spec: service.components[0].clone() });
+        e.record = Found::Whole(recorded(&service, Wish::Run, true));
         assert_eq!(kinds(&e), "");
         assert_eq!(kinds(&Entry::new(e.id.clone())), "orphan");
         assert_eq!(kinds(&Entry { supervised: true, ..Entry::new(e.id.clone()) }), "");

@@ -123,7 +123,7 @@ impl<'a> Entry<'a> {
 
     /// The specification that applies: the recorded one of what runs, else the declared one, else the recorded one.
     pub fn spec(&self) -> Option<&Component> {
-        let recorded = self.record.get().map(|r| &r.spec);
+        let recorded = self.record.get().and_then(Record::spec);
         let declared = self.declared.map(|d| d.component);
         if self.is_alive() { recorded.or(declared) } else { declared.or(recorded) }
     }

@@ -72,8 +72,8 @@ fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
     let mut found = Vec::new();
     for component in names {
         let id = ComponentId { service: target.service.clone(), component };
-        if let Some(record) = Record::read(paths, &id)? {
-            found.push(Resolved { id, component: record.spec, adhoc: true });
+        if let Some(version) = Record::read(paths, &id)?.and_then(|r| r.current) {
+            found.push(Resolved { id, component: version.spec, adhoc: true });
         }
     }
     Ok(found)
@@ -102,7 +102,7 @@ fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Componen
     let files = paths.component(&found.id.service, &found.id.component);
     let runs = state::any_alive(&files)?;
     let record = if runs && !found.adhoc { Record::read(paths, &found.id)? } else { None };
-    Ok((found.id, record.map_or(found.component, |r| r.spec)))
+    Ok((found.id, record.and_then(|r| r.current).map_or(found.component, |v| v.spec)))
 }
 
 /// Names of the folders in `dir` that can be services, sorted.

@@ -11,7 +11,9 @@ pub mod paths;
 pub mod pidfd;
 pub mod signals;
 pub mod time;
+pub mod tool;
 pub mod turns;
+pub mod user;
 
 pub use deadline::Deadline;
 pub use error::{Error, Result};

@@ -4,6 +4,13 @@
 //! CONFIG/mcp.toml                          node config
 //! CONFIG/services/NAME.toml                service definitions
 //! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
+//! LIB/store/blobs/HEX                      blobs as they were fetched, named by their SHA-256
+//! LIB/store/layers/HEX                     what is in the layer whose blob is HEX: see image::layer::index
+//! LIB/store/images/KEY/                    what mcp-pull made: image.json, and for a unikernel rootfs/
+//! LIB/store/builds/KEY/                    what mcp-build made: boot.json, disk, kernel
+//! LIB/store/refs/HEX.json                  what a reference (whose SHA-256 is HEX) was pulled as
+//! LIB/store/locks/NAME                     held by whoever makes NAME
+//! LIB/store/tmp/                           what is not whole yet
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
 //! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
@@ -113,6 +120,11 @@ impl Paths {
         })
     }
 
+    /// The image store.
+    pub fn store(&self) -> StorePaths {
+        StorePaths { root: self.lib.join("store") }
+    }
+
     /// Run directory of a component.
     pub fn component(&self, service: &str, component: &str) -> ComponentPaths {
         ComponentPaths {
@@ -123,6 +135,48 @@ impl Paths {
             disks: self.lib.join("disks").join(service).join(component),
             roots: self.lib.join("microvm").join(service).join(component),
         }
+    }
+}
+
+/// The image store. Everything in it but `tmp` is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorePaths {
+    /// Its folder.
+    pub root: PathBuf,
+}
+
+impl StorePaths {
+    /// Blobs, named by the hex of their digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+    /// Indexes of layers, named as their blobs.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+    /// Directories that mcp-pull made.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+    /// Directories that mcp-build made.
+    pub fn builds(&self) -> PathBuf {
+        self.root.join("builds")
+    }
+    /// The directory of one build.
+    pub fn build(&self, key: &str) -> PathBuf {
+        self.builds().join(key)
+    }
+    /// What each reference was last pulled as.
+    pub fn refs(&self) -> PathBuf {
+        self.root.join("refs")
+    }
+    /// Locks of those who make something.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+    /// What is not whole yet.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 }
 

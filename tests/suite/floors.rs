@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each floor may name after `crate::`.
-const FLOORS: [(&str, &[&str]); 7] = [
-    ("cmd", &["cmd", "node", "guest", "health", "init", "model", "sys"]),
-    ("node", &["node", "guest", "health", "init", "model", "sys"]),
+const FLOORS: [(&str, &[&str]); 8] = [
+    ("cmd", &["cmd", "node", "guest", "image", "health", "init", "model", "sys"]),
+    ("node", &["node", "guest", "image", "health", "init", "model", "sys"]),
     ("guest", &["guest", "init", "model", "sys"]),
+    ("image", &["image", "model", "sys"]),
     ("health", &["health", "model", "sys"]),
     ("model", &["model", "sys"]),
     ("sys", &["sys"]),

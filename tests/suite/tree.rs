@@ -1,7 +1,7 @@
 //! A node made of files: records, states and held locks without any VM, for what only reads them.
 
 use mcp::guest::state::{End, EndedBy, Phase, SCHEMA, State};
-use mcp::model::{Component, ComponentId, Record, Runtime, Source, Wish};
+use mcp::model::{Component, ComponentId, Record, Runtime, Source, Version, Wish};
 use mcp::sys::lock::Lock;
 use mcp::sys::paths::{ComponentPaths, Paths, Slot};
 use mcp::sys::time;
@@ -48,7 +48,8 @@ impl Tree {
     pub fn record(&self, id: &str, wish: Wish, adhoc: bool) {
         let id = id_of(id);
         let spec = Tree::spec(&id.component);
-        Record { schema: 1, wish, adhoc, spec }.write(&self.paths, &id).unwrap();
+        let current = Some(Version { spec, pin: None, at: String::new() });
+        Record::update(&self.paths, &id, |_| Some(Record { wish, adhoc, current, ..Record::new() })).unwrap();
     }
 
     pub fn state(&self, id: &str, slot: Slot, change: impl FnOnce(&mut State)) {

@@ -10,7 +10,7 @@ use crate::guest::instance::Context;
 use crate::guest::launch::prepare;
 use crate::guest::state::End;
 use crate::guest::supervise::{self, Hooks, Mode};
-use crate::model::{ComponentId, Record, Target, Wish};
+use crate::model::{ComponentId, Record, Target, Version, Wish};
 use crate::node::resolve::{self, Resolved};
 use crate::node::stop::set_wish;
 use crate::node::watching;
@@ -20,7 +20,7 @@ use crate::sys::notify::{self, Notify};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result, out};
+use crate::sys::{Deadline, Error, Result, out, time};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -155,8 +155,12 @@ fn supervise_locked(
         let prepared = prepare::prepare(context, Slot::A)?;
         Record::update(paths, id, |old| {
             // A stop may have come since we began.
-            let wish = old.map_or(Wish::Run, |record| record.wish);
-            Some(Record { schema: crate::model::record::SCHEMA, wish, adhoc, spec: context.component.clone() })
+            let mut record = Record { adhoc, ..old.unwrap_or_default() };
+            let version = Version { spec: context.component.clone(), pin: None, at: time::now() };
+            if record.current.as_ref().is_none_or(|current| !current.runs_as(&version)) {
+                record.promote(version);
+            }
+            Some(record)
         })?;
         Ok(prepared)
     };

@@ -2,7 +2,7 @@
 
 use super::row::{Row, age, clean, ending, port};
 use crate::guest::state::{EndedBy, State};
-use crate::model::{Source, Wish, duration};
+use crate::model::{Source, Version, Wish, duration};
 use crate::node::Verdict;
 use crate::sys::paths::{Paths, Slot};
 
@@ -116,7 +116,7 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
     }
     sheet.say("stop_timeout", duration::format(spec.stop_timeout));
     sheet.maybe("declared", row.entry.declared.map(|d| d.component.digest()));
-    sheet.maybe("recorded", row.entry.record.get().map(|r| r.spec.digest()));
+    sheet.maybe("recorded", row.entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest));
 }
 
 fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {

@@ -2,7 +2,7 @@
 
 use super::row::Row;
 use crate::guest::state::End;
-use crate::model::Port;
+use crate::model::{Port, Version};
 use crate::node::Verdict;
 use crate::sys::paths::Paths;
 use crate::sys::time;
@@ -139,7 +139,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         damage: entry.record.damage().into_iter().chain(entry.state.damage()).collect(),
         digests: Digests {
             declared: entry.declared.map(|d| d.component.digest()),
-            recorded: entry.record.get().map(|r| r.spec.digest()),
+            recorded: entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest),
             running: state.filter(|_| entry.is_alive()).map(|s| s.spec.as_str()),
         },
         files: Files {

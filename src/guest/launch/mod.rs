@@ -6,4 +6,3 @@ pub mod overlay;
 pub mod preflight;
 pub mod prepare;
 pub mod spawn;
-pub mod user;

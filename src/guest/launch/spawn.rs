@@ -2,9 +2,9 @@
 
 use crate::guest::launch::argv::{FIRST_FD, Handed, Plan};
 use crate::guest::launch::overlay;
-use crate::guest::launch::user::User;
 use crate::sys::lock::{Lock, start_time};
 use crate::sys::pidfd::PidFd;
+use crate::sys::user::User;
 use crate::sys::{Deadline, Error, Result, file};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};

@@ -3,9 +3,9 @@
 use super::cpio::Archive;
 use super::kernel::GuestKernel;
 use super::module;
-use super::tool::{self, Tool};
 use crate::init::handover::{self, Handover};
 use crate::sys::paths::Paths;
+use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};

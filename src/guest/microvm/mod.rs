@@ -12,13 +12,13 @@ pub mod initramfs;
 pub mod kernel;
 pub mod module;
 pub mod root;
-pub mod tool;
+
 pub mod volume;
 
+pub use crate::sys::tool::open_for;
 pub use initramfs::initrd;
 pub use kernel::{GuestKernel, find_kernel};
 pub use root::root_squashfs;
-pub use tool::open_for;
 pub use volume::{upper, volume};
 
 use crate::init::handover::{self, Handover, Overlay};

@@ -1,8 +1,8 @@
 //! The root disk of a microvm: a directory packed into a squashfs, again only when the directory has changed.
 
-use super::tool::{self, Tool};
 use crate::model::ComponentId;
 use crate::sys::paths::Paths;
+use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
 use sha2::{Digest, Sha256};
 use std::fs::{self, DirEntry, File, Metadata, OpenOptions};

@@ -1,8 +1,8 @@
 //! Disks that keep what the guest writes: ext4 in sparse files.
 
-use super::tool::{self, Tool};
 use crate::model::ComponentId;
 use crate::sys::paths::Paths;
+use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};

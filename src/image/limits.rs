@@ -1,0 +1,32 @@
+//! What an image may have. Beyond it is refused, in bounded time and memory.
+
+/// Bytes of a manifest, an index or a config: what registries take, and memory that we have.
+pub const DOCUMENT_MAX: u64 = 4 << 20;
+/// How deep JSON may nest, brackets and braces together.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// How deep indexes may nest.
+pub const INDEX_DEPTH_MAX: usize = 4;
+/// Layers of one image.
+pub const LAYERS_MAX: usize = 256;
+/// Entries of all layers of one image.
+pub const ENTRIES_MAX: u64 = 1_000_000;
+/// Bytes of a path in an image, as Linux has it.
+pub const PATH_MAX: usize = 4096;
+/// Parts of a path.
+pub const DEPTH_MAX: usize = 256;
+/// Bytes of one part of a path.
+pub const NAME_MAX: usize = 255;
+/// Bytes of the extended attributes and extension headers of one entry.
+pub const EXTENSIONS_MAX: u64 = 1 << 20;
+/// Bytes of one layer, unpacked.
+pub const LAYER_MAX: u64 = 64 << 30;
+/// Bytes of all layers of one image, unpacked.
+pub const IMAGE_MAX: u64 = 128 << 30;
+/// Unpacked bytes for each packed one, beyond [`RATIO_FREE`]. DEFLATE can't do more than 1032; nobody's files come near.
+pub const RATIO_MAX: u64 = 1000;
+/// Unpacked bytes of a layer that nobody counts against its packed size.
+pub const RATIO_FREE: u64 = 256 << 20;
+/// The largest window that a zstd layer may ask for.
+pub const ZSTD_WINDOW_MAX: u64 = 128 << 20;
+/// Symbolic links followed for one path, as Linux has it.
+pub const LINKS_MAX: usize = 40;
