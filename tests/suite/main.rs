@@ -17,6 +17,7 @@ mod logs;
 mod man;
 mod microvm;
 mod readiness;
+mod replace;
 mod rm;
 mod run_vm;
 mod status;
