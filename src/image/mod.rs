@@ -17,4 +17,5 @@ pub mod layer;
 pub mod limits;
 pub mod oci;
 pub mod pulled;
+pub mod registry;
 pub mod source;
