@@ -16,6 +16,7 @@ mod isolation;
 mod logs;
 mod man;
 mod microvm;
+mod parts;
 mod readiness;
 mod rm;
 mod run_vm;
