@@ -12,6 +12,7 @@ mod floors;
 mod harness;
 mod health;
 mod health_vm;
+mod images;
 mod isolation;
 mod logs;
 mod man;
