@@ -18,3 +18,4 @@ pub mod limits;
 pub mod oci;
 pub mod pulled;
 pub mod source;
+pub mod worker;
