@@ -19,3 +19,4 @@ pub mod oci;
 pub mod pulled;
 pub mod source;
 pub mod store;
+pub mod worker;

@@ -13,6 +13,7 @@ mod harness;
 mod health;
 mod health_vm;
 mod isolation;
+mod layers;
 mod logs;
 mod man;
 mod microvm;
