@@ -2,6 +2,7 @@
 
 pub mod health;
 pub mod logs;
+pub mod pull;
 pub mod rm;
 pub mod run;
 pub mod run_vm;

@@ -16,6 +16,7 @@ pub mod closure;
 pub mod layer;
 pub mod limits;
 pub mod oci;
+pub mod pull;
 pub mod pulled;
 pub mod source;
 pub mod store;

@@ -36,6 +36,7 @@ pub struct BlobWriter {
     hasher: sha2::Sha256,
     at: u64,
     written_back: u64,
+    synced: u64,
     resumed: bool,
 }
 
@@ -91,8 +92,19 @@ impl BlobWriter {
         };
         let hasher = sha2::Sha256::new();
         let lock = Some(lock);
-        let mut writer =
-            BlobWriter { store, digest, size, lock, path, file, hasher, at: 0, written_back: 0, resumed: false };
+        let mut writer = BlobWriter {
+            store,
+            digest,
+            size,
+            lock,
+            path,
+            file,
+            hasher,
+            at: 0,
+            written_back: 0,
+            synced: 0,
+            resumed: false,
+        };
         writer.take_up()?;
         writer.check_space()?;
         Ok(writer)
@@ -145,7 +157,7 @@ impl BlobWriter {
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(Error::path("truncate", &self.path))?;
         self.file.seek(SeekFrom::Start(0)).map_err(Error::path("seek in", &self.path))?;
-        (self.at, self.written_back, self.resumed) = (0, 0, false);
+        (self.at, self.written_back, self.synced, self.resumed) = (0, 0, 0, false);
         self.hasher = sha2::Sha256::new();
         Ok(())
     }
@@ -174,6 +186,17 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Waits until the disk has what was written.
+    pub fn sync(&mut self) -> Result<()> {
+        if let Err(e) = self.file.sync_data() {
+            let error = Error::path("sync", &self.path)(e);
+            self.discard();
+            return Err(error);
+        }
+        self.synced = self.at;
+        Ok(())
+    }
+
     /// Whether all has come and is what was promised.
     pub fn is_right(&self) -> bool {
         self.at == self.size && Digest::finish(self.hasher.clone()) == self.digest
@@ -188,10 +211,8 @@ impl BlobWriter {
             return Err(Error::refused(digest, "what came has another digest"));
         }
         let target = self.store.blob_path(&self.digest);
-        if let Err(e) = self.file.sync_data() {
-            let error = Error::path("sync", &self.path)(e);
-            self.discard();
-            return Err(error);
+        if self.synced != self.at || self.at == 0 {
+            self.sync()?;
         }
         std::fs::rename(&self.path, &target).map_err(Error::path("rename to", &target))?;
         let file = self.store.regular(&target)?;

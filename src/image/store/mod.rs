@@ -16,16 +16,21 @@ pub use blob::{BlobTurn, BlobWriter};
 pub use directory::{Kind, Making, remove_tree};
 pub use named::Named;
 
+use crate::image::layer::index::{Trailer, peek};
+use crate::image::oci::Layer;
 use crate::model::Digest;
 use crate::sys::lock::Lock;
 use crate::sys::paths::{Paths, StorePaths};
 use crate::sys::{Deadline, Error, Result, file};
-use nix::sys::stat::UtimensatFlags;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, UtimensatFlags};
 use nix::sys::time::TimeSpec;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The image store of this node.
 #[derive(Debug, Clone)]
@@ -71,6 +76,15 @@ impl Store {
         self.regular(&self.index_path(blob))
     }
 
+    /// The index of `layer` and what closes it, where that and the blob are there.
+    pub fn layer(&self, layer: &Layer) -> Result<Option<(File, Trailer)>> {
+        if self.blob(&layer.blob, layer.size)?.is_none() {
+            return Ok(None);
+        }
+        let index = self.index(&layer.blob)?;
+        Ok(index.and_then(|index| peek(&index, &layer.diff_id).map(|trailer| (index, trailer))))
+    }
+
     /// Where that index is, or will be.
     pub fn index_path(&self, blob: &Digest) -> PathBuf {
         self.paths.layers().join(blob.hex())
@@ -90,6 +104,51 @@ impl Store {
     pub fn touch(&self, path: &Path) {
         let now = TimeSpec::UTIME_NOW;
         let _ = nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &now, &now, UtimensatFlags::NoFollowSymlink);
+    }
+
+    /// A file without a name on the store's disk: gone with the last who has it open.
+    pub fn nameless(&self) -> Result<File> {
+        let dir = self.paths.tmp();
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        match nix::fcntl::open(&dir, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
+            Ok(fd) => Ok(fd.into()),
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR) => {
+                // A file system without O_TMPFILE: a name for as short as we can.
+                static COUNT: AtomicU32 = AtomicU32::new(0);
+                let number = COUNT.fetch_add(1, Ordering::Relaxed);
+                let path = dir.join(format!("nameless.{}.{number}", std::process::id()));
+                let mut options = OpenOptions::new();
+                let opened = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
+                let file = opened.map_err(Error::path("create", &path))?;
+                file::remove_if_there(&path)?;
+                Ok(file)
+            }
+            Err(e) => Err(Error::path("create file in", &dir)(e)),
+        }
+    }
+
+    /// Keeps `index`, from its start, as the index of the layer whose blob is `blob`.
+    pub fn keep_index(&self, blob: &Digest, index: &File) -> Result<()> {
+        let name = format!("index-{}", blob.hex());
+        // Another who has the turn writes the same.
+        let Some(lock) = self.try_lock(&name)? else { return Ok(()) };
+        let (temporary, target) = (self.paths.tmp().join(&name), self.index_path(blob));
+        let write = || {
+            let mut index = index;
+            index.seek(SeekFrom::Start(0))?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            let mut file = options.open(&temporary)?;
+            std::io::copy(&mut index, &mut file)?;
+            file.sync_data()?;
+            std::fs::rename(&temporary, &target)
+        };
+        let written = write().map_err(Error::path("write", &target));
+        if written.is_err() {
+            file::remove_if_there(&temporary)?;
+        }
+        lock.remove()?;
+        written
     }
 
     /// Waits until the disk has the names of all blobs and indexes that were finished. Their contents it has already.
