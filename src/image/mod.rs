@@ -16,5 +16,8 @@ pub mod closure;
 pub mod layer;
 pub mod limits;
 pub mod oci;
+pub mod pull;
 pub mod pulled;
 pub mod source;
+pub mod store;
+pub mod worker;

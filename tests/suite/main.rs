@@ -14,6 +14,7 @@ mod health;
 mod health_vm;
 mod images;
 mod isolation;
+mod layers;
 mod logs;
 mod man;
 mod microvm;
