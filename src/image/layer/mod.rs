@@ -1,3 +1,20 @@
 //! What is inside the layers: read by a worker that has no rights, and told in an index.
+//!
+//! ```text
+//! blob -> unpack -> stream (digest, plain copy) -> tar -> index      once for each layer, as it is fetched
+//!         indexes -> tree                                            the image's files, as far as its layers are there
+//! ```
 
 pub mod index;
+pub mod path;
+pub mod scan;
+pub mod stream;
+pub mod tar;
+pub mod unpack;
+
+use crate::sys::Error;
+
+/// What is wrong with a layer: nothing that trying again would mend.
+pub(super) fn bad(reason: impl Into<String>) -> Error {
+    Error::refused("layer", reason)
+}

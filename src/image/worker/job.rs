@@ -1,0 +1,126 @@
+//! What a worker is told, what it does, and what it reports.
+
+use super::super::closure::{Closure, Request};
+use super::super::layer::index::{Piece, Trailer};
+use super::super::layer::scan::scan;
+use super::super::layer::unpack::Unpack;
+use super::super::oci::Packing;
+use super::confine::confine;
+use crate::model::Digest;
+use crate::sys::error::EXIT_RETRY;
+use crate::sys::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{FromRawFd, RawFd};
+
+/// The most that a specification or a report may have.
+pub const MESSAGE_MAX: u64 = 64 << 20;
+
+/// What to do. Descriptors by their numbers.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// Blob on standard input.
+    Index { packing: Packing, index: RawFd, plain: Option<RawFd> },
+    /// Indexes and unpacked layers, the top one first.
+    Closure { layers: Vec<(RawFd, RawFd)>, complete: bool, request: Box<Request> },
+    /// Indexes and blobs, the base first; the tar goes to standard output.
+    Merge { layers: Vec<(RawFd, RawFd, Packing)> },
+}
+
+/// A job, and where to report.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Spec {
+    pub job: Job,
+    pub report: RawFd,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Report {
+    Indexed {
+        diff_id: Digest,
+        size: u64,
+        entries: u64,
+    },
+    Below,
+    Closed {
+        closure: Closure,
+        places: Vec<ToldPlace>,
+    },
+    Merged,
+    /// Whoever read the tar has gone away.
+    ReaderGone,
+    Failed {
+        retry: bool,
+        object: String,
+        reason: String,
+    },
+}
+
+/// Where the contents of a file are.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ToldPlace {
+    pub id: u64,
+    pub layer: usize,
+    pub size: u64,
+    pub pieces: Vec<(u64, u64, u64)>,
+}
+
+impl ToldPlace {
+    pub fn piece(told: &(u64, u64, u64)) -> Piece {
+        Piece { at: told.0, from: told.1, length: told.2 }
+    }
+}
+
+impl Report {
+    fn of(error: &Error) -> Report {
+        let retry = error.exit_code() == EXIT_RETRY;
+        let (object, reason) = match error {
+            Error::Refused { object, reason } | Error::Busy { object, reason } => (object.clone(), reason.clone()),
+            other => ("layer".into(), other.to_string()),
+        };
+        Report::Failed { retry, object, reason }
+    }
+}
+
+/// The worker's life; its exit code. All that it has to say is in its report.
+pub fn run(user: Option<u32>, parent: i32, spec: RawFd) -> i32 {
+    if let Err(e) = confine(user, parent) {
+        // Not yet known where to report: the one who waits sees the code.
+        let _ = writeln!(std::io::stderr(), "{e}");
+        return 1;
+    }
+    let Ok(spec) = read_spec(spec) else { return 1 };
+    let report = work(spec.job).unwrap_or_else(|e| Report::of(&e));
+    let mut to = descriptor(spec.report);
+    let Ok(mut text) = serde_json::to_vec(&report) else { return 1 };
+    text.push(b'\n');
+    if to.write_all(&text).is_err() { 1 } else { 0 }
+}
+
+fn read_spec(number: RawFd) -> std::io::Result<Spec> {
+    let mut file = descriptor(number);
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(MESSAGE_MAX).read_to_end(&mut text)?;
+    serde_json::from_slice(&text).map_err(std::io::Error::other)
+}
+
+/// A descriptor that was handed to us.
+fn descriptor(number: RawFd) -> File {
+    // SAFETY: whoever started us says that this one is ours; each is named once.
+    unsafe { File::from_raw_fd(number) }
+}
+
+fn work(job: Job) -> Result<Report> {
+    match job {
+        Job::Index { packing, index, plain } => {
+            let plain = plain.map(|number| Box::new(descriptor(number)) as Box<dyn Write>);
+            let Trailer { diff_id, size, entries } =
+                scan(Unpack::new(descriptor(0), packing)?, descriptor(index), plain)?;
+            Ok(Report::Indexed { diff_id, size, entries })
+        }
+        Job::Closure { .. } | Job::Merge { .. } => Err(Error::refused("worker", "not there")),
+    }
+}
