@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod campaign;
+mod closure;
 mod console_floods;
 mod disk_trouble;
 mod dispatch;
