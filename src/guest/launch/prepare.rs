@@ -77,7 +77,7 @@ fn boot(context: &Context<'_>, make_as: Option<&User>) -> Result<(Boot, Option<G
     match &context.component.source {
         Source::Disk { disk, kernel } => {
             if make_as.is_some() {
-                preflight::check_disk(disk, kernel.is_none())?;
+                crate::sys::disk::check_disk(disk, kernel.is_none())?;
             }
             let disk = match context.component.root {
                 RootMode::Ephemeral => disk.clone(),
