@@ -91,3 +91,18 @@ find_ops() {
     ops_home=${MCP_TEST_OPS_HOME:-${OPS_HOME:-${HOME:-}}}
     [ -n "$ops" ] && [ -x "$ops" ] && [ -f "$ops_home/.ops/latest.txt" ]
 }
+
+# find_registry DIR: docker-registry is on PATH after this, else it fails. Where it isn't installed it is unpacked into
+# DIR: Debian's package, installed, would start one that everybody can write to.
+find_registry() {
+    PATH=$PATH:$1
+    has docker-registry >/dev/null && return
+    has apt-get >/dev/null || return
+    mkdir -p "$1"
+    say "unpacking docker-registry into $1"
+    # As root, apt would drop to a user that can't write here, and warn about it.
+    (cd "$1" && rm -f docker-registry*.deb && apt-get -qq -o APT::Sandbox::User=root download docker-registry) || return
+    dpkg-deb --fsys-tarfile "$1"/docker-registry*.deb | tar -C "$1" -x --strip-components=3 ./usr/bin/docker-registry
+    rm -f "$1"/docker-registry*.deb
+    has docker-registry >/dev/null
+}

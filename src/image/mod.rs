@@ -19,6 +19,7 @@ pub mod limits;
 pub mod oci;
 pub mod pull;
 pub mod pulled;
+pub mod registry;
 pub mod source;
 pub mod store;
 pub mod worker;

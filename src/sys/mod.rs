@@ -13,6 +13,7 @@ pub mod pidfd;
 pub mod signals;
 pub mod time;
 pub mod tool;
+pub mod trust;
 pub mod turns;
 pub mod user;
 

@@ -6,8 +6,12 @@
 #![allow(dead_code)]
 
 mod guests;
+mod images;
+mod registry;
 
 pub use guests::*;
+pub use images::*;
+pub use registry::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

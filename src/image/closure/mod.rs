@@ -1,7 +1,41 @@
 //! The ELF that an image runs, and all that it needs: read, never executed.
 //!
 //! It asks for files through [`Files`], which knows the upper layers first. What can't be told without a layer below is
-//! [`Stop::Below`]: the caller fetches that layer and asks again.
+//! [`Stop::Below`]: the caller fetches that layer and asks again. It begins with the top layer alone, so that the same
+//! image always gives the same answer (see [`extras`]).
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | [`command`] | Entrypoint, Cmd, PATH: which file runs, and whether a unikernel can run it |
+//! | [`elf`], [`imports`] | one ELF file |
+//! | [`search`], [`cache`], [`missing`] | where glibc's and musl's loaders look for a library |
+//! | [`libraries`] | all of them, breadth first |
+//! | [`extras`], [`include`] | files that no ELF names |
+//! | [`tree`], [`walk`] | what `rootfs/` will look like; paths and links of the image |
+//!
+//! # What it makes for `ops`
+//!
+//! The entries, laid out as they are, are the `sysroot` of a local package (`ops image create --package`), `Program` being
+//! [`Closure::program`] and `Args` [`Closure::argv`]. No top-level link is among them, no link leaves the tree, and none
+//! leads to nothing (`ops` would look links up on the host). The program's path has no link in it; argument 0 may differ
+//! from it, and programs that look at it (redis-server, busybox) want it kept.
+
+pub mod cache;
+pub mod command;
+pub mod elf;
+pub mod extras;
+pub mod imports;
+pub mod include;
+pub mod libraries;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod missing;
+pub mod read;
+pub mod search;
+#[cfg(test)]
+mod tests;
+pub mod tree;
+pub mod walk;
 
 use crate::image::oci::RunConfig;
 use crate::sys::Error;
@@ -105,4 +139,48 @@ pub enum What {
     Symlink(String),
     /// A file: its id, and its permission bits without setuid and setgid.
     File(u64, u32),
+}
+
+/// Finds the program and all that it needs.
+///
+/// `request.run.env` is what the program will have: LD_LIBRARY_PATH, PATH, TZ, LANG count.
+pub fn settle(files: &dyn Files, request: &Request) -> Result<Closure, Stop> {
+    let program = command::find(files, request)?;
+    let who = walk::show(&program.real);
+    let mut tree = tree::Tree::new(files);
+    let mut warnings = Vec::new();
+    tree.take(&program.asked)?;
+    let mut libraries = match &program.elf.interpreter {
+        Some(interpreter) => Some(libraries::Libraries::of(files, &request.run, &program, interpreter)?),
+        None => None,
+    };
+    let imports = imports::read(files, &program.file, &program.elf)?;
+    if !imports.children.is_empty() {
+        warnings.push(format!(
+            "{who}: calls {}, and Nanos runs one process: what it does in children will fail; if it can't do without, {}",
+            imports.children.join(", "),
+            command::WAY_OUT
+        ));
+    }
+    if imports.dlopen {
+        warnings.push(format!("{who}: calls dlopen: if it loads plugins, name them in `include`"));
+    }
+    include::take(files, &request.include, &mut tree)?;
+    warnings.extend(extras::take(files, request, &program, libraries.as_mut(), &mut tree)?);
+    let mut paths = Vec::new();
+    for path in libraries.iter().flat_map(|l| l.paths()) {
+        tree.take(path)?;
+        paths.push(utf8(path)?);
+    }
+    warnings.extend(libraries.map(|l| l.warnings).unwrap_or_default());
+    let interpreter = program.elf.interpreter.as_deref().map(utf8).transpose()?;
+    let real = utf8(&program.real)?;
+    let (entries, left_out) = tree.finish()?;
+    warnings.extend(left_out);
+    Ok(Closure { program: real, argv: program.argv, interpreter, libraries: paths, entries, warnings })
+}
+
+fn utf8(path: &[u8]) -> Result<String, Stop> {
+    let text = std::str::from_utf8(path).map(str::to_string);
+    text.map_err(|_| Stop::Failed(Error::refused(walk::show(path), "its name is not UTF-8, and ops takes no other")))
 }

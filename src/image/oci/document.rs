@@ -76,6 +76,11 @@ pub(super) fn kind(media_type: &str) -> Kind {
     }
 }
 
+/// Whether it is the media type of a manifest or an index.
+pub fn is_manifest(media_type: &str) -> bool {
+    kind(media_type) != Kind::Unknown
+}
+
 impl Document {
     /// Reads what messages call `object`. `told` is its media type as its descriptor or Content-Type has it, maybe empty.
     pub fn read(object: &str, told: &str, bytes: &[u8]) -> Result<Document> {

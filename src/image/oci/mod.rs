@@ -10,7 +10,7 @@ mod json;
 mod junk;
 mod platform;
 
-pub use document::{Document, Manifest};
+pub use document::{ACCEPT, Document, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, is_manifest};
 pub use platform::find;
 
 use crate::model::Digest;

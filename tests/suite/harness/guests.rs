@@ -120,6 +120,15 @@ fn ops() -> Option<(PathBuf, PathBuf)> {
     home.join(".ops/latest.txt").is_file().then_some((program, home))
 }
 
+/// A node config that names the real `ops`. `None`, and a line that says so, where there is none.
+pub fn ops_config(test: &str) -> Option<String> {
+    let Some((ops, home)) = ops() else {
+        skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
+        return None;
+    };
+    Some(format!("[ops]\nbinary = \"{}\"\nhome = \"{}\"\n", ops.display(), home.display()))
+}
+
 /// The static init, where scripts/build has put it.
 pub fn guest_init() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;

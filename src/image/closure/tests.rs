@@ -1,0 +1,2 @@
+//! Whole closures of small images made here.
+#![allow(clippy::unwrap_used)]
