@@ -11,6 +11,7 @@
 //! LIB/store/refs/HEX.json                  what a reference (whose SHA-256 is HEX) was pulled as
 //! LIB/store/locks/NAME                     held by whoever makes NAME
 //! LIB/store/tmp/                           what is not whole yet
+//! LIB/store/salt                           goes into the keys of builds that hold secrets
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
 //! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
@@ -178,6 +179,10 @@ impl StorePaths {
     /// What is not whole yet.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+    /// What goes into the keys of builds that hold secrets.
+    pub fn salt(&self) -> PathBuf {
+        self.root.join("salt")
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::guest::instance::Context;
 use crate::guest::launch::argv::Boot;
-use crate::guest::launch::{disk, preflight};
+use crate::guest::launch::disk;
 use crate::guest::microvm::{self, GuestKernel, Program};
 use crate::init::handover::Handover;
 use crate::model::{Built, RootMode, Runtime, Source, env_file};
+use crate::sys::disk::check_disk;
 use crate::sys::user::User;
 use crate::sys::{Deadline, Error, Result};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ fn read_build(context: &Context<'_>) -> Result<(PathBuf, Built)> {
 
 fn of_disk(context: &Context<'_>, image: &Path, kernel: Option<&Path>, make: bool) -> Result<Boot> {
     if make {
-        preflight::check_disk(image, kernel.is_none())?;
+        check_disk(image, kernel.is_none())?;
     }
     let disk = match context.component.root {
         RootMode::Ephemeral => image.to_path_buf(),
