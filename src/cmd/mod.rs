@@ -1,7 +1,9 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod build;
 pub mod health;
 pub mod logs;
+pub mod pull;
 pub mod rm;
 pub mod run;
 pub mod run_vm;

@@ -4,11 +4,13 @@
 //! then the rest), mode, owner, group, time, attributes and what its kind has; the tag of the end with the trailer; and
 //! the SHA-256 of all that. Numbers are LEB128.
 
+mod peek;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
+pub use peek::peek;
 pub use read::Reader;
 pub use write::Writer;
 
