@@ -6,6 +6,7 @@ pub mod in_use;
 pub mod inventory;
 pub mod probe;
 pub mod resolve;
+pub mod start;
 pub mod stop;
 pub mod verdict;
 pub mod watching;

@@ -24,6 +24,7 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
 //! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
+//! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
 //! LOG/SERVICE/COMPONENT/console.log        link to the serving instance's
@@ -206,6 +207,21 @@ impl ComponentPaths {
     /// The supervisor's lock.
     pub fn lock(&self) -> PathBuf {
         self.run.join("lock")
+    }
+
+    /// A replace that was asked for.
+    pub fn replace_request(&self) -> PathBuf {
+        self.run.join("replace.json")
+    }
+
+    /// The supervisor's answer to it.
+    pub fn replace_answer(&self) -> PathBuf {
+        self.run.join("replaced.json")
+    }
+
+    /// Held by the one who asks.
+    pub fn replace_lock(&self) -> PathBuf {
+        self.run.join("replace.lock")
     }
 
     /// The link to the serving instance's directory.

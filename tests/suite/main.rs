@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod campaign;
+mod closure;
 mod console_floods;
 mod disk_trouble;
 mod dispatch;
@@ -20,6 +21,7 @@ mod man;
 mod microvm;
 mod parts;
 mod readiness;
+mod replace;
 mod rm;
 mod run_vm;
 mod status;

@@ -13,10 +13,12 @@ const MIB: u64 = 1 << 20;
 /// What QEMU takes besides the guest's memory, MiB. Measured: about 40 under TCG.
 const QEMU_OWN_MIB: u64 = 40;
 
-/// Checks that there is memory for a component, and reserves its ports.
-pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component) -> Result<Vec<Reservation>> {
+/// Checks that there is memory for a component, and reserves its ports, but those that its serving instance has (`held`).
+pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[Port]) -> Result<Vec<Reservation>> {
     check_memory(id, component.memory_mb)?;
-    component.ports.iter().map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+    let is_held = |port: &Port| held.iter().any(|h| h.host_addr() == port.host_addr() && h.protocol == port.protocol);
+    let free = component.ports.iter().filter(|port| !is_held(port));
+    free.map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
 }
 
 /// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
