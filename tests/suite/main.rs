@@ -19,6 +19,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod pull;
 mod readiness;
 mod rm;
 mod run_vm;
