@@ -44,6 +44,11 @@ pub enum Source {
         /// The kernel's command line.
         cmdline: Option<String>,
     },
+    /// A directory that `mcp-build` made, named on the command line.
+    Built {
+        /// The directory.
+        built: PathBuf,
+    },
     /// A microvm's root file system, as a directory.
     Rootfs {
         /// The directory.

@@ -137,6 +137,7 @@ impl<'a> Entry<'a> {
                 Source::Disk { disk, .. } => name(disk),
                 Source::Kernel { kernel, .. } => name(kernel),
                 Source::Rootfs { rootfs } => name(rootfs),
+                Source::Built { built } => name(built),
             },
             None => self.state.get().and_then(|s| name(&s.image)),
         }

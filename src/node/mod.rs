@@ -5,6 +5,7 @@ pub mod drift;
 pub mod inventory;
 pub mod probe;
 pub mod resolve;
+pub mod start;
 pub mod stop;
 pub mod verdict;
 pub mod watching;

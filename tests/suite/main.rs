@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod campaign;
+mod closure;
 mod console_floods;
 mod disk_trouble;
 mod dispatch;
@@ -21,6 +22,7 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod replace;
 mod rm;
 mod run_vm;
 mod status;
