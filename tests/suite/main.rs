@@ -5,6 +5,7 @@ mod bad_input;
 mod campaign;
 mod closure;
 mod console_floods;
+mod deploy;
 mod disk_trouble;
 mod dispatch;
 mod docs;
