@@ -20,6 +20,8 @@ mod man;
 mod microvm;
 mod parts;
 mod readiness;
+mod registry;
+mod registry_faults;
 mod rm;
 mod run_vm;
 mod status;
