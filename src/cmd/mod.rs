@@ -1,8 +1,10 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod build;
 pub mod health;
 pub mod logs;
 pub mod pull;
+pub mod record;
 pub mod rm;
 pub mod run;
 pub mod run_vm;

@@ -12,6 +12,7 @@
 //! What is inside a layer is read by a worker: this very program again, as an unprivileged user, with nothing but the
 //! descriptors that it was handed. No program of an image is ever executed.
 
+pub mod build;
 pub mod closure;
 pub mod layer;
 pub mod limits;

@@ -1,6 +1,7 @@
 //! What the operating system gives: locks, paths, deadlines, whole files, children, terminal, errors.
 
 pub mod deadline;
+pub mod disk;
 pub mod error;
 pub mod file;
 pub mod lock;

@@ -140,9 +140,9 @@ impl Node {
         signed(&self.run_dir(id).join("lock"))
     }
 
-    /// QEMU of the component's first slot; 0 when there is none.
+    /// QEMU of the serving instance; 0 when there is none.
     pub fn qemu(&self, id: &str) -> i32 {
-        signed(&self.run_dir(id).join("a/lock"))
+        signed(&self.run_dir(id).join("current/lock"))
     }
 
     /// All of the component's console, in order.

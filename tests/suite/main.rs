@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod campaign;
+mod closure;
 mod console_floods;
 mod disk_trouble;
 mod dispatch;
@@ -22,6 +23,7 @@ mod parts;
 mod readiness;
 mod registry;
 mod registry_faults;
+mod replace;
 mod rm;
 mod run_vm;
 mod status;

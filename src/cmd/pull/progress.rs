@@ -114,18 +114,19 @@ fn columns() -> usize {
 
 /// `5.2 MB`: units of 1000, as networks have them.
 pub(super) fn bytes(n: u64) -> String {
-    let mut unit = 1;
-    for name in ["B", "kB", "MB", "GB", "TB"] {
-        // What would be rounded up to the next unit is told in that.
-        if n < unit * 999_950 / 1000 * 1000 || name == "TB" {
-            return match unit {
-                1 => format!("{n} B"),
-                _ => format!("{:.1} {name}", n as f64 / unit as f64),
-            };
-        }
-        unit *= 1000;
+    if n < 1000 {
+        return format!("{n} B");
     }
-    format!("{n} B")
+    let mut shown = n as f64 / 1000.0;
+    let mut unit = "kB";
+    for next in ["MB", "GB", "TB"] {
+        // It would be rounded to a thousand.
+        if shown < 999.95 {
+            break;
+        }
+        (shown, unit) = (shown / 1000.0, next);
+    }
+    format!("{shown:.1} {unit}")
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //!         indexes -> tree                                            the image's files, as far as its layers are there
 //! ```
 
+pub mod files;
 pub mod index;
 pub mod path;
 pub mod scan;
 pub mod stream;
 pub mod tar;
+pub mod tree;
 pub mod unpack;
 
 use crate::sys::Error;

@@ -294,6 +294,21 @@ impl Pull<'_> {
     }
 }
 
+/// What `reference` was last pulled as with this request, where that is whole: without asking its source whether it
+/// names something else by now.
+pub fn last(store: &Store, reference: &Reference, request: &Request) -> Result<Option<(Pulled, PathBuf)>> {
+    let Some(named) = store.named(&request.name(&reference.to_string()))? else { return Ok(None) };
+    let path = store.directory(Kind::Image, &named.key);
+    // One that is damaged is as good as none: a pull makes it anew.
+    let Ok(Some(mut pulled)) = Pulled::try_read(&path) else { return Ok(None) };
+    if pulled.key != named.key || !pulled.is_whole(&path, store) {
+        return Ok(None);
+    }
+    // It may have been made for another name of the same image.
+    (pulled.reference, pulled.tagged) = (reference.to_string(), named.tagged);
+    Ok(Some((pulled, path)))
+}
+
 /// What the layers of an image come to, against the limits.
 #[derive(Default)]
 struct Sum {

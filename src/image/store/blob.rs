@@ -148,9 +148,9 @@ impl BlobWriter {
         self.resumed
     }
 
-    /// The file, to read what is there already.
+    /// The file, to read what is there already, and for a worker, which must not be able to write to it.
     pub fn reader(&self) -> Result<File> {
-        self.file.try_clone().map_err(Error::path("duplicate", &self.path))
+        File::open(&self.path).map_err(Error::path("open", &self.path))
     }
 
     /// Throws away what is there and begins at 0.

@@ -1,8 +1,10 @@
 //! What a worker is told, what it does, and what it reports.
 
-use super::super::closure::{Closure, Request};
+use super::super::closure::{Closure, Request, Stop, What, settle};
+use super::super::layer::files::Image;
 use super::super::layer::index::{Piece, Trailer};
 use super::super::layer::scan::scan;
+use super::super::layer::tree::Tree;
 use super::super::layer::unpack::Unpack;
 use super::super::oci::Packing;
 use super::confine::confine;
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
 
 /// The most that a specification or a report may have.
 pub const MESSAGE_MAX: u64 = 64 << 20;
@@ -121,6 +124,53 @@ fn work(job: Job) -> Result<Report> {
                 scan(Unpack::new(descriptor(0), packing)?, descriptor(index), plain)?;
             Ok(Report::Indexed { diff_id, size, entries })
         }
-        Job::Closure { .. } | Job::Merge { .. } => Err(Error::refused("worker", "not there")),
+        Job::Closure { layers, complete, request } => close(&layers, complete, &request),
+        Job::Merge { .. } => Err(Error::refused("worker", "not there")),
+    }
+}
+
+fn close(layers: &[(RawFd, RawFd)], complete: bool, request: &Request) -> Result<Report> {
+    let mut image = Image { tree: Tree::new(complete), layers: Vec::new() };
+    // The tree begins at the lowest.
+    for (number, (index, plain)) in layers.iter().rev().enumerate() {
+        image.tree.apply(number, Positioned { file: descriptor(*index), at: 0 })?;
+        image.layers.push(descriptor(*plain));
+    }
+    let closure = match settle(&image, request) {
+        Ok(closure) => closure,
+        Err(Stop::Below) if !complete => return Ok(Report::Below),
+        Err(Stop::Below) => return Err(Error::refused("image", "depends on layers that it doesn't have")),
+        Err(Stop::Failed(e)) => return Err(e),
+    };
+    let mut ids: Vec<u64> = closure
+        .entries
+        .iter()
+        .filter_map(|taken| match taken.what {
+            What::File(id, _) => Some(id),
+            _ => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let place = |id: u64| {
+        let (layer, content) = image.tree.content(u32::try_from(id).ok()?)?;
+        let pieces = content.pieces.iter().map(|p| (p.at, p.from, p.length)).collect();
+        Some(ToldPlace { id, layer: layers.len() - 1 - layer, size: content.size, pieces })
+    };
+    let places = ids.into_iter().filter_map(place).collect();
+    Ok(Report::Closed { closure, places })
+}
+
+/// A file from its start, whatever its position, which whoever handed it over may share.
+struct Positioned {
+    file: File,
+    at: u64,
+}
+
+impl Read for Positioned {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
     }
 }

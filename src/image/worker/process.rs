@@ -157,6 +157,6 @@ fn ended(status: ExitStatus) -> Error {
 }
 
 /// What a worker says, for people: short and without anything that a terminal would obey.
-fn harmless(text: &str) -> String {
+pub fn harmless(text: &str) -> String {
     text.chars().take(TOLD_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
