@@ -23,6 +23,8 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod registry;
+mod registry_faults;
 mod replace;
 mod rm;
 mod run_vm;
