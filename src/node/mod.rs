@@ -2,8 +2,10 @@
 
 pub mod condition;
 pub mod drift;
+pub mod in_use;
 pub mod inventory;
 pub mod probe;
+pub mod provide;
 pub mod resolve;
 pub mod start;
 pub mod stop;
