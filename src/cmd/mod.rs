@@ -4,6 +4,7 @@ pub mod build;
 pub mod health;
 pub mod logs;
 pub mod pull;
+pub mod record;
 pub mod rm;
 pub mod run;
 pub mod run_vm;

@@ -56,6 +56,20 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// In a word: the image reference, or the name of the disk, kernel or directory.
+    pub fn name(&self) -> Option<String> {
+        let path = match self {
+            Source::Image { reference } => return Some(reference.clone()),
+            Source::Disk { disk, .. } => disk,
+            Source::Kernel { kernel, .. } => kernel,
+            Source::Rootfs { rootfs } => rootfs,
+            Source::Built { built } => built,
+        };
+        path.file_name().map(|name| name.to_string_lossy().into_owned())
+    }
+}
+
 /// What a VM may reach beyond its forwarded ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,7 @@ pub mod condition;
 pub mod drift;
 pub mod inventory;
 pub mod probe;
+pub mod provide;
 pub mod resolve;
 pub mod start;
 pub mod stop;

@@ -103,7 +103,7 @@ fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
 /// Writes down that `version` is about to start, unless it is what a deploy has on trial; and the file systems of its
 /// volumes. One whose volume has a file system that its runtime can't read is an error.
 pub fn note_start(context: &Context<'_>, version: &Version, adhoc: bool) -> Result<()> {
-    check_volumes(context)?;
+    check_volumes(context.paths, context.id, context.component)?;
     Record::update(context.paths, context.id, |old| {
         // A stop may have come since we began: its wish stays.
         let mut record = Record { adhoc, ..old.unwrap_or_default() };
@@ -149,13 +149,16 @@ fn file_system_of(component: &Component) -> FileSystem {
 }
 
 /// Refuses a volume that has the file system of another runtime.
-pub fn check_volumes(context: &Context<'_>) -> Result<()> {
-    let wanted = file_system_of(context.component);
-    for volume in &context.component.volumes {
-        let disk = context.files().volumes.join(format!("{}.raw", volume.name));
+pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Result<()> {
+    if !spec.is_vm() {
+        return Ok(());
+    }
+    let wanted = file_system_of(spec);
+    let volumes = paths.component(&id.service, &id.component).volumes;
+    for volume in &spec.volumes {
+        let disk = volumes.join(format!("{}.raw", volume.name));
         let Some(found) = file_system_on(&disk) else { continue };
         if found != wanted {
-            let id = context.id;
             return Err(Error::refused(
                 disk.display(),
                 format!(

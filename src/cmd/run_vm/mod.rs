@@ -11,7 +11,9 @@ use super::Common;
 use crate::guest::instance::Context;
 use crate::guest::launch::prepare;
 use crate::guest::replace::context_of;
+use crate::guest::state;
 use crate::model::{ComponentId, Record, Target, Version, Wish};
+use crate::node::provide;
 use crate::node::resolve;
 use crate::node::start::{self, Start};
 use crate::node::watching;
@@ -104,6 +106,12 @@ pub fn run(args: Args) -> Result<u8> {
     }
     context.files().instance(Slot::B).check_socket_lengths()?;
     args.check_health(&context)?;
+    // What runs needs nothing of the store.
+    let start = match state::any_alive(&context.files())? {
+        true => start,
+        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+    };
+    let context = context_of(&base, &start.version);
     let supervisor = Supervisor { args: &args, base, found: &found };
     if !args.detach {
         return supervisor.run(start, None);

@@ -119,7 +119,7 @@ impl Supervisor<'_> {
         let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
             let version =
                 Version { spec: context.component.clone(), pin: context.pin.cloned(), at: crate::sys::time::now() };
-            start::check_volumes(context)?;
+            start::check_volumes(context.paths, context.id, context.component)?;
             let prepared = prepare::prepare(context, slot, beside)?;
             start::note_start(context, &version, adhoc)?;
             Ok(prepared)
