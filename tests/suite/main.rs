@@ -20,6 +20,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod pull;
 mod readiness;
 mod replace;
 mod rm;

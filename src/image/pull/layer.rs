@@ -52,16 +52,14 @@ impl Job<'_> {
         if !unpack && let Some((index, trailer)) = self.store.layer(layer)? {
             return Ok(Fetched { index, plain: None, trailer });
         }
-        match self.try_layer(source, layer, unpack) {
-            Ok(fetched) => Ok(fetched),
+        let done = match self.try_layer(source, layer, unpack) {
             Err(Failed::Damaged(why)) => {
                 log::warn!("{why}; fetching it again");
-                self.try_layer(source, layer, unpack).map_err(|failed| match failed {
-                    Failed::Damaged(e) | Failed::Final(e) => e,
-                })
+                self.try_layer(source, layer, unpack)
             }
-            Err(Failed::Final(e)) => Err(e),
-        }
+            done => done,
+        };
+        done.map_err(|(Failed::Damaged(e) | Failed::Final(e))| e)
     }
 
     fn try_layer(&self, source: &mut dyn Source, layer: &Layer, unpack: bool) -> std::result::Result<Fetched, Failed> {

@@ -68,10 +68,12 @@ pub struct Plan {
     pub manifest: Digest,
     /// Whether all of it is there.
     pub there: bool,
-    /// Bytes that would be fetched; for a unikernel at least that many.
+    /// Bytes that would be fetched.
     pub fetch: u64,
-    /// Layers that would be fetched, likewise.
+    /// Layers that would be fetched.
     pub fetch_layers: usize,
+    /// Whether it may be more: which further layers a unikernel needs, only the upper ones tell.
+    pub at_least: bool,
     /// Bytes of the whole image.
     pub total: u64,
     /// Layers of the whole image.
@@ -143,8 +145,9 @@ impl Pull<'_> {
         let tagged = self.tagged(&mut source)?;
         if let Some(done) = self.there(&store, &tagged.digest)? {
             let (manifest, total) = (done.pulled.manifest, done.pulled.layers.iter().map(|l| l.size).sum());
-            let layers = done.pulled.layers.len();
-            return Ok(Plan { tagged: tagged.digest, manifest, there: true, fetch: 0, fetch_layers: 0, total, layers });
+            let (tagged, layers) = (tagged.digest, done.pulled.layers.len());
+            let (fetch, fetch_layers, at_least) = (0, 0, false);
+            return Ok(Plan { tagged, manifest, there: true, fetch, fetch_layers, at_least, total, layers });
         }
         let mut source = match source {
             Some(source) => source,
@@ -158,20 +161,21 @@ impl Pull<'_> {
             there: false,
             fetch: told.fetched,
             fetch_layers: 0,
+            at_least: false,
             total: told.size + image.layers.iter().map(|l| l.size).sum::<u64>(),
             layers: image.layers.len(),
         };
         let mut seen = Vec::new();
         for layer in image.layers.iter().rev() {
             if !seen.contains(&layer.blob) && store.blob(&layer.blob, layer.size)?.is_none() {
-                plan.fetch += layer.size;
-                plan.fetch_layers += 1;
+                if self.request.runtime == Runtime::Unikernel && !seen.is_empty() {
+                    plan.at_least = true;
+                } else {
+                    plan.fetch += layer.size;
+                    plan.fetch_layers += 1;
+                }
             }
             seen.push(layer.blob);
-            // Which of those below are needed, only this one's contents tell.
-            if self.request.runtime == Runtime::Unikernel {
-                break;
-            }
         }
         Ok(plan)
     }
