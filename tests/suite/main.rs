@@ -21,6 +21,7 @@ mod man;
 mod microvm;
 mod parts;
 mod readiness;
+mod record;
 mod replace;
 mod rm;
 mod run_vm;
