@@ -24,6 +24,7 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod record;
 mod registry;
 mod registry_faults;
 mod replace;
