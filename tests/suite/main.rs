@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
