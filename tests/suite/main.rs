@@ -9,6 +9,7 @@ mod console_floods;
 mod disk_trouble;
 mod dispatch;
 mod docs;
+mod downtime;
 mod fake_qemu;
 mod floors;
 mod harness;
