@@ -3,6 +3,7 @@
 pub mod command;
 pub mod condition;
 pub mod drift;
+pub mod in_use;
 pub mod inventory;
 pub mod probe;
 pub mod provide;

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod build;
 mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
+mod deploy;
 mod disk_trouble;
 mod dispatch;
 mod docs;
@@ -22,8 +24,11 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod pull;
 mod readiness;
 mod record;
+mod registry;
+mod registry_faults;
 mod replace;
 mod rm;
 mod run_vm;
