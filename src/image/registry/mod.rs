@@ -86,7 +86,8 @@ impl Registry {
         if answer.status == 200
             && let Some(digest) = answer.header("docker-content-digest").and_then(|d| Digest::parse(d.trim()).ok())
         {
-            return Ok(described(&answer, digest, length(&answer).unwrap_or(0)));
+            // Its length is nothing to go by: to HEAD some servers tell another.
+            return Ok(described(&answer, digest, 0));
         }
         // Some servers know no HEAD, some no digest. And why there is nothing is only told to a GET.
         if !matches!(answer.status, 200 | 400 | 404 | 405 | 501) {
