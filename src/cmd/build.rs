@@ -1,5 +1,7 @@
 //! `mcp-build`: make the bootable image from what was pulled.
 
+mod gc;
+
 use super::Common;
 use crate::image::build::{self, Changes, Done, Image};
 use crate::model::{Node, Runtime, Source, Target, Volume};
@@ -32,7 +34,7 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// SERVICE or SERVICE/COMPONENT, a PATH that mcp-pull printed, or - for its lines on standard input
-    #[arg(value_name = "WHAT", required = true)]
+    #[arg(value_name = "WHAT", required_unless_present = "gc")]
     what: Vec<String>,
     /// What it is to run as: a check of what was pulled
     #[arg(long = "for", value_name = "RUNTIME", value_parser = ["unikernel", "microvm"])]
@@ -49,6 +51,12 @@ pub struct Args {
     /// Print a JSON object a line
     #[arg(long)]
     json: bool,
+    /// Remove what no record and no running VM needs, until the store has its max_size
+    #[arg(long, conflicts_with_all = ["what", "runtime", "args", "env", "volumes"])]
+    gc: bool,
+    /// Only tell what --gc would remove
+    #[arg(long, requires = "gc")]
+    dry_run: bool,
 }
 
 /// Runs the program and returns its exit code.
@@ -56,6 +64,9 @@ pub fn run(args: Args) -> Result<u8> {
     let changes = args.changes()?;
     let paths = Paths::find(args.common.root.as_deref())?;
     let node = resolve::node(&paths)?;
+    if args.gc {
+        return gc::run(&paths, &node, args.dry_run, args.json);
+    }
     let job = Job { args: &args, paths: &paths, node: &node };
     let mut worst = EXIT_OK;
     let mut done = |result: Result<()>| {

@@ -4,6 +4,7 @@
 //! without a supervisor ends the new one; after, it gives the new one what ports it still lacks and ends the old one.
 
 use crate::guest::instance::{Context, Instance, link_current};
+use crate::guest::launch::preflight;
 use crate::guest::live::{Live, POLLED, end_now};
 use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
 use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
@@ -63,6 +64,9 @@ pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> O
     let mut side = Side { qmp: &mut old.qmp, qemu: &old.pidfd };
     if !old.state.ports.is_empty() && !is_possible(&mut side, Deadline::after(COMMAND_TIMEOUT)) {
         return Some("its ports can't be handed over: pidfd_getfd is not allowed here");
+    }
+    if preflight::check_memory(next.id, next.component.memory_mb).is_err() {
+        return Some("there is no memory for both");
     }
     None
 }

@@ -2,6 +2,7 @@
 
 pub mod condition;
 pub mod drift;
+pub mod in_use;
 pub mod inventory;
 pub mod probe;
 pub mod provide;

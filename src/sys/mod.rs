@@ -11,6 +11,7 @@ pub mod out;
 pub mod paths;
 pub mod pidfd;
 pub mod signals;
+pub mod squashfs;
 pub mod time;
 pub mod tool;
 pub mod trust;

@@ -43,11 +43,7 @@ impl Answer<'_> {
         if plan.there {
             return "nothing new".into();
         }
-        // Which of the layers below a unikernel needs, only the top ones tell.
-        let at_least = match self.wanted.request.runtime {
-            Runtime::Unikernel if plan.layers > 1 => "at least ",
-            _ => "",
-        };
+        let at_least = if plan.at_least { "at least " } else { "" };
         let (fetch, total) = (bytes(plan.fetch), bytes(plan.total));
         format!("would fetch {at_least}{fetch} of {total} ({} of {} layers)", plan.fetch_layers, plan.layers)
     }
@@ -107,7 +103,7 @@ impl Answer<'_> {
                 (image.tagged, image.manifest) = (plan.tagged, plan.manifest);
                 (image.bytes_fetched, image.layers_fetched) = (plan.fetch, plan.fetch_layers as u64);
                 (image.bytes, image.layers) = (plan.total, plan.layers as u64);
-                image.at_least = !plan.there && wanted.request.runtime == Runtime::Unikernel && plan.layers > 1;
+                image.at_least = plan.at_least;
             }
         }
         image

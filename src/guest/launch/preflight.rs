@@ -62,7 +62,8 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
+/// Whether this node has memory free for a VM of that many MiB.
+pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
     let (Some(total), Some(available)) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemAvailable")) else {

@@ -10,8 +10,10 @@
 //!
 //! KEY is a digest of all that goes in, so what is there already needs no look inside: see [`key`].
 
+pub mod gc;
 pub mod home;
 pub mod key;
+pub mod microvm;
 pub mod ops;
 pub mod parts;
 pub mod sysroot;
@@ -132,6 +134,7 @@ pub fn build(paths: &Paths, node: &Node, image: &Image, changes: &Changes, deadl
     let user = user::take(paths, node.qemu.uid_range, &key)?;
     let built = match &plan {
         Plan::Unikernel(plan) => plan.make(&key, &making, &out, user.other(), deadline)?,
+        Plan::Microvm(plan) => plan.make(&key, &store, &out, &user, deadline)?,
     };
     let told = serde_json::to_vec_pretty(&built).map_err(|e| Error::refused(&key, e.to_string()))?;
     file::write_whole(&out.join(built::FILE), &told, false)?;
@@ -141,14 +144,18 @@ pub fn build(paths: &Paths, node: &Node, image: &Image, changes: &Changes, deadl
 
 /// What is to be made.
 enum Plan<'a> {
-    Unikernel(unikernel::Plan<'a>),
+    Unikernel(Box<unikernel::Plan<'a>>),
+    Microvm(microvm::Plan<'a>),
 }
 
 impl<'a> Plan<'a> {
     fn new(node: &Node, image: &'a Image, changes: &'a Changes) -> Result<Plan<'a>> {
         match image.pulled.runtime {
-            Runtime::Unikernel => unikernel::Plan::new(node, image, changes).map(Plan::Unikernel),
-            other => Err(Error::refused(image.dir.display(), format!("an image for {other:?}, which needs no build"))),
+            Runtime::Unikernel => Ok(Plan::Unikernel(Box::new(unikernel::Plan::new(node, image, changes)?))),
+            Runtime::Microvm => microvm::Plan::new(image, changes).map(Plan::Microvm),
+            Runtime::Container => {
+                Err(Error::refused(image.dir.display(), "an image for a container, which needs no build"))
+            }
         }
     }
 
@@ -156,6 +163,7 @@ impl<'a> Plan<'a> {
     fn key(&self, store: &Store, make_salt: bool) -> Result<Option<String>> {
         match self {
             Plan::Unikernel(plan) => plan.key(store, make_salt),
+            Plan::Microvm(plan) => plan.key().map(Some),
         }
     }
 }

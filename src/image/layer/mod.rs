@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! blob -> unpack -> stream (digest, plain copy) -> tar -> index      once for each layer, as it is fetched
-//!         indexes -> tree                                            the image's files, as far as its layers are there
+//!         indexes -> tree -> files                                   the image's files, as far as its layers are there
+//!  indexes, blobs -> tree, unpack -> merge -> emit                   all of them as one tar
 //! ```
 
+pub mod emit;
 pub mod files;
 pub mod index;
+pub mod merge;
 pub mod path;
 pub mod scan;
 pub mod stream;

@@ -32,7 +32,7 @@ pub struct Stream<F> {
     start: usize,
     /// Bytes before the buffer.
     before: u64,
-    hasher: sha2::Sha256,
+    hasher: Option<sha2::Sha256>,
     copy: Option<Box<dyn Write>>,
 }
 
@@ -40,7 +40,12 @@ impl<F: Fill> Stream<F> {
     /// Reads `from`; everything is also written to `copy`.
     pub fn new(from: F, copy: Option<Box<dyn Write>>) -> Stream<F> {
         let buffer = Vec::with_capacity(BUFFER);
-        Stream { from, buffer, start: 0, before: 0, hasher: sha2::Sha256::new(), copy }
+        Stream { from, buffer, start: 0, before: 0, hasher: Some(sha2::Sha256::new()), copy }
+    }
+
+    /// Reads `from` without a digest.
+    pub fn undigested(from: F) -> Stream<F> {
+        Stream { hasher: None, ..Stream::new(from, None) }
     }
 
     /// How many bytes have gone by.
@@ -54,7 +59,9 @@ impl<F: Fill> Stream<F> {
             self.before += self.buffer.len() as u64;
             self.start = 0;
             self.from.fill(&mut self.buffer)?;
-            self.hasher.update(&self.buffer);
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&self.buffer);
+            }
             if let Some(copy) = &mut self.copy {
                 copy.write_all(&self.buffer).map_err(Error::os("write", "unpacked layer"))?;
             }
@@ -96,15 +103,22 @@ impl<F: Fill> Stream<F> {
     }
 
     /// Passes over `count` bytes.
-    pub fn skip(&mut self, mut count: u64) -> Result<()> {
+    pub fn skip(&mut self, count: u64) -> Result<()> {
+        self.pass(count, |_| Ok(()))
+    }
+
+    /// Hands `count` bytes to `to`, piece by piece.
+    pub fn pass(&mut self, mut count: u64, mut to: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while count > 0 {
-            let ready = self.ready()?.len();
-            if ready == 0 {
+            let ready = self.ready()?;
+            if ready.is_empty() {
                 return Err(bad("ends within an entry"));
             }
-            let step = (ready as u64).min(count);
-            self.start += step as usize;
-            count -= step;
+            let ready = &ready[..(ready.len() as u64).min(count) as usize];
+            to(ready)?;
+            let step = ready.len();
+            self.start += step;
+            count -= step as u64;
         }
         Ok(())
     }
@@ -130,6 +144,6 @@ impl<F: Fill> Stream<F> {
         if let Some(copy) = &mut self.copy {
             copy.flush().map_err(Error::os("write", "unpacked layer"))?;
         }
-        Ok((Digest::finish(self.hasher), self.before))
+        Ok((Digest::finish(self.hasher.unwrap_or_default()), self.before))
     }
 }

@@ -68,10 +68,12 @@ pub struct Plan {
     pub manifest: Digest,
     /// Whether all of it is there.
     pub there: bool,
-    /// Bytes that would be fetched; for a unikernel at least that many.
+    /// Bytes that would be fetched.
     pub fetch: u64,
-    /// Layers that would be fetched, likewise.
+    /// Layers that would be fetched.
     pub fetch_layers: usize,
+    /// Whether it may be more: which further layers a unikernel needs, only the upper ones tell.
+    pub at_least: bool,
     /// Bytes of the whole image.
     pub total: u64,
     /// Layers of the whole image.
@@ -110,6 +112,7 @@ impl Pull<'_> {
             meter: self.meter,
             deadline: self.deadline,
             stop: AtomicBool::new(false),
+            gives_up: AtomicBool::new(false),
         };
         let mut pulled = self.pulled(&key, &told.image, tagged.digest);
         let mut new = true;
@@ -143,8 +146,9 @@ impl Pull<'_> {
         let tagged = self.tagged(&mut source)?;
         if let Some(done) = self.there(&store, &tagged.digest)? {
             let (manifest, total) = (done.pulled.manifest, done.pulled.layers.iter().map(|l| l.size).sum());
-            let layers = done.pulled.layers.len();
-            return Ok(Plan { tagged: tagged.digest, manifest, there: true, fetch: 0, fetch_layers: 0, total, layers });
+            let (tagged, layers) = (tagged.digest, done.pulled.layers.len());
+            let (fetch, fetch_layers, at_least) = (0, 0, false);
+            return Ok(Plan { tagged, manifest, there: true, fetch, fetch_layers, at_least, total, layers });
         }
         let mut source = match source {
             Some(source) => source,
@@ -158,20 +162,21 @@ impl Pull<'_> {
             there: false,
             fetch: told.fetched,
             fetch_layers: 0,
+            at_least: false,
             total: told.size + image.layers.iter().map(|l| l.size).sum::<u64>(),
             layers: image.layers.len(),
         };
         let mut seen = Vec::new();
         for layer in image.layers.iter().rev() {
             if !seen.contains(&layer.blob) && store.blob(&layer.blob, layer.size)?.is_none() {
-                plan.fetch += layer.size;
-                plan.fetch_layers += 1;
+                if self.request.runtime == Runtime::Unikernel && !seen.is_empty() {
+                    plan.at_least = true;
+                } else {
+                    plan.fetch += layer.size;
+                    plan.fetch_layers += 1;
+                }
             }
             seen.push(layer.blob);
-            // Which of those below are needed, only this one's contents tell.
-            if self.request.runtime == Runtime::Unikernel {
-                break;
-            }
         }
         Ok(plan)
     }
@@ -270,9 +275,10 @@ impl Pull<'_> {
                 return Err(Error::refused(layer.blob, "was not unpacked"));
             };
             layers.push(Unpacked { index: fetched.index, plain });
-            if let Settled::Done(answer) = worker::closure(job.user, &layers, below == 0, &request, self.deadline)? {
+            let settled = worker::closure(job.user, &layers, below == 0, &request, self.deadline);
+            if let Settled::Done(answer) = settled.map_err(|e| self.about(e))? {
                 crate::sys::file::create_dirs(root)?;
-                let files = rootfs::lay_down(root, &answer, &layers)?;
+                let files = rootfs::lay_down(root, &answer, &layers, self.deadline).map_err(|e| self.about(e))?;
                 let told = answer.closure;
                 return Ok(Program {
                     path: told.program,
@@ -285,6 +291,19 @@ impl Pull<'_> {
             }
         }
         Err(Error::refused(self.reference, "has no layers, so no program"))
+    }
+
+    /// The error with the image's name in it: a worker knows paths in it alone.
+    fn about(&self, error: Error) -> Error {
+        let named = |object: String| match object.as_str() {
+            "image" | "unikernel" | "worker" => self.reference.to_string(),
+            _ => format!("{}: {object}", self.reference),
+        };
+        match error {
+            Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
+            Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
+            other => other,
+        }
     }
 
     /// Writes down what the reference was pulled as.
@@ -348,8 +367,8 @@ fn microvm(job: &Job<'_>, source: &mut dyn Source, image: &Image) -> Result<()> 
             });
             if let Err(e) = done {
                 // The others may fail of the stop: the first error is the reason.
+                job.fail(&e);
                 failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-                job.stop.store(true, Ordering::Relaxed);
                 return;
             }
         }

@@ -3,6 +3,7 @@
 use super::super::closure::{Closure, Request, Stop, What, settle};
 use super::super::layer::files::Image;
 use super::super::layer::index::{Piece, Trailer};
+use super::super::layer::merge::merge;
 use super::super::layer::scan::scan;
 use super::super::layer::tree::Tree;
 use super::super::layer::unpack::Unpack;
@@ -13,7 +14,7 @@ use crate::sys::error::EXIT_RETRY;
 use crate::sys::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
@@ -125,7 +126,7 @@ fn work(job: Job) -> Result<Report> {
             Ok(Report::Indexed { diff_id, size, entries })
         }
         Job::Closure { layers, complete, request } => close(&layers, complete, &request),
-        Job::Merge { .. } => Err(Error::refused("worker", "not there")),
+        Job::Merge { layers } => join(&layers),
     }
 }
 
@@ -159,6 +160,22 @@ fn close(layers: &[(RawFd, RawFd)], complete: bool, request: &Request) -> Result
     };
     let places = ids.into_iter().filter_map(place).collect();
     Ok(Report::Closed { closure, places })
+}
+
+fn join(layers: &[(RawFd, RawFd, Packing)]) -> Result<Report> {
+    let mut tree = Tree::new(true);
+    for (number, (index, ..)) in layers.iter().enumerate() {
+        tree.apply(number, Positioned { file: descriptor(*index), at: 0 })?;
+    }
+    let open = |number: usize| {
+        let (_, blob, packing) = layers[number];
+        Unpack::new(Positioned { file: descriptor(blob), at: 0 }, packing)
+    };
+    match merge(&tree, open, descriptor(1)) {
+        Ok(()) => Ok(Report::Merged),
+        Err(Error::Os { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(Report::ReaderGone),
+        Err(e) => Err(e),
+    }
 }
 
 /// A file from its start, whatever its position, which whoever handed it over may share.
