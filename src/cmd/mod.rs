@@ -1,7 +1,10 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod build;
 pub mod health;
 pub mod logs;
+pub mod pull;
+pub mod record;
 pub mod rm;
 pub mod run;
 pub mod run_vm;
@@ -33,6 +36,7 @@ pub struct Common {
 
 /// The whole life of a program: logger, arguments, `run`, one line for an error, exit code.
 pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<u8>) -> ExitCode {
+    crate::image::worker::main_if_asked();
     let _ = PROGRAM.set(name);
     start_logger(name);
     let args = match A::try_parse() {

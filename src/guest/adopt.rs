@@ -2,7 +2,7 @@
 
 use crate::guest::console::rotate::Console;
 use crate::guest::end::{Traces, conclude};
-use crate::guest::instance::{Context, Instance, link_current};
+use crate::guest::instance::{Context, Instance};
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::remains::bury;
@@ -63,7 +63,6 @@ impl Instance {
         if !matches!(state.phase, Phase::Starting | Phase::Ready) {
             state.phase = if state.ready_at.is_some() { Phase::Ready } else { Phase::Starting };
         }
-        link_current(&context.files(), slot)?;
         let mut instance = Instance {
             paths,
             state,
@@ -72,6 +71,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            reserved: Vec::new(),
             monitor_open: true,
             child: None,
             stderr: None,
@@ -133,9 +133,10 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         ready_at: None,
         restarts: 0,
         restarted_at: Vec::new(),
-        spec: context.component.digest(),
+        spec: context.digest(),
         accel: if argv.iter().any(|a| a == "kvm") { "kvm" } else { "tcg" }.into(),
         ports: context.component.ports.clone(),
+        scratch: Vec::new(),
         image: std::path::PathBuf::new(),
         qemu: format!("{}.{}.{}", version.0, version.1, version.2),
         argv,

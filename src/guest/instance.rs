@@ -12,7 +12,7 @@ use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::state::{End, Phase, SCHEMA, State};
 use crate::model::node::Accel;
-use crate::model::{Component, ComponentId, Node};
+use crate::model::{self, Component, ComponentId, Node, Pin, Source};
 use crate::sys::lock::Lock;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub id: &'a ComponentId,
     /// Its specification.
     pub component: &'a Component,
+    /// The build that it runs, where its specification names an image.
+    pub pin: Option<&'a Pin>,
     /// The node config.
     pub node: &'a Node,
     /// Whether the console is copied to standard output.
@@ -54,6 +56,20 @@ impl Context<'_> {
     /// The component's paths.
     pub fn files(&self) -> ComponentPaths {
         self.paths.component(&self.id.service, &self.id.component)
+    }
+
+    /// The directory of the build that it runs; `None` where it runs none, or none was deployed.
+    pub fn build(&self) -> Option<PathBuf> {
+        match &self.component.source {
+            Source::Built { built } => Some(built.clone()),
+            Source::Image { .. } => self.pin.map(|pin| self.paths.store().build(&pin.build)),
+            _ => None,
+        }
+    }
+
+    /// Digest of all that decides what runs: what a state says it was started from.
+    pub fn digest(&self) -> String {
+        model::record::digest(self.component, self.pin)
     }
 }
 
@@ -73,6 +89,8 @@ pub struct Prepared {
     pub initramfs: Option<OwnedFd>,
     /// The ports, reserved.
     pub reserved: Vec<Reservation>,
+    /// Whether it boots beside the serving instance, on scratch ports: then only what that does not have is reserved.
+    pub beside: bool,
 }
 
 /// Restarts by policy, so far.
@@ -100,6 +118,8 @@ pub struct Instance {
     pub guest: Option<GuestPort>,
     /// What was seen of its end so far.
     pub traces: Traces,
+    /// Ports that it is to have and nobody has yet.
+    pub reserved: Vec<Reservation>,
     /// Whether anything that can be understood is still to come from the monitor.
     pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
@@ -181,7 +201,14 @@ impl Instance {
         }
         let ports = &context.component.ports;
         let deadline = Deadline::after(COMMAND_TIMEOUT);
-        forward::open(&mut qmp, &pidfd, ports, reserved, deadline).map_err(|e| match child.try_wait() {
+        let (mut scratch, mut kept) = (Vec::new(), Vec::new());
+        let opened = if prepared.beside {
+            kept = reserved;
+            forward::open_scratch(&mut qmp, ports, deadline).map(|ports| scratch = ports)
+        } else {
+            forward::open(&mut qmp, &pidfd, ports, reserved, deadline)
+        };
+        opened.map_err(|e| match child.try_wait() {
             Ok(Some(_)) => not_greeted(context.id, &prepared.binary, child, QmpError::Closed),
             _ => e,
         })?;
@@ -197,9 +224,10 @@ impl Instance {
             ready_at: None,
             restarts: before.count,
             restarted_at: before.at,
-            spec: context.component.digest(),
+            spec: context.digest(),
             accel: if prepared.accel.accel == Accel::Kvm { "kvm" } else { "tcg" }.into(),
             ports: ports.clone(),
+            scratch,
             image: prepared.vm.boot.image().clone(),
             qemu: format!("{}.{}.{}", version.0, version.1, version.2),
             argv: std::iter::once(prepared.binary.display().to_string()).chain(prepared.plan.lines()).collect(),
@@ -214,7 +242,9 @@ impl Instance {
         };
         state.events.push((time::now(), "started".into()));
         state.write(&paths)?;
-        link_current(&context.files(), paths.slot)?;
+        if !prepared.beside {
+            link_current(&context.files(), paths.slot)?;
+        }
         // The line between "could not start" and "the guest ended".
         qmp.execute("cont", Value::Null, deadline).map_err(|e| match e {
             QmpError::Closed => not_greeted(context.id, &prepared.binary, child, e),
@@ -228,6 +258,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
+            reserved: kept,
             monitor_open: true,
             child: None,
             stderr: None,
@@ -373,8 +404,9 @@ fn remove_traces(context: &Context<'_>, paths: &InstancePaths, uuid: &str) {
     // The state of the instance before it tells how that ended, and stays.
     if State::read(paths).ok().flatten().is_some_and(|state| state.uuid == uuid) {
         let files = context.files();
+        let serves = files.current_slot() == Some(paths.slot);
         let links = [files.current(), files.run.join("qmp.sock"), files.run.join("state.json")];
-        for path in [paths.state()].iter().chain(&links) {
+        for path in [paths.state()].iter().chain(links.iter().filter(|_| serves)) {
             if let Err(e) = file::remove_if_there(path) {
                 log::warn!("{e}");
             }

@@ -69,13 +69,14 @@ pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
 }
 
 /// Temporary files that stand beside what they were to become.
-fn half_written(files: &ComponentPaths) -> [PathBuf; 5] {
+fn half_written(files: &ComponentPaths) -> [PathBuf; 6] {
     [
         beside(&files.current()),
         beside(&files.run.join("qmp.sock")),
         beside(&files.run.join("state.json")),
         beside(&files.log.join("console.log")),
-        beside(&files.disks.join("root.raw")),
+        beside(&files.replace_request()),
+        beside(&files.replace_answer()),
     ]
 }
 

@@ -112,6 +112,9 @@ pub struct State {
     pub accel: String,
     /// Forwarded ports.
     pub ports: Vec<Port>,
+    /// Where they are reached while another instance has them: this one is to replace that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scratch: Vec<Port>,
     /// What it boots from.
     pub image: PathBuf,
     /// QEMU's version.

@@ -1,79 +1,112 @@
 //! The supervisor: one thread that sleeps in `poll` until something happens to its VM.
 
-use crate::guest::instance::{Context, Instance, Prepared, Restarts};
-use crate::guest::ladder::{Action, Ladder};
-use crate::guest::monitor::qmp::QmpError;
+use crate::guest::attend::{Attended, Watched};
+use crate::guest::instance::{Context, Instance, Prepared, Restarts, link_current};
+use crate::guest::live::{self, Live};
 use crate::guest::remains;
+use crate::guest::replace;
+use crate::guest::request;
 use crate::guest::state::{End, EndedBy, Phase, State};
-use crate::guest::watch::{self, Health, Reports, StartWatcher, Watcher};
-use crate::model::{OnUnhealthy, Restart};
+use crate::guest::watch::StartWatcher;
+use crate::model::{Port, Restart, Version};
+use crate::sys::error::EXIT_RETRY;
 use crate::sys::notify::Notify;
 use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::{Deadline, Error, Result, time};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::Value;
+use crate::sys::{Deadline, Result, time};
+use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long one monitor command may hold the loop up.
-const COMMAND: Duration = Duration::from_secs(2);
-/// How long a QEMU that closed its monitor may take to end.
-const ENDING: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After this long up, the next failure counts as the first.
 const LONG_UP: Duration = Duration::from_secs(60);
 const RESTARTS_KEPT: usize = 16;
 
+/// Works out a start of `context` in a slot; beside the serving instance that has these ports, if any.
+pub type Prepare<'a> = dyn Fn(&Context<'_>, Slot, Option<&[Port]>) -> Result<Prepared> + 'a;
+
 /// What the caller brings.
 pub struct Hooks<'a> {
     /// Works out a start, each time anew.
-    pub prepare: &'a dyn Fn() -> Result<Prepared>,
+    pub prepare: &'a Prepare<'a>,
     /// Starts asking for health.
     pub watcher: &'a StartWatcher<'a>,
+    /// An instance of this has become ready.
+    pub ready: &'a dyn Fn(&Context<'_>),
+    /// What a replace that was asked for shall start.
+    pub next: &'a dyn Fn() -> Result<Version>,
+    /// The version that a deploy had on trial was no good.
+    pub failed: &'a dyn Fn(&Version),
 }
 
 /// How a supervised run is to behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mode {
     /// The restart policy holds, for there is no init that would restart us.
     pub detached: bool,
     /// Stop what runs instead of supervising it.
     pub stop_only: bool,
+    /// What is started is on trial: its end before it was ready is not answered by the restart policy.
+    pub trial: bool,
+    /// Why the version on trial before this one was no good: whoever asked for that is told so when this one is ready.
+    pub fallback: Option<String>,
 }
 
-/// Adopts or starts the component and stays with it. Returns the last end: what our exit code is made of. The caller
-/// holds the component's lock.
+/// What a run came to.
+pub enum Outcome {
+    /// It is over: the last end, which our exit code is made of. `None`: there was nothing to stop.
+    Ended(Option<End>),
+    /// The version on trial ended before it was ready.
+    Failed(End),
+    /// What ran is stopped, and this is to be started, on trial.
+    Start(Box<Version>),
+    /// This has taken the place of what ran, which is gone.
+    Replaced(Box<Version>, Box<Instance>),
+}
+
+/// Adopts or starts the component and stays with it; `carried` is an instance that runs already. The caller holds the
+/// component's lock.
 pub fn run(
     context: &Context<'_>,
-    mode: Mode,
+    mode: &Mode,
+    carried: Option<Instance>,
     hooks: &Hooks<'_>,
     notify: &mut Notify,
     signals: &Signals,
-) -> Result<Option<End>> {
+) -> Result<Outcome> {
     let mut pause = FIRST_PAUSE;
     let mut restarts = Restarts::default();
     let mut last: Option<Last> = None;
+    let mut trial = mode.trial;
+    let mut found = match carried {
+        Some(instance) => Some(instance),
+        None => adopt_any(context, mode.stop_only)?,
+    };
     loop {
-        let begun = match adopt_any(context)? {
+        let begun = match found.take() {
             Some(instance) => {
                 restarts = Restarts { count: instance.state.restarts, at: instance.state.restarted_at.clone() };
-                Run::new(context, instance, hooks.watcher, notify, signals)
+                Live::new(context, instance, hooks.watcher)
             }
-            None if mode.stop_only => return Ok(None),
-            None => (hooks.prepare)()
+            None if mode.stop_only => return Ok(Outcome::Ended(None)),
+            None => (hooks.prepare)(context, Slot::A, None)
                 .and_then(|prepared| Instance::start(context, prepared, restarts.clone()))
-                .and_then(|instance| Run::new(context, instance, hooks.watcher, notify, signals)),
+                .and_then(|instance| Live::new(context, instance, hooks.watcher)),
         };
-        let mut run = match (begun, &mut last) {
-            (Ok(run), _) => run,
+        let live = match (begun, &mut last) {
+            (Ok(live), _) => live,
             // A restart that can't be made now may be made later; a first start is the caller's to try again.
-            (Err(e), Some(last)) if e.exit_code() == crate::sys::error::EXIT_RETRY => {
+            (Err(e), Some(last)) if e.exit_code() == EXIT_RETRY => {
                 log::warn!("{}: not restarted: {e}; again in {} s", context.id, pause.as_secs());
-                if sleep(pause, signals) {
-                    last.write(Phase::Ended);
-                    return Ok(Some(last.end.clone()));
+                match sleep(context, pause, signals) {
+                    Slept::Enough => {}
+                    Slept::Stop => {
+                        last.write(Phase::Ended);
+                        return Ok(Outcome::Ended(Some(last.end.clone())));
+                    }
+                    Slept::Replace => return Ok(Outcome::Start(Box::new((hooks.next)()?))),
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
@@ -85,14 +118,23 @@ pub fn run(
                 return Err(e);
             }
         };
+        let mut run = Attended::new(context, mode, hooks, live, notify, signals);
         if last.is_none() {
-            run.notify.started();
+            run.started();
         }
         run.begin();
         let began = std::time::Instant::now();
-        let (paths, (state, end)) = (run.instance.paths.clone(), run.watch(mode.stop_only)?);
+        let paths = run.paths().clone();
+        let (state, end) = match run.watch()? {
+            Watched::Ended(state, end) => (*state, end),
+            Watched::Other(outcome) => return Ok(outcome),
+        };
+        if trial && state.ready_at.is_none() && end.by != EndedBy::Operator {
+            return Ok(Outcome::Failed(end));
+        }
+        trial = trial && state.ready_at.is_none();
         if !mode.detached || !restart_wanted(context.component.restart, &end) {
-            return Ok(Some(end));
+            return Ok(Outcome::Ended(Some(end)));
         }
         if began.elapsed() >= LONG_UP {
             pause = FIRST_PAUSE;
@@ -103,9 +145,13 @@ pub fn run(
         }
         let last = last.insert(Last { state, end, paths });
         last.write(Phase::Waiting);
-        if sleep(pause, signals) {
-            last.write(Phase::Ended);
-            return Ok(Some(last.end.clone()));
+        match sleep(context, pause, signals) {
+            Slept::Enough => {}
+            Slept::Stop => {
+                last.write(Phase::Ended);
+                return Ok(Outcome::Ended(Some(last.end.clone())));
+            }
+            Slept::Replace => return Ok(Outcome::Start(Box::new((hooks.next)()?))),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         restarts.count += 1;
@@ -143,249 +189,66 @@ fn restart_wanted(policy: Restart, end: &End) -> bool {
     }
 }
 
-fn adopt_any(context: &Context<'_>) -> Result<Option<Instance>> {
+/// Adopts the VM that has lost its supervisor, if there is one. Of two, between which a replacement was cut short, the one
+/// that serves; the other is ended.
+fn adopt_any(context: &Context<'_>, stop_only: bool) -> Result<Option<Instance>> {
     remains::sweep(context)?;
-    for slot in Slot::ALL {
-        if let Some(instance) = Instance::adopt(context, slot)? {
-            return Ok(Some(instance));
-        }
+    let files = context.files();
+    let current = files.current_slot().unwrap_or(Slot::A);
+    let other = if current == Slot::A { Slot::B } else { Slot::A };
+    let (mut serving, mut rest) = (Instance::adopt(context, current)?, Instance::adopt(context, other)?);
+    if serving.is_none() {
+        serving = rest.take();
     }
-    Ok(None)
+    let Some(serving) = serving else { return Ok(None) };
+    link_current(&files, serving.paths.slot)?;
+    if stop_only {
+        if let Some(rest) = rest {
+            live::end_now(rest);
+        }
+        return Ok(Some(serving));
+    }
+    Ok(replace::settle(serving, rest))
 }
 
-/// Waits; true when a signal says to end.
-fn sleep(pause: Duration, signals: &Signals) -> bool {
+enum Slept {
+    Enough,
+    Stop,
+    Replace,
+}
+
+/// Waits between two starts.
+fn sleep(context: &Context<'_>, pause: Duration, signals: &Signals) -> Slept {
     let deadline = Deadline::after(pause);
     loop {
-        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-            Ok(n) if n > 0 && ends(signals.take()) => return true,
-            _ if deadline.passed() => return false,
-            _ => {}
+        if let Ok(1..) = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            match signals.take() {
+                Some(Signal::Stop) => return Slept::Stop,
+                Some(Signal::Hangup) if means_replace(context) => return Slept::Replace,
+                Some(Signal::Hangup) => return Slept::Stop,
+                None => {}
+            }
+        }
+        if deadline.passed() {
+            return Slept::Enough;
         }
     }
 }
 
-/// Whether a signal ends a supervisor that has no VM just now.
-fn ends(signal: Option<Signal>) -> bool {
-    match signal {
-        Some(Signal::Stop) => true,
-        Some(Signal::Hangup) => has_terminal(),
-        None => false,
-    }
+/// Whether a SIGHUP asks for a replace. Without a request it is our terminal that closed, where we have one.
+pub(super) fn means_replace(context: &Context<'_>) -> bool {
+    request::is_pending(&context.files()) || std::fs::File::open("/dev/tty").is_err()
 }
 
-/// One instance under watch.
-struct Run<'a> {
-    context: &'a Context<'a>,
-    instance: Instance,
-    notify: &'a mut Notify,
-    signals: &'a Signals,
-    watcher: Option<Box<dyn Watcher>>,
-    reports: Reports,
-    start_deadline: Option<Deadline>,
-    ladder: Option<Ladder>,
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        context: &'a Context<'a>,
-        instance: Instance,
-        start_watcher: &StartWatcher<'_>,
-        notify: &'a mut Notify,
-        signals: &'a Signals,
-    ) -> Result<Run<'a>> {
-        let adopted = instance.is_adopted();
-        let watcher = watch::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
-            let watcher = start_watcher(&instance, reporter)?;
-            Ok((watcher, reports))
-        });
-        let (watcher, reports) = match watcher {
-            Ok(both) => both,
-            Err(e) => {
-                // A start that fails leaves nothing running; what ran before us runs on.
-                if !adopted {
-                    instance.pidfd.signal(libc::SIGKILL)?;
-                    let _ = instance.finish();
-                }
-                return Err(e);
-            }
-        };
-        let waits = watcher.is_some() && instance.state.ready_at.is_none();
-        Ok(Run {
-            context,
-            instance,
-            notify,
-            signals,
-            start_deadline: waits.then(|| Deadline::after(context.component.start_timeout)),
-            watcher,
-            reports,
-            ladder: None,
-        })
+/// Why a new version was no good, in lines.
+pub fn failure(reason: &str, console: &[String]) -> String {
+    let mut text = format!("the new version {reason}; the last lines of its console:");
+    if console.is_empty() {
+        text.push_str("\n  (it wrote nothing)");
     }
-
-    /// Where nothing is to be waited for, it is ready now.
-    fn begin(&mut self) {
-        if self.start_deadline.is_none() {
-            self.ready("started");
-        }
+    for line in console {
+        text.push_str("\n  ");
+        text.extend(line.chars().map(|c| if c.is_control() { '?' } else { c }));
     }
-
-    /// Watches until QEMU has ended.
-    fn watch(mut self, stop_now: bool) -> Result<(State, End)> {
-        if stop_now {
-            self.begin_stop(true, "stop asked for");
-        }
-        while !self.turn()? {}
-        drop(self.watcher.take());
-        self.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
-        self.instance.finish()
-    }
-
-    /// Waits for one thing to happen and answers it; true when QEMU has ended.
-    fn turn(&mut self) -> Result<bool> {
-        let due = [self.start_deadline, self.ladder.as_ref().and_then(Ladder::due), self.instance.console.due()];
-        let timeout = due.into_iter().flatten().reduce(Deadline::min).map_or(PollTimeout::NONE, |d| d.poll_timeout());
-        let instance = &self.instance;
-        // One whose descriptor is missing stands for itself as the process handle, which is asked anyway.
-        let process = instance.pidfd.as_fd();
-        let monitor = instance.monitor().unwrap_or(process);
-        let console = instance.console.pollable().unwrap_or(process);
-        let guest = instance.guest.as_ref().and_then(|g| g.pollable()).unwrap_or(process);
-        let stderr = instance.stderr().unwrap_or(process);
-        let reports = self.reports.pollable().unwrap_or(process);
-        let mut fds = [process, monitor, console, guest, stderr, self.signals.as_fd(), reports]
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(Error::os("poll", self.context.id)(e)),
-        }
-        let [ended, qmp, _, guest, stderr, ..] = fds.map(|fd| fd.any().unwrap_or(false));
-        if qmp && self.instance.monitor_open {
-            self.instance.read_events();
-        }
-        if guest && let Some(port) = &mut self.instance.guest {
-            let was_up = port.up;
-            port.read();
-            if port.up && !was_up {
-                // The state file changes with it, which wakes whoever waits for the guest to listen.
-                self.instance.note("the guest's program was started");
-            }
-        }
-        if stderr {
-            self.instance.read_stderr();
-        }
-        if ended {
-            return Ok(true);
-        }
-        self.instance.console.look(&mut self.instance.qmp);
-        self.take_signals();
-        self.take_reports();
-        if self.start_deadline.is_some_and(|d| d.passed()) {
-            self.start_deadline = None;
-            let after = crate::model::duration::format(self.context.component.start_timeout);
-            self.complain(&format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, "not healthy in time");
-        }
-        self.climb()?;
-        Ok(false)
-    }
-
-    fn complain(&self, what: &str) {
-        log::error!("{}: {what}; the console's last lines:", self.context.id);
-        let lines = crate::guest::console::last_lines(&self.instance.paths, 10, 4096);
-        if lines.is_empty() {
-            log::error!("  (the guest wrote nothing)");
-        }
-        for line in lines {
-            log::error!("  {line}");
-        }
-    }
-
-    fn take_signals(&mut self) {
-        match self.signals.take() {
-            Some(Signal::Stop) => self.begin_stop(true, "stop asked for by a signal"),
-            // The terminal closed.
-            Some(Signal::Hangup) if has_terminal() => self.begin_stop(true, "the terminal closed"),
-            Some(Signal::Hangup) => {
-                log::warn!("{}: SIGHUP: replacing in place is not there yet; nothing done", self.context.id);
-            }
-            None => {}
-        }
-    }
-
-    fn take_reports(&mut self) {
-        while let Some(health) = self.reports.take() {
-            match health {
-                Health::Healthy(detail) if self.instance.state.ready_at.is_none() => self.ready(&detail),
-                Health::Healthy(detail) => self.instance.note(&format!("healthy: {detail}")),
-                Health::Unhealthy(reason) => {
-                    self.instance.note(&format!("unhealthy: {reason}"));
-                    if self.context.component.on_unhealthy == OnUnhealthy::Restart && self.start_deadline.is_none() {
-                        self.complain(&format!("unhealthy: {reason}"));
-                        self.begin_stop(false, "unhealthy");
-                    }
-                }
-            }
-        }
-    }
-
-    fn ready(&mut self, detail: &str) {
-        self.start_deadline = None;
-        self.notify.ready();
-        self.notify.status(&format!("ready: {detail}"));
-        if self.instance.state.ready_at.is_none() {
-            self.instance.state.ready_at = Some(time::now());
-        }
-        if self.instance.state.phase == Phase::Starting {
-            self.instance.state.phase = Phase::Ready;
-        }
-        self.instance.note(&format!("ready: {detail}"));
-        if self.context.component.on_unhealthy == OnUnhealthy::None {
-            // Nothing more is asked: the thread goes.
-            self.watcher = None;
-        }
-        crate::sys::memory::trim();
-    }
-
-    fn begin_stop(&mut self, by_operator: bool, why: &str) {
-        if self.ladder.is_some() {
-            return;
-        }
-        log::info!("{}: {why}", self.context.id);
-        self.notify.stopping();
-        self.start_deadline = None;
-        self.watcher = None;
-        let was_ready = self.instance.state.ready_at.is_some();
-        self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, was_ready, by_operator));
-        self.instance.state.phase = Phase::Stopping;
-        self.instance.note(&format!("stopping: {why}"));
-    }
-
-    fn climb(&mut self) -> Result<()> {
-        let Some(ladder) = &mut self.ladder else { return Ok(()) };
-        let action = ladder.step();
-        let command = match action {
-            Action::Wait => return Ok(()),
-            Action::PressPowerButton => "system_powerdown",
-            Action::Quit => "quit",
-            Action::Kill => return self.instance.pidfd.signal(libc::SIGKILL),
-        };
-        let lost = !self.instance.monitor_open;
-        match self.instance.qmp.execute(command, Value::Null, Deadline::after(COMMAND)) {
-            Ok(_) => {}
-            // It is most likely ending, and the process handle will say so.
-            Err(_) if lost => ladder.hurry(ENDING),
-            Err(QmpError::Closed) => ladder.hurry(ENDING),
-            Err(e) => {
-                log::warn!("{}: {command}: {e}", self.context.id);
-                ladder.hurry(Duration::ZERO);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether we have a controlling terminal.
-fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
+    text
 }

@@ -1,5 +1,6 @@
 //! How the supervisor hears of its guest's health. Who asks the guest is none of our business: the caller brings it.
 
+use crate::guest::instance::{Context, Instance};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -65,10 +66,10 @@ pub fn pair() -> std::io::Result<(Reporter, Reports)> {
 /// A running watcher; dropping it ends it.
 pub trait Watcher {}
 
-/// Starts a watcher for an instance that has just started or was adopted. The flag says whether it is ready already.
-/// `None`: there is nothing to ask, and started is ready.
+/// Starts a watcher for an instance that has just started or was adopted. `None`: there is nothing to ask, and started
+/// is ready.
 pub type StartWatcher<'a> =
-    dyn Fn(&crate::guest::instance::Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
+    dyn Fn(&Context<'_>, &Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -2,24 +2,12 @@
 
 use super::peer::Peer;
 use super::{Check, Reason, Tls, TlsTrouble};
-use crate::sys::{Error, Result};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use crate::sys::{Error, Result, trust};
+use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// The system's trusted certificates where the common distributions keep them.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// No bundle comes near this many bytes.
-const BUNDLE_MAX: u64 = 16 << 20;
 
 /// A connection that speaks TLS.
 pub(super) type TlsPeer<'a> = StreamOwned<ClientConnection, Peer<'a>>;
@@ -54,23 +42,15 @@ fn server_name(check: &Check) -> Result<ServerName<'static>> {
 }
 
 fn bundle(tls: &Tls) -> Result<PathBuf> {
-    if let Some(ca) = &tls.ca {
-        return Ok(ca.clone());
+    match &tls.ca {
+        Some(ca) => Ok(ca.clone()),
+        None => trust::system("--ca"),
     }
-    if let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|v| !v.is_empty()) {
-        return Ok(file.into());
-    }
-    BUNDLES.iter().map(PathBuf::from).find(|p| p.exists()).ok_or_else(|| {
-        Error::refused(BUNDLES[0], "not there: install the package ca-certificates, or name a CA with --ca")
-    })
 }
 
 fn configure(file: &Path) -> Result<ClientConfig> {
-    let bytes = crate::sys::file::read_bounded(file, BUNDLE_MAX)?
-        .ok_or_else(|| Error::refused(file.display(), "no such file of trusted certificates"))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|_| Error::refused(file.display(), "damaged PEM"))?;
+    for certificate in trust::certificates(file)? {
         // A system's bundle may hold ancient ones that can't be used.
         let _ = roots.add(certificate);
     }

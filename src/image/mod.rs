@@ -12,9 +12,14 @@
 //! What is inside a layer is read by a worker: this very program again, as an unprivileged user, with nothing but the
 //! descriptors that it was handed. No program of an image is ever executed.
 
+pub mod build;
 pub mod closure;
 pub mod layer;
 pub mod limits;
 pub mod oci;
+pub mod pull;
 pub mod pulled;
+pub mod registry;
 pub mod source;
+pub mod store;
+pub mod worker;

@@ -1,8 +1,11 @@
 //! `image.json`: what `mcp-pull` brought. It lies in a directory of the store; a unikernel's files are in `rootfs/` beside.
 
 use super::oci::{Layer, RunConfig};
+use super::store::Store;
 use crate::model::{Digest, Runtime};
+use crate::sys::{Error, Result, file};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
@@ -12,6 +15,9 @@ pub const FILE: &str = "image.json";
 
 /// The folder of a unikernel's files, beside it.
 pub const ROOTFS: &str = "rootfs";
+
+/// A thousand layers and some ten thousand files fit.
+const SIZE_MAX: u64 = 64 << 20;
 
 /// What was pulled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,4 +70,53 @@ pub struct PulledFile {
     pub size: u64,
     /// Its contents.
     pub digest: Digest,
+}
+
+impl Pulled {
+    /// Reads that of the image in `dir`. Errors: not there, damaged, newer.
+    pub fn read(dir: &Path) -> Result<Pulled> {
+        Pulled::try_read(dir)?.ok_or_else(|| {
+            Error::refused(dir.display(), format!("not a pulled image: no {FILE} in it; mcp-pull prints where one is"))
+        })
+    }
+
+    /// The same; `None` where there is none.
+    pub fn try_read(dir: &Path) -> Result<Option<Pulled>> {
+        let path = dir.join(FILE);
+        let Some(bytes) = file::read_regular(&path, SIZE_MAX)? else { return Ok(None) };
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged: {e}; run mcp-pull"));
+        let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
+        if version.schema != SCHEMA {
+            let which = if version.schema > SCHEMA { "newer" } else { "older" };
+            return Err(Error::refused(path.display(), format!("written by a {which} mcp; run mcp-pull again")));
+        }
+        serde_json::from_slice(&bytes).map_err(damaged).map(Some)
+    }
+
+    /// Whether all that a build needs is there: a unikernel's files in `dir`, a microvm's layers in `store`. Contents
+    /// are not read.
+    pub fn is_whole(&self, dir: &Path, store: &Store) -> bool {
+        match &self.program {
+            Some(program) => program.files.iter().all(|f| {
+                let there = std::fs::symlink_metadata(dir.join(ROOTFS).join(f.path.trim_start_matches('/')));
+                there.is_ok_and(|t| t.is_file() && t.len() == f.size)
+            }),
+            None => self.layers.iter().all(|layer| matches!(store.layer(layer), Ok(Some(_)))),
+        }
+    }
+
+    /// Marks it, and the blobs that a build of it reads, as used now.
+    pub fn touch(&self, dir: &Path, store: &Store) {
+        store.touch(dir);
+        if self.program.is_none() {
+            for layer in &self.layers {
+                store.touch(&store.blob_path(&layer.blob));
+                store.touch(&store.index_path(&layer.blob));
+            }
+        }
+    }
 }

@@ -44,11 +44,30 @@ pub enum Source {
         /// The kernel's command line.
         cmdline: Option<String>,
     },
+    /// A directory that `mcp-build` made, named on the command line.
+    Built {
+        /// The directory.
+        built: PathBuf,
+    },
     /// A microvm's root file system, as a directory.
     Rootfs {
         /// The directory.
         rootfs: PathBuf,
     },
+}
+
+impl Source {
+    /// In a word: the image reference, or the name of the disk, kernel or directory.
+    pub fn name(&self) -> Option<String> {
+        let path = match self {
+            Source::Image { reference } => return Some(reference.clone()),
+            Source::Disk { disk, .. } => disk,
+            Source::Kernel { kernel, .. } => kernel,
+            Source::Rootfs { rootfs } => rootfs,
+            Source::Built { built } => built,
+        };
+        path.file_name().map(|name| name.to_string_lossy().into_owned())
+    }
 }
 
 /// What a VM may reach beyond its forwarded ports.

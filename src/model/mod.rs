@@ -29,4 +29,5 @@ pub use node::Node;
 pub use port::{Port, Protocol};
 pub use problem::Problem;
 pub use record::{FileSystem, Pin, Record, Version, Wish};
+pub use reference::Reference;
 pub use service::Service;

@@ -85,12 +85,14 @@ pub struct Stage {
 /// `[registry."HOST:PORT"]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RegistryServer {
-    /// Certificates to trust: a PEM file.
+    /// Certificates to trust besides the system's: a PEM file.
     pub ca: Option<PathBuf>,
     /// Whether plain HTTP, or TLS without a check, will do.
     pub insecure: bool,
     /// Credentials, in podman's and docker's format.
     pub auth_file: Option<PathBuf>,
+    /// `HOST[:PORT]` of servers that have its images too, asked first, in this order.
+    pub mirrors: Vec<String>,
 }
 
 /// `[ops]`.

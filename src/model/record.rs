@@ -57,13 +57,15 @@ impl Version {
 
     /// Digest of all that decides what runs: of the specification, and of the image where one is pinned.
     pub fn digest(&self) -> String {
-        match &self.pin {
-            None => self.spec.digest(),
-            Some(pin) => {
-                let text = format!("{} {} {}", self.spec.digest(), pin.manifest, pin.build);
-                Digest::of(text.as_bytes()).hex()
-            }
-        }
+        digest(&self.spec, self.pin.as_ref())
+    }
+}
+
+/// See [`Version::digest`].
+pub fn digest(spec: &Component, pin: Option<&Pin>) -> String {
+    match pin {
+        None => spec.digest(),
+        Some(pin) => Digest::of(format!("{} {} {}", spec.digest(), pin.manifest, pin.build).as_bytes()).hex(),
     }
 }
 

@@ -171,6 +171,7 @@ pub(crate) mod tests {
             spec: running().components[0].digest(),
             accel: "tcg".into(),
             ports: Vec::new(),
+            scratch: Vec::new(),
             image: "/images/app.img".into(),
             qemu: "7.2".into(),
             argv: Vec::new(),

@@ -1,7 +1,7 @@
 //! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
 
 use crate::guest::state::{State, is_alive};
-use crate::model::{Component, ComponentId, Loaded, Record, Service, Source, Wish, name};
+use crate::model::{Component, ComponentId, Loaded, Record, Service, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};
@@ -132,12 +132,7 @@ impl<'a> Entry<'a> {
     pub fn image(&self) -> Option<String> {
         let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         match self.spec() {
-            Some(spec) => match &spec.source {
-                Source::Image { reference } => Some(reference.clone()),
-                Source::Disk { disk, .. } => name(disk),
-                Source::Kernel { kernel, .. } => name(kernel),
-                Source::Rootfs { rootfs } => name(rootfs),
-            },
+            Some(spec) => spec.source.name(),
             None => self.state.get().and_then(|s| name(&s.image)),
         }
     }

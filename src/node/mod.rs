@@ -2,9 +2,12 @@
 
 pub mod condition;
 pub mod drift;
+pub mod in_use;
 pub mod inventory;
 pub mod probe;
+pub mod provide;
 pub mod resolve;
+pub mod start;
 pub mod stop;
 pub mod verdict;
 pub mod watching;

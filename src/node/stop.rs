@@ -4,7 +4,7 @@ use super::resolve::Resolved;
 use crate::guest::instance::{Context, Instance};
 use crate::guest::remains;
 use crate::guest::state::{self, End, Phase, Rung, State};
-use crate::guest::supervise::{self, Hooks, Mode};
+use crate::guest::supervise::{self, Hooks, Mode, Outcome};
 use crate::model::{ComponentId, Node, Record, Wish};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
@@ -47,7 +47,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> R
     if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
         log::warn!("{e}");
     }
-    let context = Context { paths, id: &what.id, component: &what.component, node, copy_console: false };
+    let context = Context { paths, id: &what.id, component: &what.component, pin: None, node, copy_console: false };
     let files = context.files();
     if !files.run.is_dir() {
         return Err(Error::no(&what.id, "not running"));
@@ -111,12 +111,19 @@ fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
 }
 
 fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {
-    let prepare = || Err(Error::refused(context.id, "shall stop, not start"));
-    let watcher = |_: &Instance, _| Ok(None);
-    let hooks = Hooks { prepare: &prepare, watcher: &watcher };
-    let mode = Mode { detached: false, stop_only: true };
-    match supervise::run(context, mode, &hooks, &mut Notify::default(), signals) {
-        Ok(end) => Ok(end),
+    let never = || Error::refused(context.id, "shall stop, not start");
+    let hooks = Hooks {
+        prepare: &|_, _, _| Err(never()),
+        watcher: &|_, _, _| Ok(None),
+        ready: &|_| {},
+        next: &|| Err(never()),
+        failed: &|_| {},
+    };
+    let mode = Mode { stop_only: true, ..Mode::default() };
+    match supervise::run(context, &mode, None, &hooks, &mut Notify::default(), signals) {
+        Ok(Outcome::Ended(end)) => Ok(end),
+        Ok(Outcome::Failed(end)) => Ok(Some(end)),
+        Ok(Outcome::Start(_) | Outcome::Replaced(..)) => Ok(None),
         Err(e) => {
             log::warn!("{e}; killed");
             Instance::kill(context).map(Some)

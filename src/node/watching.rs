@@ -4,7 +4,7 @@ use super::probe::{ComponentSubject, watch_for_supervisor};
 use crate::guest::instance::{Context, Instance};
 use crate::guest::watch::{Health as Report, Reporter, Watcher};
 use crate::health::{Cancel, Change, Verdict};
-use crate::model::{Health, OnUnhealthy};
+use crate::model::{Health, OnUnhealthy, Protocol};
 use crate::sys::{Deadline, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -58,9 +58,14 @@ pub fn start(
         return Ok(None);
     }
     let stage = context.node.stage_health(&context.id.service);
-    let Some(subject) = ComponentSubject::new(context.paths, context.id, context.component, stage)? else {
+    let Some(mut subject) = ComponentSubject::new(context.paths, context.id, context.component, stage)? else {
         return Ok(None);
     };
+    // Beside the instance that it is to replace, it is not the one that serves, and is reached elsewhere.
+    let guest = subject.check().guest_port;
+    if let Some(port) = instance.state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
+        subject = subject.of_instance(instance.paths.slot, port.host_addr())?;
+    }
     let cancel = Arc::new(Cancel::new()?);
     // The supervisor ends a start that takes too long; this is only so that a wait has an end.
     let deadline = Deadline::after(context.component.start_timeout * 2);

@@ -1,6 +1,7 @@
 //! What the operating system gives: locks, paths, deadlines, whole files, children, terminal, errors.
 
 pub mod deadline;
+pub mod disk;
 pub mod error;
 pub mod file;
 pub mod lock;
@@ -10,8 +11,10 @@ pub mod out;
 pub mod paths;
 pub mod pidfd;
 pub mod signals;
+pub mod squashfs;
 pub mod time;
 pub mod tool;
+pub mod trust;
 pub mod turns;
 pub mod user;
 

@@ -20,6 +20,8 @@ pub enum Step {
     Ready,
     /// It ended before it was ready, and is going to be started again.
     EndedEarly,
+    /// What a deploy had on trial was no good; the version before is started instead.
+    Failed,
 }
 
 /// Where readiness is told.
@@ -94,6 +96,11 @@ impl Notify {
     /// It ended before it was ready, and is going to be started again.
     pub fn ended_early(&mut self) {
         self.step(Step::EndedEarly);
+    }
+
+    /// What a deploy had on trial was no good; the version before is started instead.
+    pub fn failed(&mut self) {
+        self.step(Step::Failed);
     }
 
     /// What we are about, in a few words.

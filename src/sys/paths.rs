@@ -11,6 +11,7 @@
 //! LIB/store/refs/HEX.json                  what a reference (whose SHA-256 is HEX) was pulled as
 //! LIB/store/locks/NAME                     held by whoever makes NAME
 //! LIB/store/tmp/                           what is not whole yet
+//! LIB/store/salt                           goes into the keys of builds that hold secrets
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
 //! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
@@ -23,6 +24,7 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
 //! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
+//! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
 //! LOG/SERVICE/COMPONENT/console.log        link to the serving instance's
@@ -178,6 +180,10 @@ impl StorePaths {
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }
+    /// What goes into the keys of builds that hold secrets.
+    pub fn salt(&self) -> PathBuf {
+        self.root.join("salt")
+    }
 }
 
 /// Where one component's files are.
@@ -201,6 +207,21 @@ impl ComponentPaths {
     /// The supervisor's lock.
     pub fn lock(&self) -> PathBuf {
         self.run.join("lock")
+    }
+
+    /// A replace that was asked for.
+    pub fn replace_request(&self) -> PathBuf {
+        self.run.join("replace.json")
+    }
+
+    /// The supervisor's answer to it.
+    pub fn replace_answer(&self) -> PathBuf {
+        self.run.join("replaced.json")
+    }
+
+    /// Held by the one who asks.
+    pub fn replace_lock(&self) -> PathBuf {
+        self.run.join("replace.lock")
     }
 
     /// The link to the serving instance's directory.

@@ -2,7 +2,7 @@
 
 use super::{Error, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     wake: UnixStream,
+    sender: UnixStream,
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
 }
@@ -31,11 +32,11 @@ impl Signals {
         let signals = || -> std::io::Result<Signals> {
             let (wake, sender) = UnixStream::pair()?;
             wake.set_nonblocking(true)?;
-            let signals = Signals { wake, stop: Arc::default(), hangup: Arc::default() };
+            let signals = Signals { wake, sender, stop: Arc::default(), hangup: Arc::default() };
             for (number, flag) in [(SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.hangup)] {
                 // The flag first: whoever is woken finds it set.
                 signal_hook::flag::register(number, Arc::clone(flag))?;
-                signal_hook::low_level::pipe::register(number, sender.try_clone()?)?;
+                signal_hook::low_level::pipe::register(number, signals.sender.try_clone()?)?;
             }
             Ok(signals)
         };
@@ -49,6 +50,12 @@ impl Signals {
             return Some(Signal::Stop);
         }
         self.hangup.swap(false, Ordering::SeqCst).then_some(Signal::Hangup)
+    }
+
+    /// As if a stop came (again): for whoever took one that is for somebody else.
+    pub fn stop_again(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = (&self.sender).write(b"!");
     }
 }
 

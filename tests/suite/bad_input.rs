@@ -292,7 +292,7 @@ fn command_lines() {
         (&["--disk", "x", "--memory", "lots"], "invalid value 'lots' for '--memory <MIB>': "),
         (&["--disk", "x", "--memory", "1"], "--vcpus must be 1 to 255, --memory 8 or more MiB"),
         (&["--disk", "x", "--volume", "data:/srv:10X"], "invalid value 'data:/srv:10X' for '--volume <VOLUME>': "),
-        (&[], "--name wants --disk, --kernel or --rootfs besides"),
+        (&[], "--name wants --image, --disk, --kernel or --rootfs besides"),
         (&["--disk", "x", "--name", "Demo"], "the argument '--name <NAME>' cannot be used multiple times"),
     ] {
         let answer = node.mcp("mcp-run-vm", &[&["--name", "demo"], args].concat()).expect(2);

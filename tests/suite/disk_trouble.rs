@@ -5,7 +5,7 @@ use crate::harness::{Answer, Node, finish, program, skip, until};
 use std::process::{Command, Stdio};
 
 /// Whether this process may mount in a namespace of its own.
-fn may_mount(test: &str) -> bool {
+pub fn may_mount(test: &str) -> bool {
     let tried = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if tried.is_ok_and(|o| o.status.success()) {
         return true;

@@ -61,6 +61,7 @@ pub struct Node {
 /// A program of ours: its path.
 pub fn program(name: &str) -> PathBuf {
     let path = match name {
+        "mcp-pull" => env!("CARGO_BIN_EXE_mcp-pull"),
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
@@ -140,9 +141,9 @@ impl Node {
         signed(&self.run_dir(id).join("lock"))
     }
 
-    /// QEMU of the component's first slot; 0 when there is none.
+    /// QEMU of the serving instance; 0 when there is none.
     pub fn qemu(&self, id: &str) -> i32 {
-        signed(&self.run_dir(id).join("a/lock"))
+        signed(&self.run_dir(id).join("current/lock"))
     }
 
     /// All of the component's console, in order.

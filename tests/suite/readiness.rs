@@ -97,15 +97,16 @@ fn a_descriptor_is_told_by_a_newline_and_closed() {
 }
 
 #[test]
-fn a_hangup_without_a_terminal_does_no_harm() {
+fn a_hangup_without_a_terminal_is_a_replace() {
     let Some((node, disk)) = crate::fake_qemu::node_with("a_hangup_does_no_harm", "good") else { return };
     node.mcp("mcp-run-vm", &["--name", "demo", "--disk", &disk, "--detach", "--restart", "always"]).expect(0);
     let (supervisor, qemu) = (node.supervisor("demo/demo"), node.qemu("demo/demo"));
-    let log = node.root.join("log/demo/demo/supervisor.log");
     send(supervisor as u32, libc::SIGHUP);
-    until("it is said", || std::fs::read_to_string(&log).unwrap().contains("SIGHUP"));
-    assert_eq!((node.supervisor("demo/demo"), node.qemu("demo/demo")), (supervisor, qemu));
-    // Nor while it waits to start its VM again.
+    until("a new VM", || ![0, qemu].contains(&node.qemu("demo/demo")));
+    until("the old one is gone", || node.processes().iter().filter(|p| p.contains("-uuid")).count() == 1);
+    assert_eq!(node.supervisor("demo/demo"), supervisor);
+    let qemu = node.qemu("demo/demo");
+    // While it waits to start its VM again, a start.
     send(qemu as u32, libc::SIGKILL);
     until("waiting", || node.state("demo/demo")["phase"] == "waiting");
     send(supervisor as u32, libc::SIGHUP);

@@ -70,6 +70,7 @@ impl Tree {
             spec: Tree::spec(&id_of(id).component).digest(),
             accel: "tcg".into(),
             ports: Vec::new(),
+            scratch: Vec::new(),
             image: "/images/app.img".into(),
             qemu: "7.2.0".into(),
             argv: vec!["qemu-system-x86_64".into(), "-S".into()],

@@ -1,8 +1,8 @@
 //! A component described by options instead of a definition.
 
 use crate::model::{
-    Component, ComponentId, Egress, Health, HealthKind, Port, Restart, RootMode, Runtime, Source, Volume, duration,
-    name,
+    Built, Component, ComponentId, Egress, Health, HealthKind, Port, Restart, RootMode, Runtime, Source, Volume,
+    duration, name,
 };
 use crate::node::resolve::Resolved;
 use crate::sys::{Error, Result};
@@ -31,6 +31,9 @@ pub struct Adhoc {
     /// Boot this directory as a microvm's root file system
     #[arg(long, value_name = "DIR", requires = "name")]
     rootfs: Option<PathBuf>,
+    /// Run what mcp-build made: the directory that it prints
+    #[arg(long, value_name = "DIR", requires = "name", conflicts_with_all = ["disk", "kernel", "rootfs"])]
+    image: Option<PathBuf>,
     /// Forward a port: [BIND:]HOST:GUEST[/PROTO]; may be repeated
     #[arg(long = "port", short = 'p', value_name = "PORT", requires = "name", value_parser = Port::parse)]
     ports: Vec<Port>,
@@ -47,10 +50,10 @@ pub struct Adhoc {
     #[arg(long = "volume", value_name = "VOLUME", requires = "name", value_parser = Volume::parse_disk)]
     volumes: Vec<Volume>,
     /// NAME=VALUE in the environment of a microvm's program; may be repeated
-    #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", requires = "rootfs")]
+    #[arg(long = "env", short = 'e', value_name = "NAME=VALUE", requires = "name", conflicts_with_all = ["disk", "kernel"])]
     env: Vec<String>,
     /// File with NAME=VALUE lines for the same, kept secret
-    #[arg(long, value_name = "FILE", requires = "rootfs")]
+    #[arg(long, value_name = "FILE", requires = "name", conflicts_with_all = ["disk", "kernel"])]
     env_file: Option<PathBuf>,
     /// Keep what the guest writes to its root disk
     #[arg(long, requires = "name")]
@@ -71,7 +74,7 @@ pub struct Adhoc {
     #[arg(long, value_name = "PATH", requires = "health")]
     health_path: Option<String>,
     /// The program and its arguments in a microvm
-    #[arg(last = true, value_name = "PROGRAM", requires = "rootfs")]
+    #[arg(last = true, value_name = "PROGRAM", requires = "name", conflicts_with_all = ["disk", "kernel"])]
     args: Vec<String>,
 }
 
@@ -84,7 +87,14 @@ impl Adhoc {
             return Err(usage(format!("--name {name:?}: must be 1 to 32 of a-z, 0-9 and inner '-'")));
         }
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::path("resolve", path));
+        let mut runtime = if self.rootfs.is_some() { Runtime::Microvm } else { Runtime::Unikernel };
         let source = match (&self.disk, &self.kernel, &self.rootfs) {
+            _ if self.image.is_some() => {
+                let image = self.image.clone().unwrap_or_default();
+                let built = absolute(&image)?;
+                runtime = Built::read(&built)?.runtime;
+                Source::Built { built }
+            }
             (Some(disk), kernel, _) => {
                 Source::Disk { disk: absolute(disk)?, kernel: kernel.as_deref().map(absolute).transpose()? }
             }
@@ -94,9 +104,15 @@ impl Adhoc {
                 cmdline: self.cmdline.clone(),
             },
             (None, None, Some(rootfs)) => Source::Rootfs { rootfs: absolute(rootfs)? },
-            (None, None, None) => return Err(usage("--name wants --disk, --kernel or --rootfs besides".into())),
+            (None, None, None) => {
+                return Err(usage("--name wants --image, --disk, --kernel or --rootfs besides".into()));
+            }
         };
-        let runtime = if self.rootfs.is_some() { Runtime::Microvm } else { Runtime::Unikernel };
+        if runtime == Runtime::Unikernel && (!self.args.is_empty() || !self.env.is_empty() || self.env_file.is_some()) {
+            return Err(usage(
+                "a unikernel's arguments and environment are in its image: give them to mcp-build".into(),
+            ));
+        }
         let mut c = Component::new(&name, runtime, source);
         for port in &self.ports {
             if port.bind.is_ipv6() {

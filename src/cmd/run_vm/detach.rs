@@ -1,6 +1,6 @@
 //! `--detach`: the supervisor in a process of its own, which tells us how far it has come.
 
-use crate::sys::error::{EXIT_OK, EXIT_RETRY};
+use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::notify::Step;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::{Deadline, Error, Result, file};
@@ -100,6 +100,7 @@ impl Caller {
     pub fn step(&mut self, step: Step) {
         match step {
             Step::EndedEarly => self.tell(EXIT_RETRY),
+            Step::Failed => self.tell(EXIT_NO),
             _ if step == self.tell_at || step == Step::Ready => self.tell(EXIT_OK),
             _ => {}
         }

@@ -2,25 +2,25 @@
 
 mod adhoc;
 mod detach;
+mod supervisor;
 
 use self::adhoc::Adhoc;
-use self::detach::{Caller, Side, detach};
+use self::detach::{Side, detach};
+use self::supervisor::Supervisor;
 use super::Common;
 use crate::guest::instance::Context;
 use crate::guest::launch::prepare;
-use crate::guest::state::End;
-use crate::guest::supervise::{self, Hooks, Mode};
+use crate::guest::replace::context_of;
+use crate::guest::state;
 use crate::model::{ComponentId, Record, Target, Version, Wish};
-use crate::node::resolve::{self, Resolved};
-use crate::node::stop::set_wish;
+use crate::node::provide;
+use crate::node::resolve;
+use crate::node::start::{self, Start};
 use crate::node::watching;
 use crate::sys::error::EXIT_OK;
-use crate::sys::lock::{self, Lock};
-use crate::sys::notify::{self, Notify};
+use crate::sys::notify;
 use crate::sys::paths::{Paths, Slot};
-use crate::sys::pidfd::PidFd;
-use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result, out, time};
+use crate::sys::{Error, Result, out, time};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -63,9 +63,6 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// How long a process that was killed may keep its locks.
-const DYING: Duration = Duration::from_millis(100);
-
 const EXAMPLES: &str = "\
 Examples:
   mcp-run-vm shop/api                      in the foreground, until it ends
@@ -79,15 +76,26 @@ Exit codes: the guest program's own; 100 failed for good (also: another supervis
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
-    let (node, Resolved { id, component, adhoc }) = match &args.target {
+    let (node, found) = match &args.target {
         Some(target) => resolve::one(&paths, &Target::parse(target)?)?,
         None => (resolve::node(&paths)?, args.adhoc.component()?),
     };
-    if !component.is_vm() {
-        return Err(Error::refused(&id, "runtime = \"container\" is not a VM; mcp-run runs either"));
+    let id = &found.id;
+    if !found.component.is_vm() {
+        return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
     }
-    let context =
-        Context { paths: &paths, id: &id, component: &component, node: &node, copy_console: args.console == "stdout" };
+    if args.recover && !args.dry_run && wish(&paths, id)? == Some(Wish::Stop) {
+        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
+        return Ok(EXIT_OK);
+    }
+    let start = match &args.target {
+        Some(_) => start::choose(&paths, &found, args.recover)?,
+        // What the options say, whatever was run under that name before.
+        None => Start { version: Version { spec: found.component.clone(), pin: None, at: time::now() }, trial: false },
+    };
+    let copy_console = args.console == "stdout";
+    let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
+    let context = context_of(&base, &start.version);
     if args.dry_run {
         let (binary, plan) = prepare::dry_run(&context)?;
         out::print(format_args!("{}\n{}\n", binary.display(), plan.lines().join("\n")));
@@ -96,23 +104,26 @@ pub fn run(args: Args) -> Result<u8> {
     if let Some(fd) = args.notify_fd.filter(|fd| !notify::is_open(*fd)) {
         return Err(Error::Usage { what: format!("--notify-fd {fd}: no such descriptor is open") });
     }
-    if args.recover && wish(&paths, &id)? == Some(Wish::Stop) {
-        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
-        return Ok(EXIT_OK);
-    }
     context.files().instance(Slot::B).check_socket_lengths()?;
     args.check_health(&context)?;
+    // What runs needs nothing of the store.
+    let start = match state::any_alive(&context.files())? {
+        true => start,
+        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+    };
+    let context = context_of(&base, &start.version);
+    let supervisor = Supervisor { args: &args, base, found: &found };
     if !args.detach {
-        return supervise(&args, &context, adhoc, None);
+        return supervisor.run(start, None);
     }
     check_lingering(&paths);
     // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
-    let patience = component.start_timeout + component.stop_timeout + Duration::from_secs(30);
+    let patience = context.component.start_timeout + context.component.stop_timeout + Duration::from_secs(30);
     match detach(&context.files(), args.wait, patience, &id.to_string())? {
         Side::Caller(code) => Ok(code),
         Side::Supervisor(caller) => {
             let caller = Rc::new(RefCell::new(caller));
-            let result = supervise(&args, &context, adhoc, Some(Rc::clone(&caller)));
+            let result = supervisor.run(start, Some(Rc::clone(&caller)));
             let code = match &result {
                 Ok(code) => *code,
                 Err(e) => e.exit_code(),
@@ -126,53 +137,6 @@ pub fn run(args: Args) -> Result<u8> {
     }
 }
 
-fn supervise(args: &Args, context: &Context<'_>, adhoc: bool, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
-    let id = context.id;
-    let signals = Signals::catch()?;
-    let mut lock = take_lock(context)?;
-    let ended = lock.sign(super::program()).and_then(|()| supervise_locked(args, context, adhoc, caller, &signals));
-    remove_traces(context, lock);
-    Ok(ended?.map_or(EXIT_OK, |end| told(id, &end)))
-}
-
-fn supervise_locked(
-    args: &Args,
-    context: &Context<'_>,
-    adhoc: bool,
-    caller: Option<Rc<RefCell<Caller>>>,
-    signals: &Signals,
-) -> Result<Option<End>> {
-    let (paths, id) = (context.paths, context.id);
-    let mut notify = Notify::from_environment(args.notify_fd);
-    let detached = caller.is_some();
-    if let Some(caller) = caller {
-        notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
-    }
-    if !args.recover {
-        set_wish(paths, id, Wish::Run)?;
-    }
-    let prepare = || {
-        let prepared = prepare::prepare(context, Slot::A)?;
-        Record::update(paths, id, |old| {
-            // A stop may have come since we began.
-            let mut record = Record { adhoc, ..old.unwrap_or_default() };
-            let version = Version { spec: context.component.clone(), pin: None, at: time::now() };
-            if record.current.as_ref().is_none_or(|current| !current.runs_as(&version)) {
-                record.promote(version);
-            }
-            Some(record)
-        })?;
-        Ok(prepared)
-    };
-    let wants_health = args.wants_health();
-    let watcher = |instance: &crate::guest::instance::Instance, reporter| {
-        watching::start(context, instance, reporter, wants_health)
-    };
-    let hooks = Hooks { prepare: &prepare, watcher: &watcher };
-    let mode = Mode { detached, stop_only: false };
-    supervise::run(context, mode, &hooks, &mut notify, signals)
-}
-
 impl Args {
     fn wants_health(&self) -> bool {
         self.ready.as_deref() != Some("started")
@@ -184,59 +148,6 @@ impl Args {
             return Err(Error::refused(context.id, "--ready healthy: no health check is known; it has no tcp port"));
         }
         watching::check(context, self.wants_health())
-    }
-}
-
-/// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
-fn take_lock(context: &Context<'_>) -> Result<Lock> {
-    let path = context.files().lock();
-    let deadline = Deadline::after(DYING);
-    loop {
-        if let Some(lock) = Lock::try_take(&path)? {
-            return Ok(lock);
-        }
-        let holder = lock::holder(&path);
-        match holder.as_ref().and_then(PidFd::of_holder) {
-            Some(process) if !deadline.passed() && process.wait(deadline) => {}
-            None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
-            Some(_) if holder.as_ref().is_some_and(|h| h.program != super::program()) => {
-                let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();
-                return Err(Error::busy(context.id, format!("{who} is at work on it; try again when that has ended")));
-            }
-            _ => {
-                let id = context.id;
-                let who = match holder {
-                    Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
-                    None => "another process".into(),
-                };
-                return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
-            }
-        }
-    }
-}
-
-/// Says how it ended; the exit code that goes with it.
-fn told(id: &ComponentId, end: &End) -> u8 {
-    let code = end.exit_code();
-    let text = format!("{id}: {}", end.reason);
-    if code == EXIT_OK && end.rung.is_none() {
-        log::info!("{text}")
-    } else {
-        log::warn!("{text}")
-    }
-    code
-}
-
-/// Gives the component's lock up. The run directory stays: it tells of the end.
-fn remove_traces(context: &Context<'_>, lock: Lock) {
-    if let Err(e) = lock.remove() {
-        log::warn!("{}: {e}", context.id);
-    }
-    // A start that failed has left nothing to tell.
-    let files = context.files();
-    if !files.instance(Slot::A).state().exists() && !files.instance(Slot::B).state().exists() {
-        let _ = std::fs::remove_dir(files.instance(Slot::A).run);
-        let _ = std::fs::remove_dir(&files.run);
     }
 }
 

@@ -99,6 +99,7 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
             sheet.maybe("cmdline", cmdline.as_ref());
         }
         Source::Rootfs { rootfs } => sheet.say("rootfs", rootfs.to_string_lossy()),
+        Source::Built { built } => sheet.say("build", built.to_string_lossy()),
     }
     sheet.say("memory", format!("{} MiB", spec.memory_mb));
     sheet.say("vcpus", spec.vcpus.to_string());

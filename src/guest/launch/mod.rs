@@ -2,6 +2,8 @@
 
 pub mod accel;
 pub mod argv;
+pub mod boot;
+pub mod disk;
 pub mod overlay;
 pub mod preflight;
 pub mod prepare;

@@ -4,29 +4,28 @@ use crate::guest::launch::argv::{Boot, Vm};
 use crate::guest::monitor::forward::{self, Reservation};
 use crate::guest::state::{self, State};
 use crate::model::{Component, ComponentId, Port};
+use crate::sys::disk::{check_disk, check_file, check_kernel};
 use crate::sys::paths::{Paths, Slot};
-use crate::sys::{Error, Result};
-use std::fs::File;
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use crate::sys::{Error, Result, disk};
 use std::path::Path;
 
-const SECTOR: u64 = 512;
 const MIB: u64 = 1 << 20;
 /// What QEMU takes besides the guest's memory, MiB. Measured: about 40 under TCG.
 const QEMU_OWN_MIB: u64 = 40;
 
-/// Checks that there is memory for a component, and reserves its ports.
-pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component) -> Result<Vec<Reservation>> {
+/// Checks that there is memory for a component, and reserves its ports, but those that its serving instance has (`held`).
+pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[Port]) -> Result<Vec<Reservation>> {
     check_memory(id, component.memory_mb)?;
-    component.ports.iter().map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+    let is_held = |port: &Port| held.iter().any(|h| h.host_addr() == port.host_addr() && h.protocol == port.protocol);
+    let free = component.ports.iter().filter(|port| !is_held(port));
+    free.map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
 }
 
 /// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
 pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
     vm.paths.check_socket_lengths()?;
     match &vm.boot {
-        Boot::Disk(disk) => check_disk(disk, true)?,
+        Boot::Disk(disk) => drop(check_disk(disk, true)?),
         Boot::DiskWithKernel(disk, kernel) => {
             check_disk(disk, false)?;
             check_kernel(kernel)?;
@@ -49,86 +48,12 @@ pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
         }
         check_file("volume", volume)?;
     }
-    if let Boot::Disk(disk) | Boot::DiskWithKernel(disk, _) = &vm.boot
+    if let Boot::Disk(file) | Boot::DiskWithKernel(file, _) = &vm.boot
         && !vm.persistent
     {
-        check_space(&paths.lib, file_size(disk)?)?;
+        check_space(&paths.lib, disk::size(file)?)?;
     }
     Ok(())
-}
-
-fn file_size(path: &Path) -> Result<u64> {
-    // A block device's metadata says 0; its end says the truth.
-    use std::io::{Seek, SeekFrom};
-    let mut file = File::open(path).map_err(Error::path("open", path))?;
-    file.seek(SeekFrom::End(0)).map_err(Error::path("seek", path))
-}
-
-/// A file of that kind that is there, regular (or a block device), readable and not empty.
-fn check_file(kind: &str, path: &Path) -> Result<()> {
-    let meta = match std::fs::metadata(path) {
-        Ok(meta) => meta,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Err(Error::refused(path.display(), format!("{kind} missing: no such file")));
-        }
-        Err(e) => return Err(Error::path("stat", path)(e)),
-    };
-    if meta.is_dir() {
-        return Err(Error::refused(path.display(), format!("is a directory, not a {kind}")));
-    }
-    if !meta.is_file() && !meta.file_type().is_block_device() {
-        return Err(Error::refused(path.display(), format!("neither a file nor a block device, so not a {kind}")));
-    }
-    if file_size(path)? == 0 {
-        return Err(Error::refused(path.display(), format!("empty, so not a {kind}; build it again")));
-    }
-    Ok(())
-}
-
-/// A raw disk image that is whole and, as far as can be seen, bootable.
-pub fn check_disk(path: &Path, must_boot: bool) -> Result<()> {
-    check_file("disk image", path)?;
-    let size = file_size(path)?;
-    let truncated =
-        |what: String| Err(Error::refused(path.display(), format!("truncated: {what}; build or copy it again")));
-    if size % SECTOR != 0 {
-        return truncated(format!("{size} bytes is not a whole number of 512-byte sectors"));
-    }
-    let mut sector = [0_u8; SECTOR as usize];
-    let file = File::open(path).map_err(Error::path("open", path))?;
-    file.read_exact_at(&mut sector, 0).map_err(Error::path("read", path))?;
-    if sector[510..] != [0x55, 0xaa] {
-        if must_boot {
-            return Err(Error::refused(
-                path.display(),
-                "not a bootable raw disk image: no boot signature in its first sector",
-            ));
-        }
-        return Ok(());
-    }
-    // The master boot record's four partitions: first sector and count at bytes 8 and 12 of each entry.
-    for entry in sector[446..510].chunks_exact(16) {
-        let number = |at: usize| entry[at..at + 4].iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b));
-        let end = (number(8) + number(12)) * SECTOR;
-        // 0xee is GPT's protective entry, which may claim more than the disk has.
-        if entry[4] != 0xee && number(12) > 0 && end > size {
-            return truncated(format!("a partition ends at byte {end}, the file at {size}"));
-        }
-    }
-    Ok(())
-}
-
-fn check_kernel(path: &Path) -> Result<()> {
-    check_file("kernel", path)?;
-    let file = File::open(path).map_err(Error::path("open", path))?;
-    let mut head = [0_u8; 518];
-    let is_elf = file.read_exact_at(&mut head[..4], 0).is_ok() && head[..4] == *b"\x7fELF";
-    // Linux's boot protocol: "HdrS" at 0x202.
-    let is_linux = file.read_exact_at(&mut head, 0).is_ok() && head[0x202..0x206] == *b"HdrS";
-    if is_elf || is_linux {
-        return Ok(());
-    }
-    Err(Error::refused(path.display(), "neither an ELF kernel nor a Linux bzImage"))
 }
 
 /// Kibibytes of `key` in /proc/meminfo.
@@ -137,7 +62,8 @@ fn meminfo(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
+/// Whether this node has memory free for a VM of that many MiB.
+pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
     let (Some(total), Some(available)) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemAvailable")) else {

@@ -41,17 +41,32 @@ pub fn volume_serial(number: usize) -> String {
     format!("vol-{number}")
 }
 
-/// What the guest's init is to do for `component`: `args` is the program with its arguments, `secret` the lines of
-/// the component's `env_file`, which win over `env`.
+/// What a microvm runs, before the component's own environment is added.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// The image's environment.
+    pub env: Vec<(String, String)>,
+    /// Its working directory; empty: `/`.
+    pub workdir: String,
+    /// `USER[:GROUP]`; empty: root.
+    pub user: String,
+}
+
+/// What the guest's init is to do for `component`. Of the environment, `secret`, the lines of the component's
+/// `env_file`, wins over its `env`, and that over the program's own.
 pub fn handover(
     id: &ComponentId,
     component: &Component,
-    args: Vec<String>,
+    program: Program,
     secret: Vec<(String, String)>,
 ) -> Result<Handover> {
-    let mut env: Vec<(String, String)> =
-        component.env.iter().filter(|(n, _)| !secret.iter().any(|(s, _)| s == *n)).map(pair).collect();
-    env.extend(secret);
+    let mut env = program.env;
+    for (name, value) in component.env.iter().map(pair).chain(secret) {
+        env.retain(|(n, _)| *n != name);
+        env.push((name, value));
+    }
     let mut seed = vec![0; 64];
     // SAFETY: a buffer and its length.
     if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != seed.len() as isize {
@@ -63,10 +78,10 @@ pub fn handover(
         fstype: "ext4".into(),
     });
     Ok(Handover {
-        args,
+        args: program.args,
         env,
-        workdir: String::new(),
-        user: String::new(),
+        workdir: program.workdir,
+        user: program.user,
         hostname: id.component.clone(),
         nameserver: NAMESERVER.into(),
         overlay: if component.root == RootMode::Persistent { Overlay::Disk } else { Overlay::Memory },

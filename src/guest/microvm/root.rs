@@ -3,12 +3,10 @@
 use crate::model::ComponentId;
 use crate::sys::paths::Paths;
 use crate::sys::tool::{self, Tool};
-use crate::sys::{Deadline, Error, Result, file};
+use crate::sys::{Deadline, Error, Result, file, squashfs};
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirEntry, File, Metadata, OpenOptions};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
+use std::fs::{self, DirEntry, File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -58,16 +56,7 @@ pub fn root_squashfs(
 /// `tar -c | tar2sqfs`, into a new file at `to`, on disk when this returns.
 fn pack(rootfs: &Path, to: &Path, run_as: Option<u32>, deadline: Deadline) -> Result<()> {
     let tar = tool::find("tar", "tar")?;
-    let tar2sqfs = tool::find("tar2sqfs", "squashfs-tools-ng")?;
-    let out = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(to)
-        .map_err(Error::path("create", to))?;
+    let out = squashfs::create(to)?;
     let mut reader = Tool::start(
         "tar",
         Command::new(tar)
@@ -78,18 +67,7 @@ fn pack(rootfs: &Path, to: &Path, run_as: Option<u32>, deadline: Deadline) -> Re
             .stdin(Stdio::null())
             .stdout(Stdio::piped()),
     )?;
-    let mut command = Command::new(tar2sqfs);
-    // The file is handed over open and reached through /proc, so its folder can stay closed to that user.
-    command.args(["-q", "-s", "-f", "-c", "zstd", "/proc/self/fd/1"]);
-    command.stdin(reader.take_output().unwrap_or_else(Stdio::null));
-    command.stdout(out.try_clone().map_err(Error::path("duplicate", to))?);
-    if let Some(uid) = run_as.filter(|_| nix::unistd::geteuid().is_root()) {
-        nix::unistd::fchown(out.as_fd(), Some(uid.into()), None).map_err(Error::path("change owner of", to))?;
-        command.uid(uid).gid(uid);
-    }
-    let mut writer = Tool::start("tar2sqfs", &mut command)?;
-    // The command holds our end of the pipe; while that is open, tar would not notice that its reader has died.
-    drop(command);
+    let mut writer = squashfs::start(reader.take_output().unwrap_or_else(Stdio::null), &out, run_as)?;
     let object = rootfs.display().to_string();
     let written = writer.succeed(&object, deadline);
     // When the writer has failed, a broken pipe is all that the reader has to tell.

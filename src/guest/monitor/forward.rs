@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Clients that may wait to be taken.
@@ -87,16 +87,11 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
     let mut reserved = reserved.into_iter();
     for port in ports {
         let held = reserved.next();
-        let protocol = if port.protocol == Protocol::Tcp { "tcp" } else { "udp" };
-        add(qmp, &format!("{protocol}:127.0.0.1:0-:{}", port.guest), port, deadline)?;
-        let now = rows(qmp, deadline)?;
-        let row = now
-            .iter()
-            .find(|r| r.state == State::HostForward && !known.contains(&r.fd) && r.destination.port() == port.guest);
-        let row = row.ok_or_else(|| Error::busy(describe(port), "QEMU does not show the forward it made"))?;
+        let protocol = protocol(port);
+        let row = add_free(qmp, port, &known, deadline)?;
         match qemu.steal(row.fd) {
             Ok(socket) => {
-                rebind(&socket, port)?;
+                rebind(&socket, port, false)?;
                 known.insert(row.fd);
             }
             Err(e) => {
@@ -113,7 +108,35 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
     Ok(())
 }
 
-fn rows(qmp: &mut Qmp, deadline: Deadline) -> Result<Vec<Row>> {
+/// Opens all `ports` in a QEMU that has just started, each on a port of 127.0.0.1 that the kernel picks: for one that
+/// boots beside the VM that has the real ones. Returns the ports as they are reached.
+pub fn open_scratch(qmp: &mut Qmp, ports: &[Port], deadline: Deadline) -> Result<Vec<Port>> {
+    let mut known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect::<BTreeSet<_>>();
+    let mut scratch = Vec::new();
+    for port in ports {
+        let row = add_free(qmp, port, &known, deadline)?;
+        known.insert(row.fd);
+        scratch.push(Port { bind: Ipv4Addr::LOCALHOST.into(), host: row.source.port(), ..*port });
+    }
+    Ok(scratch)
+}
+
+/// Forwards a port that the kernel picks to the guest's end of `port`.
+fn add_free(qmp: &mut Qmp, port: &Port, known: &BTreeSet<i32>, deadline: Deadline) -> Result<Row> {
+    add(qmp, &format!("{}:127.0.0.1:0-:{}", protocol(port), port.guest), port, deadline)?;
+    let row = rows(qmp, deadline)?
+        .into_iter()
+        .find(|r| r.state == State::HostForward && !known.contains(&r.fd) && r.destination.port() == port.guest);
+    row.ok_or_else(|| Error::busy(describe(port), "QEMU does not show the forward it made"))
+}
+
+/// The protocol as QEMU writes it.
+pub(super) fn protocol(port: &Port) -> &'static str {
+    if port.protocol == Protocol::Tcp { "tcp" } else { "udp" }
+}
+
+/// QEMU's connections and listeners.
+pub(super) fn rows(qmp: &mut Qmp, deadline: Deadline) -> Result<Vec<Row>> {
     let text = qmp.human("info usernet", deadline).map_err(|e| e.about("info usernet"))?;
     Ok(usernet::parse(&text))
 }
@@ -126,8 +149,9 @@ fn add(qmp: &mut Qmp, rule: &str, port: &Port, deadline: Deadline) -> Result<()>
     }
 }
 
-/// Moves a socket of QEMU's from the port that the kernel picked to its real address.
-fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
+/// Moves a socket of QEMU's from the port that the kernel picked to its real address. `shared`: another VM's socket,
+/// which it is to replace, listens there.
+pub(super) fn rebind(socket: &OwnedFd, port: &Port, shared: bool) -> Result<()> {
     let move_it = || -> nix::Result<()> {
         match port.protocol {
             Protocol::Tcp => {
@@ -148,6 +172,9 @@ fn rebind(socket: &OwnedFd, port: &Port) -> Result<()> {
         let own = nix::unistd::geteuid();
         if own.is_root() {
             nix::unistd::fchown(socket.as_fd(), Some(own), None)?;
+        }
+        if shared {
+            setsockopt(socket, sockopt::ReusePort, &true)?;
         }
         bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
         if port.protocol == Protocol::Tcp {

@@ -19,7 +19,9 @@ pub enum State {
     SynSent,
     /// The guest has completed the connection, and may have closed its side since; the node's side is open.
     Connected,
-    /// The node's side is closed as well.
+    /// The node's side has closed its half; the guest may still send.
+    HalfClosed,
+    /// Both sides are closed.
     Closing,
     /// All else: a UDP flow.
     Other,
@@ -63,9 +65,8 @@ fn row(line: &str) -> Option<Row> {
         (_, "HOST_FORWARD") => State::HostForward,
         (Protocol::Tcp, "SYN_SENT") => State::SynSent,
         (Protocol::Tcp, "ESTABLISHED" | "CLOSE_WAIT") => State::Connected,
-        (Protocol::Tcp, "CLOSED" | "FIN_WAIT_1" | "FIN_WAIT_2" | "CLOSING" | "LAST_ACK" | "TIME_WAIT") => {
-            State::Closing
-        }
+        (Protocol::Tcp, "FIN_WAIT_1" | "FIN_WAIT_2") => State::HalfClosed,
+        (Protocol::Tcp, "CLOSED" | "CLOSING" | "LAST_ACK" | "TIME_WAIT") => State::Closing,
         _ => State::Other,
     };
     let mut words = fields.split_whitespace();

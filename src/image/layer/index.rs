@@ -1,6 +1,37 @@
 //! The index of a layer: its entries in the order of its tar, with the place of each file's contents in it.
+//!
+//! As a file: eight bytes of magic and version; for each entry a tag, its path (how much of it is that of the one before,
+//! then the rest), mode, owner, group, time, attributes and what its kind has; the tag of the end with the trailer; and
+//! the SHA-256 of all that. Numbers are LEB128.
+
+mod peek;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use peek::peek;
+pub use read::Reader;
+pub use write::Writer;
 
 use crate::model::Digest;
+
+/// What an index begins with; the last byte is its version.
+const MAGIC: [u8; 8] = *b"mcp-idx\x01";
+
+/// What is in front of each entry, and what closes the file.
+mod tag {
+    pub const END: u8 = 0;
+    pub const DIRECTORY: u8 = 1;
+    pub const FILE: u8 = 2;
+    pub const SYMLINK: u8 = 3;
+    pub const HARDLINK: u8 = 4;
+    pub const CHAR_DEVICE: u8 = 5;
+    pub const BLOCK_DEVICE: u8 = 6;
+    pub const FIFO: u8 = 7;
+    pub const WHITEOUT: u8 = 8;
+    pub const OPAQUE: u8 = 9;
+}
 
 /// One entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub const PODMAN_KEYS: &[&str] = &["binary"];
 /// The keys of `[log]`.
 pub const LOG_KEYS: &[&str] = &["max_size", "keep"];
 /// The keys of `[registry."HOST"]`.
-pub const REGISTRY_KEYS: &[&str] = &["ca", "insecure", "auth_file"];
+pub const REGISTRY_KEYS: &[&str] = &["ca", "insecure", "auth_file", "mirrors"];
 
 /// How long a stage waits when its definition doesn't say.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -209,8 +209,25 @@ fn registries(top: &Table<'_>) -> BTreeMap<String, RegistryServer> {
             ca: table.get("ca").and_then(|i| i.path()),
             insecure: table.get("insecure").and_then(|i| i.bool()).unwrap_or(false),
             auth_file: table.get("auth_file").and_then(|i| i.path()),
+            mirrors: table.get("mirrors").map(|i| mirrors(&i, host)).unwrap_or_default(),
         };
         all.insert(host.to_string(), server);
+    }
+    all
+}
+
+/// Mirrors of `host`.
+fn mirrors(item: &Item<'_>, host: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for item in item.array("an array of HOST:PORT, like [\"mirror.example:5000\"]").into_iter().flatten() {
+        let Some(mirror) = item.text("a mirror's HOST:PORT in quotes") else { continue };
+        if !reference::is_host(mirror) && !reference::is_host(&format!("{mirror}:443")) {
+            item.problem(format!("{} is not a mirror's HOST[:PORT]", quoted(mirror)));
+        } else if mirror.eq_ignore_ascii_case(host) || all.iter().any(|m| m.eq_ignore_ascii_case(mirror)) {
+            item.problem(format!("{} is asked anyway", quoted(mirror)));
+        } else {
+            all.push(mirror.to_string());
+        }
     }
     all
 }

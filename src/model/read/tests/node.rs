@@ -44,6 +44,7 @@ keep = 3
 ca = "ca.pem"
 insecure = true
 auth_file = "/etc/mcp/auth.json"
+mirrors = ["mirror.example", "10.0.0.1:5000"]
 "#;
     let (node, problems) = read(text);
     assert_eq!(problems, []);
@@ -55,7 +56,9 @@ auth_file = "/etc/mcp/auth.json"
     assert_eq!((node.qemu.binary, node.qemu.uid_range), (PathBuf::from("/etc/mcp/qemu"), (60000, 60010)));
     assert_eq!(node.ops.binary, PathBuf::from("ops"));
     assert_eq!(node.microvm.kernel, Some(PathBuf::from("/etc/mcp/vmlinux")));
-    assert!(node.registries["registry.example:5000"].insecure);
+    let registry = &node.registries["registry.example:5000"];
+    assert!(registry.insecure);
+    assert_eq!(registry.mirrors, ["mirror.example", "10.0.0.1:5000"]);
     let (node, problems) = read("");
     assert_eq!((node, problems), (Node::default(), vec![]));
 
@@ -100,6 +103,14 @@ auth_file = "/etc/mcp/auth.json"
         (
             "[registry.\"a.b\"]\ninsecure = \"yes\"\n",
             &["2: registry.\"a.b\".insecure: expected true or false, found the string \"yes\""],
+        ),
+        (
+            "[registry.\"a.b\"]\nmirrors = [\"a b\", \"A.b\", 1]\n",
+            &[
+                "2: registry.\"a.b\".mirrors[0]: \"a b\" is not a mirror's HOST[:PORT]",
+                "2: registry.\"a.b\".mirrors[1]: \"A.b\" is asked anyway",
+                "2: registry.\"a.b\".mirrors[2]: expected a mirror's HOST:PORT in quotes, found the integer 1",
+            ],
         ),
         ("podman = \"podman\"\n", &["1: podman: expected a table, [podman], found the string \"podman\""]),
         ("[log]\nkeep = 1\n[logs\n", &["3: syntax: unclosed table"]),

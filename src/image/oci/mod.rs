@@ -1,15 +1,35 @@
 //! Manifests, indexes and configs, of OCI (image-spec) and of Docker (schema 2): parsed and checked, nothing fetched.
+//!
+//! [`find`] walks from what a reference names to the manifest for this machine, [`Document::read`] reads one document,
+//! [`Image::read`] checks a manifest and its config against each other.
+
+mod config;
+mod document;
+mod json;
+#[cfg(test)]
+mod junk;
+mod platform;
+
+pub use document::{ACCEPT, Document, Manifest, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, is_manifest};
+pub use platform::find;
 
 use crate::model::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// The annotation of an OCI directory's index that names an image.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotation by which Docker's builder marks what is no image.
+const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+/// The annotations that are read.
+pub const ANNOTATIONS: [&str; 2] = [REF_NAME, REFERENCE_TYPE];
 
 /// A blob that something names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
@@ -18,8 +38,8 @@ pub struct Descriptor {
     /// For what machine, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Further words on it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    /// Further words on it: those that [`ANNOTATIONS`] names, others are not kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "json::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -27,13 +47,13 @@ pub struct Descriptor {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Platform {
     /// Go's name of the processor: `amd64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     pub architecture: String,
     /// Go's name of the system: `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     pub os: String,
     /// `v8` and the like.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "json::nullable")]
     pub variant: String,
 }
 

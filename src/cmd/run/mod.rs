@@ -1,5 +1,7 @@
 //! `mcp-run`: look at the component's runtime and exec the program that runs it.
 
+mod replace;
+
 use super::Common;
 use crate::model::{ComponentId, Runtime, Target};
 use crate::node::resolve;
@@ -23,7 +25,7 @@ pub struct Args {
     #[arg(value_name = "TARGET", required_unless_present = "all")]
     targets: Vec<String>,
     /// Run all components of all active services
-    #[arg(long, conflicts_with = "targets", requires = "detach")]
+    #[arg(long, conflicts_with = "targets")]
     all: bool,
     /// Leave the supervisor in the background and return when it has started
     #[arg(long)]
@@ -40,6 +42,12 @@ pub struct Args {
     /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
     #[arg(long)]
     recover: bool,
+    /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
+    #[arg(long, conflicts_with_all = ["detach", "console", "notify_fd", "recover"])]
+    replace: bool,
+    /// With --replace: start nothing, say how each would be replaced
+    #[arg(long, requires = "replace")]
+    dry_run: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -47,8 +55,10 @@ Examples:
   mcp-run shop/api                      in the foreground, until it ends
   mcp-run --detach --wait shop          all components of shop; return when they are healthy
   mcp-run --all --detach --recover      what shall run and doesn't
+  mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
-Exit codes: those of mcp-run-vm; with several targets the highest.";
+Exit codes: those of mcp-run-vm; with several targets the highest. Of --replace: 0 the new one serves, 1 it was not
+healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
 
 /// Runs the program; returns only for several targets.
 pub fn run(args: Args) -> Result<u8> {
@@ -67,8 +77,12 @@ pub fn run(args: Args) -> Result<u8> {
             }
         }
     }
+    if args.replace {
+        return replace::run(&paths, &chosen, args.dry_run);
+    }
     match chosen.as_slice() {
         [] => Ok(EXIT_OK),
+        _ if args.all && !args.detach => Err(Error::Usage { what: "--all wants --detach or --replace".into() }),
         [(id, runtime)] => {
             let mut command = command(&args, id, *runtime)?;
             // Returns only when it failed.

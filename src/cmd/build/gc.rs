@@ -1,0 +1,44 @@
+//! `mcp-build --gc`: room in the store.
+
+use crate::image::build::gc::{self, KEPT};
+use crate::image::store::Store;
+use crate::model::Node;
+use crate::node::in_use;
+use crate::sys::error::EXIT_OK;
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, out, time};
+use serde_json::json;
+
+/// The version of a JSON line.
+const SCHEMA: u32 = 1;
+
+/// Removes what nobody needs, or tells what that is; a line a thing, the longest unused first.
+pub fn run(paths: &Paths, node: &Node, dry: bool, as_json: bool) -> Result<u8> {
+    // Where only told is what would be done, nothing is: not even what a killed process left is cleared.
+    let store = if dry { Store::look(paths) } else { Store::open(paths)? };
+    let needed = in_use::needed(paths)?;
+    let report = gc::gc(&store, &needed, node.store_max_size, KEPT, dry)?;
+    for thing in &report.gone {
+        let (what, used) = (thing.what.name(), time::rfc3339(thing.used));
+        if as_json {
+            let line = json!({
+                "schema": SCHEMA, "kind": what, "name": thing.name, "bytes": thing.bytes, "used": used, "removed": !dry,
+            });
+            out::print(format_args!("{line}\n"));
+        } else {
+            out::print(format_args!("{what} {} {}\n", thing.name, thing.bytes));
+        }
+    }
+    let freed: u64 = report.gone.iter().map(|thing| thing.bytes).sum();
+    let (would, left) = (if dry { "would free" } else { "freed" }, megabytes(report.left));
+    let mut told = format!("{would} {}, {left} stay", megabytes(freed));
+    if let Some(most) = node.store_max_size.filter(|most| report.left > *most) {
+        told += &format!(", more than max_size ({}): all of it is needed, or was used just now", megabytes(most));
+    }
+    super::super::report(super::super::program(), &Error::no(store.paths().root.display(), told));
+    Ok(EXIT_OK)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

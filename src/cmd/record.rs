@@ -1,0 +1,157 @@
+//! `mcp-record`: what was deployed: show it, put a new version on trial, go back.
+
+use super::Common;
+use crate::guest::state;
+use crate::model::{ComponentId, Record, Target, Version, Wish};
+use crate::node::{provide, resolve, start};
+use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, out, time};
+
+const AFTER_HELP: &str = "\
+Examples:
+  mcp-record shop/api            what was deployed, and what before
+  mcp-record --new shop          what its definition says, pulled and built, is started next
+  mcp-record --back shop/api     the version before is started next
+  mcp-run --replace shop/api     ... and now
+
+Exit codes: 0 done, 1 nothing was deployed, 2 usage, 100 failed for good, 111 try again.";
+
+/// Show what was deployed of a component, and choose what is started next
+///
+/// A version that is started next is on trial: it takes the place of the current one when it is ready, and is forgotten
+/// when it isn't. mcp-deploy does all this by itself.
+#[derive(Debug, clap::Parser)]
+#[command(name = "mcp-record", version, after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Which components: SERVICE or SERVICE/COMPONENT
+    #[arg(value_name = "TARGET", required = true)]
+    targets: Vec<String>,
+    /// Start next what the definition says, of the image as it was last pulled and built
+    #[arg(long, group = "change")]
+    new: bool,
+    /// Start next what ran before the current version
+    #[arg(long, group = "change")]
+    back: bool,
+    /// Forget the version on trial
+    #[arg(long, group = "change")]
+    drop: bool,
+    /// With --new or --back: without a trial, so that nothing leads back by itself
+    #[arg(long, conflicts_with = "drop")]
+    now: bool,
+    /// Print one JSON object a component
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program and returns its exit code.
+pub fn run(args: Args) -> Result<u8> {
+    if args.now && !(args.new || args.back) {
+        return Err(Error::Usage { what: "--now wants --new or --back".into() });
+    }
+    let paths = Paths::find(args.common.root.as_deref())?;
+    let mut errors = Vec::new();
+    for text in &args.targets {
+        let (node, found) = resolve::components(&paths, &Target::parse(text)?)?;
+        for one in found {
+            let id = one.id.clone();
+            let chosen = match () {
+                () if args.new && one.adhoc => Err(Error::refused(&id, "has no definition")),
+                () if args.new => provide::version_of(&paths, &node, &id, one.component).map(Some),
+                () if args.back => previous(&paths, &id).map(Some),
+                () => Ok(None),
+            };
+            let told = chosen.and_then(|version| match version {
+                Some(version) => choose(&paths, &id, version, args.now),
+                None if args.drop => drop_trial(&paths, &id),
+                None => Ok(None),
+            });
+            match told.and_then(|word| show(&paths, &id, word, args.json)) {
+                Ok(()) => {}
+                Err(e) => errors.push(e),
+            }
+        }
+    }
+    for error in &errors {
+        super::report(super::program(), error);
+    }
+    let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
+    Ok(worst.unwrap_or(EXIT_OK))
+}
+
+fn previous(paths: &Paths, id: &ComponentId) -> Result<Version> {
+    let record = Record::read(paths, id)?.unwrap_or_default();
+    let version = record.previous.ok_or_else(|| Error::no(id, "nothing was deployed before the current version"))?;
+    if !provide::is_there(paths, &version) {
+        log::warn!("{id}: the image of that version is not in the store any more; its start pulls it by its digest");
+    }
+    Ok(Version { at: time::now(), ..version })
+}
+
+/// Makes `version` the one that is started next; a word for what that changed.
+fn choose(paths: &Paths, id: &ComponentId, version: Version, now: bool) -> Result<Option<&'static str>> {
+    start::check_volumes(paths, id, &version.spec)?;
+    let mut word = "new";
+    Record::update(paths, id, |old| {
+        let mut record = Record { adhoc: false, ..old.unwrap_or_default() };
+        if record.current.as_ref().is_some_and(|c| c.runs_as(&version)) {
+            word = "unchanged";
+            record.candidate = None;
+        } else if now {
+            record.candidate = None;
+            record.promote(version);
+        } else {
+            record.candidate = Some(version);
+        }
+        Some(record)
+    })?;
+    Ok(Some(word))
+}
+
+fn drop_trial(paths: &Paths, id: &ComponentId) -> Result<Option<&'static str>> {
+    let mut word = "unchanged";
+    Record::update(paths, id, |old| {
+        let mut record = old?;
+        record.candidate.take()?;
+        word = "dropped";
+        Some(record)
+    })?;
+    Ok(Some(word))
+}
+
+/// Prints what the record of `id` holds; after a change one line: its name and the word.
+fn show(paths: &Paths, id: &ComponentId, word: Option<&str>, as_json: bool) -> Result<()> {
+    let record = Record::read(paths, id)?;
+    if as_json {
+        let runs = state::any_alive(&paths.component(&id.service, &id.component))?;
+        let line = serde_json::json!({
+            "schema": 1, "component": id.to_string(), "change": word, "running": runs, "record": record,
+        });
+        out::print(format_args!("{line}\n"));
+        return Ok(());
+    }
+    if let Some(word) = word {
+        out::print(format_args!("{id} {word}\n"));
+        return Ok(());
+    }
+    let Some(record) = record else { return Err(Error::no(id, format!("never deployed: mcp deploy {id}"))) };
+    let wish = if record.wish == Wish::Run { "shall run" } else { "shall stay stopped" };
+    out::print(format_args!("{id}: {wish}\n"));
+    let versions = [("on trial", &record.candidate), ("current", &record.current), ("previous", &record.previous)];
+    for (name, version) in versions {
+        let Some(version) = version else { continue };
+        let image = version.spec.source.name().unwrap_or_default();
+        let since = if version.at.is_empty() { String::new() } else { format!(" since {}", version.at) };
+        out::print(format_args!("  {name:<9} {image}{since}\n"));
+        if let Some(pin) = &version.pin {
+            let gone = if provide::is_there(paths, version) { "" } else { " (not in the store)" };
+            out::print(format_args!("            {} build {}{gone}\n", pin.manifest, pin.build));
+        }
+    }
+    for (volume, system) in &record.volumes {
+        out::print(format_args!("  volume    {volume}: {}\n", system.name()));
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `mcp-run --replace`: asks the supervisors, and waits for their answers.
+
+use crate::guest::request;
+use crate::model::{Component, ComponentId, Record, RootMode, Runtime, Target};
+use crate::node::{resolve, start};
+use crate::sys::error::EXIT_OK;
+use crate::sys::paths::Paths;
+use crate::sys::{Deadline, Error, Result, out};
+use std::time::Duration;
+
+/// What a busy node may take besides the timeouts of both versions.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// Replaces each, one after the other: a node that has memory for one more VM need not have it for several.
+pub fn run(paths: &Paths, chosen: &[(ComponentId, Runtime)], dry_run: bool) -> Result<u8> {
+    let mut worst = EXIT_OK;
+    for (id, _) in chosen {
+        let one = if dry_run { say_how(paths, id) } else { replace(paths, id) };
+        let code = one.unwrap_or_else(|e| {
+            crate::cmd::report(crate::cmd::program(), &e);
+            e.exit_code()
+        });
+        worst = worst.max(code);
+    }
+    Ok(worst)
+}
+
+fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
+    let next = next_of(paths, id)?;
+    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
+    // Boot, drain, stop; and the same once more where the old version has to come back.
+    let once = |c: &Component| c.start_timeout + c.stop_timeout * 2;
+    let deadline = Deadline::after((once(&next) + once(&now)) * 2 + SPARE);
+    let files = paths.component(&id.service, &id.component);
+    let answer = request::ask(id, &files, deadline)?;
+    if answer.code == EXIT_OK {
+        out::print(format_args!("{id} replaced\n"));
+    } else {
+        // The words are of a supervisor of ours, and of its guest.
+        crate::cmd::report(crate::cmd::program(), &Error::no(id, answer.text));
+    }
+    Ok(answer.code)
+}
+
+fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
+    let next = next_of(paths, id)?;
+    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
+    let reason = [&now, &next].into_iter().find_map(|c| match c {
+        _ if !c.volumes.is_empty() => Some("a volume can't have two writers"),
+        _ if c.root == RootMode::Persistent => Some("a persistent root can't have two writers"),
+        _ => None,
+    });
+    match reason {
+        Some(reason) => out::print(format_args!("{id} stopped and started: {reason}\n")),
+        None => out::print(format_args!("{id} in place: the new VM boots beside the old one\n")),
+    }
+    Ok(EXIT_OK)
+}
+
+fn next_of(paths: &Paths, id: &ComponentId) -> Result<Component> {
+    let (_, found) = resolve::one(paths, &Target::parse(&id.to_string())?)?;
+    if !found.component.is_vm() {
+        return Err(Error::refused(id, "replacing containers is not there yet"));
+    }
+    Ok(start::choose_next(paths, &found)?.spec)
+}

@@ -1,0 +1,218 @@
+//! The process that stays with a component: from one version to the next, for as long as something runs.
+
+use super::Args;
+use super::detach::Caller;
+use crate::guest::instance::{Context, Instance};
+use crate::guest::launch::prepare;
+use crate::guest::replace::context_of;
+use crate::guest::request;
+use crate::guest::state::End;
+use crate::guest::supervise::{self, Hooks, Mode, Outcome, failure};
+use crate::model::{ComponentId, Record, Version, Wish};
+use crate::node::resolve::{self, Resolved};
+use crate::node::start::{self, Start};
+use crate::node::stop::set_wish;
+use crate::node::watching;
+use crate::sys::error::{EXIT_NO, EXIT_OK};
+use crate::sys::lock::{self, Lock};
+use crate::sys::notify::Notify;
+use crate::sys::paths::Slot;
+use crate::sys::pidfd::PidFd;
+use crate::sys::signals::Signals;
+use crate::sys::{Deadline, Error, Result};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a process that was killed may keep its locks.
+const DYING: Duration = Duration::from_millis(100);
+
+/// One component's supervisor.
+pub struct Supervisor<'a> {
+    /// How we were called.
+    pub args: &'a Args,
+    /// The context, with the specification that was found at first.
+    pub base: Context<'a>,
+    /// What was found at first.
+    pub found: &'a Resolved,
+}
+
+impl Supervisor<'_> {
+    /// Takes the component's lock and stays with the component until it ends; returns our exit code. `caller` waits for
+    /// us, if we are detached.
+    pub fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
+        let signals = Signals::catch()?;
+        let mut lock = take_lock(&self.base)?;
+        let signed = lock.sign(crate::cmd::program());
+        let ended = signed.and_then(|()| self.supervise(start, caller, &signals));
+        remove_traces(&self.base, lock);
+        Ok(ended?.map_or(EXIT_OK, |end| told(self.base.id, &end)))
+    }
+
+    fn supervise(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, signals: &Signals) -> Result<Option<End>> {
+        let (paths, id) = (self.base.paths, self.base.id);
+        let files = self.base.files();
+        let mut notify = Notify::from_environment(self.args.notify_fd);
+        let detached = caller.is_some();
+        if let Some(caller) = caller {
+            notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
+        }
+        if !self.args.recover {
+            set_wish(paths, id, Wish::Run)?;
+        }
+        let Start { mut version, trial } = start;
+        let mut mode = Mode { detached, stop_only: false, trial, fallback: None };
+        let mut carried = None;
+        loop {
+            match self.run_version(&version, &mode, carried.take(), &mut notify, signals) {
+                Ok(Outcome::Start(next)) => {
+                    version = *next;
+                    mode = Mode { trial: true, fallback: None, ..mode };
+                }
+                Ok(Outcome::Replaced(next, instance)) => {
+                    version = *next;
+                    mode = Mode { trial: instance.state.ready_at.is_none(), fallback: None, ..mode };
+                    carried = Some(*instance);
+                }
+                Ok(Outcome::Ended(end)) => {
+                    let why = end.as_ref().map_or("stopped", |end| end.reason.as_str());
+                    answer_failure(&files, &mode, why);
+                    return Ok(end);
+                }
+                Ok(Outcome::Failed(end)) => {
+                    let text = failure(&format!("ended before it was ready ({})", end.reason), &end.console);
+                    match self.fall_back(&version, &text, &mut notify)? {
+                        Some(current) => version = current,
+                        None => {
+                            request::answer(&files, EXIT_NO, &text);
+                            return Ok(Some(end));
+                        }
+                    }
+                    mode = Mode { trial: false, fallback: Some(text), ..mode };
+                }
+                Err(e) => {
+                    // With nothing to fall back on, a deploy may be tried again when the reason is gone.
+                    let back = if mode.trial { self.fall_back(&version, &e.to_string(), &mut notify)? } else { None };
+                    let Some(current) = back else {
+                        answer_failure(&files, &mode, &e.to_string());
+                        return Err(e);
+                    };
+                    version = current;
+                    mode = Mode { trial: false, fallback: Some(format!("the new version: {e}")), ..mode };
+                }
+            }
+        }
+    }
+
+    /// Runs one version for as long as it lasts.
+    fn run_version(
+        &self,
+        version: &Version,
+        mode: &Mode,
+        carried: Option<Instance>,
+        notify: &mut Notify,
+        signals: &Signals,
+    ) -> Result<Outcome> {
+        let (paths, id, adhoc) = (self.base.paths, self.base.id, self.found.adhoc);
+        let context = context_of(&self.base, version);
+        let wants_health = self.args.wants_health();
+        let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
+            let version =
+                Version { spec: context.component.clone(), pin: context.pin.cloned(), at: crate::sys::time::now() };
+            start::check_volumes(context.paths, context.id, context.component)?;
+            let prepared = prepare::prepare(context, slot, beside)?;
+            start::note_start(context, &version, adhoc)?;
+            Ok(prepared)
+        };
+        let hooks = Hooks {
+            prepare: &prepare,
+            watcher: &|context, instance, reporter| watching::start(context, instance, reporter, wants_health),
+            ready: &|context| start::note_ready(context),
+            next: &|| start::next(paths, &self.found_now()?),
+            failed: &|version| start::note_failed(paths, id, version),
+        };
+        supervise::run(&context, mode, carried, &hooks, notify, signals)
+    }
+
+    /// The definition as it is now: it may have changed since we were started.
+    fn found_now(&self) -> Result<Resolved> {
+        if self.found.adhoc {
+            return Ok(self.found.clone());
+        }
+        let target = crate::model::Target::parse(&self.found.id.to_string())?;
+        resolve::one(self.base.paths, &target).map(|(_, found)| found)
+    }
+
+    /// The version on trial was no good, which is said: what was before it, if there was one, is to be started instead.
+    fn fall_back(&self, failed: &Version, why: &str, notify: &mut Notify) -> Result<Option<Version>> {
+        let (paths, id) = (self.base.paths, self.base.id);
+        let current = Record::read(paths, id)?.and_then(|r| r.current).filter(|c| !c.runs_as(failed));
+        if current.is_some() {
+            log::error!("{id}: {why}");
+            log::error!("{id}: back to the version before");
+            start::note_failed(paths, id, failed);
+            notify.failed();
+        }
+        Ok(current)
+    }
+}
+
+fn answer_failure(files: &crate::sys::paths::ComponentPaths, mode: &Mode, why: &str) {
+    match &mode.fallback {
+        Some(text) => request::answer(files, EXIT_NO, &format!("{text}\nand the old version did not come back: {why}")),
+        None => request::answer(files, EXIT_NO, why),
+    }
+}
+
+/// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
+fn take_lock(context: &Context<'_>) -> Result<Lock> {
+    let path = context.files().lock();
+    let deadline = Deadline::after(DYING);
+    loop {
+        if let Some(lock) = Lock::try_take(&path)? {
+            return Ok(lock);
+        }
+        let holder = lock::holder(&path);
+        match holder.as_ref().and_then(PidFd::of_holder) {
+            Some(process) if !deadline.passed() && process.wait(deadline) => {}
+            None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
+            Some(_) if holder.as_ref().is_some_and(|h| h.program != crate::cmd::program()) => {
+                let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();
+                return Err(Error::busy(context.id, format!("{who} is at work on it; try again when that has ended")));
+            }
+            _ => {
+                let id = context.id;
+                let who = match holder {
+                    Some(holder) => format!("{} (pid {})", holder.program, holder.pid),
+                    None => "another process".into(),
+                };
+                return Err(Error::refused(id, format!("already supervised by {who}; mcp-stop {id} stops it")));
+            }
+        }
+    }
+}
+
+/// Says how it ended; the exit code that goes with it.
+fn told(id: &ComponentId, end: &End) -> u8 {
+    let code = end.exit_code();
+    let text = format!("{id}: {}", end.reason);
+    if code == EXIT_OK && end.rung.is_none() {
+        log::info!("{text}")
+    } else {
+        log::warn!("{text}")
+    }
+    code
+}
+
+/// Gives the component's lock up. The run directory stays: it tells of the end.
+fn remove_traces(context: &Context<'_>, lock: Lock) {
+    if let Err(e) = lock.remove() {
+        log::warn!("{}: {e}", context.id);
+    }
+    // A start that failed has left nothing to tell.
+    let files = context.files();
+    if !files.instance(Slot::A).state().exists() && !files.instance(Slot::B).state().exists() {
+        let _ = std::fs::remove_dir(files.instance(Slot::A).run);
+        let _ = std::fs::remove_dir(&files.run);
+    }
+}

@@ -1,0 +1,320 @@
+//! One VM attended: everything that can happen to it, and what is done about it.
+
+use crate::guest::instance::{Context, link_current};
+use crate::guest::ladder::{Action, Ladder};
+use crate::guest::live::{Live, POLLED};
+use crate::guest::monitor::qmp::QmpError;
+use crate::guest::replace::{self, Progress, Replacement, context_of, hindrance};
+use crate::guest::request::answer;
+use crate::guest::state::{End, Phase, State};
+use crate::guest::supervise::{Hooks, Mode, Outcome, failure, means_replace};
+use crate::guest::watch::Health;
+use crate::model::{OnUnhealthy, Version};
+use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
+use crate::sys::notify::Notify;
+use crate::sys::paths::InstancePaths;
+use crate::sys::signals::{Signal, Signals};
+use crate::sys::{Deadline, Error, Result, time};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::Value;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long one monitor command may hold the loop up.
+const COMMAND: Duration = Duration::from_secs(2);
+/// How long a QEMU that closed its monitor may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// One instance under watch, and the one that is to replace it, if any.
+pub(super) struct Attended<'a> {
+    context: &'a Context<'a>,
+    mode: &'a Mode,
+    hooks: &'a Hooks<'a>,
+    live: Live,
+    notify: &'a mut Notify,
+    signals: &'a Signals,
+    ladder: Option<Ladder>,
+    replacing: Option<Replacement>,
+    /// To be started when this one has stopped.
+    next: Option<Version>,
+}
+
+/// What attending it came to.
+pub(super) enum Watched {
+    /// It has ended.
+    Ended(Box<State>, End),
+    /// Something else goes on.
+    Other(Outcome),
+}
+
+impl<'a> Attended<'a> {
+    /// `live`, with nothing under way.
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        mode: &'a Mode,
+        hooks: &'a Hooks<'a>,
+        live: Live,
+        notify: &'a mut Notify,
+        signals: &'a Signals,
+    ) -> Attended<'a> {
+        Attended { context, mode, hooks, live, notify, signals, ladder: None, replacing: None, next: None }
+    }
+
+    /// Its files.
+    pub(super) fn paths(&self) -> &InstancePaths {
+        &self.live.instance.paths
+    }
+
+    /// Tells that it has started.
+    pub(super) fn started(&mut self) {
+        self.notify.started();
+    }
+
+    /// Where nothing is to be waited for, it is ready now.
+    pub(super) fn begin(&mut self) {
+        if self.live.start_deadline.is_none() {
+            self.ready("started");
+        }
+    }
+
+    /// Watches until QEMU has ended.
+    pub(super) fn watch(mut self) -> Result<Watched> {
+        if self.mode.stop_only {
+            self.begin_stop(true, "stop asked for");
+        }
+        while !self.turn()? {}
+        self.live.ask_no_more();
+        let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
+        self.live.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
+        let (state, end) = self.live.instance.finish()?;
+        if let Some(replacement) = self.replacing {
+            let Replacement { version, mut live, .. } = replacement;
+            live.ask_no_more();
+            link_current(&self.context.files(), live.instance.paths.slot)?;
+            // The old one may have ended by itself, or had to, before it gave its ports up.
+            if let Some(instance) = replace::settle(live.instance, None) {
+                return Ok(Watched::Other(Outcome::Replaced(Box::new(version), Box::new(instance))));
+            }
+            return Ok(Watched::Other(Outcome::Start(Box::new(version))));
+        }
+        match self.next {
+            Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
+            _ => Ok(Watched::Ended(Box::new(state), end)),
+        }
+    }
+
+    /// Waits for one thing to happen and answers it; true when QEMU has ended.
+    fn turn(&mut self) -> Result<bool> {
+        let due = [
+            self.live.due(),
+            self.ladder.as_ref().and_then(Ladder::due),
+            self.replacing.as_ref().and_then(Replacement::due),
+        ];
+        let timeout = due.into_iter().flatten().reduce(Deadline::min).map_or(PollTimeout::NONE, |d| d.poll_timeout());
+        let mut fds: Vec<PollFd<'_>> = self.live.polled().into();
+        fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        if let Some(replacement) = &self.replacing {
+            fds.extend(replacement.live.polled());
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("poll", self.context.id)(e)),
+        }
+        let happened = |from: usize| -> [bool; POLLED] {
+            std::array::from_fn(|n| fds.get(from + n).and_then(PollFd::any).unwrap_or(false))
+        };
+        let (own, other) = (happened(0), happened(POLLED + 1));
+        drop(fds);
+        if self.live.react(own) {
+            return Ok(true);
+        }
+        self.take_signals();
+        self.take_reports();
+        self.go_on_replacing(other);
+        if self.live.is_late() {
+            let after = crate::model::duration::format(self.context.component.start_timeout);
+            self.live.complain(self.context, &format!("not healthy after start_timeout ({after})"));
+            self.begin_stop(false, "not healthy in time");
+        }
+        self.climb()?;
+        Ok(false)
+    }
+
+    fn take_signals(&mut self) {
+        match self.signals.take() {
+            Some(Signal::Stop) => self.stop("stop asked for by a signal"),
+            Some(Signal::Hangup) if means_replace(self.context) => self.begin_replace(),
+            Some(Signal::Hangup) => self.stop("the terminal closed"),
+            None => {}
+        }
+    }
+
+    /// What an operator wants, whatever is under way.
+    fn stop(&mut self, why: &str) {
+        match self.replacing.take() {
+            // The new one serves: it is stopped as soon as the old one is gone.
+            Some(replacement) if replacement.serves() => {
+                self.replacing = Some(replacement);
+                self.signals.stop_again();
+                self.hurry();
+                return;
+            }
+            Some(replacement) => {
+                replacement.live.end_now();
+                answer(&self.context.files(), EXIT_RETRY, "stopped meanwhile");
+            }
+            None => {}
+        }
+        self.begin_stop(true, why);
+    }
+
+    fn hurry(&mut self) {
+        self.begin_stop(false, "replaced");
+        if let Some(ladder) = &mut self.ladder {
+            ladder.hurry(ENDING);
+        }
+    }
+
+    /// Begins to replace the VM: beside it where that can be, else by stopping it first.
+    fn begin_replace(&mut self) {
+        let files = self.context.files();
+        if self.ladder.is_some() || self.replacing.is_some() {
+            log::warn!("{}: already stopping or being replaced", self.context.id);
+            answer(&files, EXIT_RETRY, "already stopping or being replaced; try again");
+            return;
+        }
+        let version = match (self.hooks.next)() {
+            Ok(version) => version,
+            Err(e) => {
+                log::error!("not replaced: {e}");
+                answer(&files, e.exit_code(), &e.to_string());
+                return;
+            }
+        };
+        let next = context_of(self.context, &version);
+        match hindrance(self.context, &next, &mut self.live.instance) {
+            None => match Replacement::begin(self.context, version.clone(), &self.live.instance, self.hooks) {
+                Ok(replacement) => {
+                    self.live.instance.note("a new version boots beside");
+                    self.notify.status("a new version boots beside");
+                    self.replacing = Some(replacement);
+                }
+                Err(e) => {
+                    log::error!("not replaced: {e}");
+                    (self.hooks.failed)(&version);
+                    answer(&files, e.exit_code(), &format!("{e}; the old version serves on"));
+                }
+            },
+            Some(why) => {
+                log::info!("{}: {why}: stopped and started", self.context.id);
+                self.next = Some(version);
+                self.begin_stop(false, "replaced");
+            }
+        }
+    }
+
+    fn go_on_replacing(&mut self, happened: [bool; POLLED]) {
+        let Some(replacement) = &mut self.replacing else { return };
+        match replacement.turn(self.context, happened, &mut self.live.instance, self.hooks) {
+            Progress::Waiting => {}
+            Progress::Serves => {
+                self.live.ask_no_more();
+                self.notify.status("ready: replaced");
+            }
+            Progress::Drained => {
+                self.live.ask_no_more();
+                self.begin_stop(false, "replaced");
+            }
+            Progress::Failed(reason, console) => {
+                if let Some(Replacement { version, live, .. }) = self.replacing.take() {
+                    live.end_now();
+                    (self.hooks.failed)(&version);
+                }
+                self.live.instance.note(&format!("serves on: the new version {reason}"));
+                let text = failure(&reason, &console);
+                answer(&self.context.files(), EXIT_NO, &format!("{text}\nthe old version serves on"));
+            }
+        }
+    }
+
+    fn take_reports(&mut self) {
+        while let Some(health) = self.live.take_report() {
+            match health {
+                Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
+                Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Unhealthy(reason) => {
+                    self.live.instance.note(&format!("unhealthy: {reason}"));
+                    if self.context.component.on_unhealthy == OnUnhealthy::Restart && self.live.start_deadline.is_none()
+                    {
+                        self.live.complain(self.context, &format!("unhealthy: {reason}"));
+                        self.begin_stop(false, "unhealthy");
+                    }
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, detail: &str) {
+        self.live.start_deadline = None;
+        self.notify.ready();
+        self.notify.status(&format!("ready: {detail}"));
+        let state = &mut self.live.instance.state;
+        if state.ready_at.is_none() {
+            state.ready_at = Some(time::now());
+        }
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Ready;
+        }
+        self.live.instance.note(&format!("ready: {detail}"));
+        if self.context.component.on_unhealthy == OnUnhealthy::None {
+            self.live.ask_no_more();
+        }
+        (self.hooks.ready)(self.context);
+        let files = self.context.files();
+        match &self.mode.fallback {
+            _ if self.mode.stop_only => {}
+            Some(failure) => answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
+            None => answer(&files, EXIT_OK, detail),
+        }
+        crate::sys::memory::trim();
+    }
+
+    fn begin_stop(&mut self, by_operator: bool, why: &str) {
+        if self.ladder.is_some() {
+            return;
+        }
+        log::info!("{}: {why}", self.context.id);
+        if self.next.is_none() && self.replacing.is_none() {
+            self.notify.stopping();
+        }
+        self.live.ask_no_more();
+        let was_ready = self.live.instance.state.ready_at.is_some();
+        self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, was_ready, by_operator));
+        self.live.instance.state.phase = Phase::Stopping;
+        self.live.instance.note(&format!("stopping: {why}"));
+    }
+
+    fn climb(&mut self) -> Result<()> {
+        let Some(ladder) = &mut self.ladder else { return Ok(()) };
+        let instance = &mut self.live.instance;
+        let action = ladder.step();
+        let command = match action {
+            Action::Wait => return Ok(()),
+            Action::PressPowerButton => "system_powerdown",
+            Action::Quit => "quit",
+            Action::Kill => return instance.pidfd.signal(libc::SIGKILL),
+        };
+        let lost = !instance.monitor_open;
+        match instance.qmp.execute(command, Value::Null, Deadline::after(COMMAND)) {
+            Ok(_) => {}
+            // It is most likely ending, and the process handle will say so.
+            Err(_) if lost => ladder.hurry(ENDING),
+            Err(QmpError::Closed) => ladder.hurry(ENDING),
+            Err(e) => {
+                log::warn!("{}: {command}: {e}", self.context.id);
+                ladder.hurry(Duration::ZERO);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! An instance under watch: what of it is polled, and what is done about what happens to it.
+
+use crate::guest::console::last_lines;
+use crate::guest::instance::{Context, Instance};
+use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
+use crate::guest::watch::{self, Health, Reports, StartWatcher, Watcher};
+use crate::sys::{Deadline, Error, Result};
+use nix::poll::{PollFd, PollFlags};
+use serde_json::Value;
+use std::os::fd::AsFd;
+
+/// How many descriptors of an instance are polled.
+pub const POLLED: usize = 6;
+
+/// An instance, and whoever asks for its health.
+pub struct Live {
+    /// The instance.
+    pub instance: Instance,
+    /// By when it must be ready; `None`: it is, or nobody asks.
+    pub start_deadline: Option<Deadline>,
+    watcher: Option<Box<dyn Watcher>>,
+    reports: Reports,
+}
+
+impl Live {
+    /// Puts `instance` under watch. When this fails, one that we started is gone; one that was adopted runs on.
+    pub fn new(context: &Context<'_>, instance: Instance, start_watcher: &StartWatcher<'_>) -> Result<Live> {
+        let adopted = instance.is_adopted();
+        let watcher = watch::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
+            let watcher = start_watcher(context, &instance, reporter)?;
+            Ok((watcher, reports))
+        });
+        let (watcher, reports) = match watcher {
+            Ok(both) => both,
+            Err(e) => {
+                if !adopted {
+                    instance.pidfd.signal(libc::SIGKILL)?;
+                    let _ = instance.finish();
+                }
+                return Err(e);
+            }
+        };
+        let waits = watcher.is_some() && instance.state.ready_at.is_none();
+        let start_deadline = waits.then(|| Deadline::after(context.component.start_timeout));
+        Ok(Live { instance, start_deadline, watcher, reports })
+    }
+
+    /// When it is to be looked at even if nothing happens.
+    pub fn due(&self) -> Option<Deadline> {
+        [self.start_deadline, self.instance.console.due()].into_iter().flatten().reduce(Deadline::min)
+    }
+
+    /// What to poll. One whose descriptor is missing stands for itself as the process handle, which is asked anyway.
+    pub fn polled(&self) -> [PollFd<'_>; POLLED] {
+        let instance = &self.instance;
+        let process = instance.pidfd.as_fd();
+        let monitor = instance.monitor().unwrap_or(process);
+        let console = instance.console.pollable().unwrap_or(process);
+        let guest = instance.guest.as_ref().and_then(|g| g.pollable()).unwrap_or(process);
+        let stderr = instance.stderr().unwrap_or(process);
+        let reports = self.reports.pollable().unwrap_or(process);
+        [process, monitor, console, guest, stderr, reports].map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+    }
+
+    /// Answers what happened, in the order of [`Live::polled`]; true when QEMU has ended.
+    pub fn react(&mut self, happened: [bool; POLLED]) -> bool {
+        let [ended, monitor, _, guest, stderr, _] = happened;
+        let instance = &mut self.instance;
+        if monitor && instance.monitor_open {
+            instance.read_events();
+        }
+        if guest && let Some(port) = &mut instance.guest {
+            let was_up = port.up;
+            port.read();
+            if port.up && !was_up {
+                // The state file changes with it, which wakes whoever waits for the guest to listen.
+                instance.note("the guest's program was started");
+            }
+        }
+        if stderr {
+            instance.read_stderr();
+        }
+        if !ended {
+            instance.console.look(&mut instance.qmp);
+        }
+        ended
+    }
+
+    /// What was last told of its health.
+    pub fn take_report(&mut self) -> Option<Health> {
+        self.reports.take()
+    }
+
+    /// Nothing more is asked: the thread goes.
+    pub fn ask_no_more(&mut self) {
+        self.watcher = None;
+        self.start_deadline = None;
+    }
+
+    /// Whether it did not become healthy in time. True once.
+    pub fn is_late(&mut self) -> bool {
+        self.start_deadline.take_if(|d| d.passed()).is_some()
+    }
+
+    /// Says in the log what is wrong, with the console's last lines; returns those.
+    pub fn complain(&self, context: &Context<'_>, what: &str) -> Vec<String> {
+        log::error!("{}: {what}; the console's last lines:", context.id);
+        let lines = last_lines(&self.instance.paths, 10, 4096);
+        if lines.is_empty() {
+            log::error!("  (the guest wrote nothing)");
+        }
+        for line in &lines {
+            log::error!("  {line}");
+        }
+        lines
+    }
+
+    /// Ends it without the ladder: nobody is served by it, or not any more.
+    pub fn end_now(mut self) {
+        self.ask_no_more();
+        end_now(self.instance);
+    }
+}
+
+/// Ends an instance that serves nobody, and writes that down.
+pub fn end_now(mut instance: Instance) {
+    quit(&mut instance.qmp);
+    if !instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+        let _ = instance.pidfd.signal(libc::SIGKILL);
+        instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT));
+    }
+    instance.traces.stopped = Some((crate::guest::state::Rung::Quit, false));
+    if let Err(e) = instance.finish() {
+        log::warn!("{e}");
+    }
+}
+
+fn quit(qmp: &mut Qmp) {
+    let _ = qmp.execute("quit", Value::Null, Deadline::after(COMMAND_TIMEOUT));
+}

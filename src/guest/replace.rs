@@ -1,0 +1,210 @@
+//! Replace in place: a new instance boots beside the serving one, and takes its ports when it is healthy.
+//!
+//! The moment at which the new one counts is when the component's `current` link names it. Before, whoever finds both
+//! without a supervisor ends the new one; after, it gives the new one what ports it still lacks and ends the old one.
+
+use crate::guest::instance::{Context, Instance, link_current};
+use crate::guest::launch::preflight;
+use crate::guest::live::{Live, POLLED, end_now};
+use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
+use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
+use crate::guest::state::Phase;
+use crate::guest::supervise::Hooks;
+use crate::guest::watch::Health;
+use crate::model::{RootMode, Version, duration};
+use crate::sys::paths::Slot;
+use crate::sys::{Deadline, Result, time};
+use std::time::Duration;
+
+/// How long handing over may hold the supervisor up.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at whether the old one still has clients: at first, and at the most.
+const LOOK_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// A replacement under way.
+pub struct Replacement {
+    /// What the new one runs.
+    pub version: Version,
+    /// The new one.
+    pub live: Live,
+    stage: Stage,
+}
+
+enum Stage {
+    /// It boots, and the old one serves.
+    Booting,
+    /// It serves, and the old one has clients left.
+    Draining { until: Deadline, look: Deadline, pause: Duration },
+    /// It serves, and the old one is on its way out.
+    Done,
+}
+
+/// What a turn has come to.
+pub enum Progress {
+    /// It goes on.
+    Waiting,
+    /// The new one serves.
+    Serves,
+    /// The new one serves, and the old one has nothing left to do.
+    Drained,
+    /// The new one was no good, for this reason, with its console's last lines.
+    Failed(String, Vec<String>),
+}
+
+/// Why `next` can't boot beside `now`, which has `old`; `None`: it can.
+pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> Option<&'static str> {
+    for context in [now, next] {
+        if !context.component.volumes.is_empty() {
+            return Some("a volume can't have two writers");
+        }
+        if context.component.root == RootMode::Persistent {
+            return Some("a persistent root can't have two writers");
+        }
+    }
+    let mut side = Side { qmp: &mut old.qmp, qemu: &old.pidfd };
+    if !old.state.ports.is_empty() && !is_possible(&mut side, Deadline::after(COMMAND_TIMEOUT)) {
+        return Some("its ports can't be handed over: pidfd_getfd is not allowed here");
+    }
+    if preflight::check_memory(next.id, next.component.memory_mb).is_err() {
+        return Some("there is no memory for both");
+    }
+    None
+}
+
+/// The context of `version` on the same node.
+pub fn context_of<'a>(base: &Context<'a>, version: &'a Version) -> Context<'a> {
+    Context { component: &version.spec, pin: version.pin.as_ref(), ..*base }
+}
+
+impl Replacement {
+    /// Boots `version` beside `old`.
+    pub fn begin(base: &Context<'_>, version: Version, old: &Instance, hooks: &Hooks<'_>) -> Result<Replacement> {
+        let context = context_of(base, &version);
+        let slot = if old.paths.slot == Slot::A { Slot::B } else { Slot::A };
+        let prepared = (hooks.prepare)(&context, slot, Some(&old.state.ports))?;
+        let instance = Instance::start(&context, prepared, Default::default())?;
+        let live = Live::new(&context, instance, hooks.watcher)?;
+        Ok(Replacement { version, live, stage: Stage::Booting })
+    }
+
+    /// Whether the new one serves already.
+    pub fn serves(&self) -> bool {
+        !matches!(self.stage, Stage::Booting)
+    }
+
+    /// When [`Replacement::turn`] is to be called next.
+    pub fn due(&self) -> Option<Deadline> {
+        let own = match &self.stage {
+            Stage::Draining { until, look, .. } => Some(until.min(*look)),
+            _ => None,
+        };
+        [own, self.live.due()].into_iter().flatten().reduce(Deadline::min)
+    }
+
+    /// Goes on, with what was polled of the new one. `old` is the one that serves, or served.
+    pub fn turn(
+        &mut self,
+        base: &Context<'_>,
+        happened: [bool; POLLED],
+        old: &mut Instance,
+        hooks: &Hooks<'_>,
+    ) -> Progress {
+        let ended = self.live.react(happened);
+        if let Stage::Booting = self.stage {
+            return self.boot(base, ended, old, hooks);
+        }
+        while let Some(health) = self.live.take_report() {
+            if let Health::Unhealthy(reason) = health {
+                self.live.instance.note(&format!("unhealthy: {reason}"));
+            }
+        }
+        let Stage::Draining { until, look, pause } = &mut self.stage else { return Progress::Waiting };
+        if !ended && !until.passed() {
+            if !look.passed() {
+                return Progress::Waiting;
+            }
+            let open = connections(&mut old.qmp, &old.state.ports, Deadline::after(COMMAND_TIMEOUT)).unwrap_or(0);
+            if open > 0 {
+                *pause = (*pause * 2).min(LOOK_PAUSE.1);
+                *look = Deadline::after(*pause);
+                return Progress::Waiting;
+            }
+        }
+        self.stage = Stage::Done;
+        Progress::Drained
+    }
+
+    fn boot(&mut self, base: &Context<'_>, ended: bool, old: &mut Instance, hooks: &Hooks<'_>) -> Progress {
+        let context = context_of(base, &self.version);
+        let fail = |live: &Live, reason: &str| {
+            Progress::Failed(reason.to_string(), live.complain(&context, &format!("the new version: {reason}")))
+        };
+        if ended {
+            return fail(&self.live, "ended before it was ready");
+        }
+        let mut detail = None;
+        while let Some(health) = self.live.take_report() {
+            if let Health::Healthy(words) = health {
+                detail = Some(words);
+            }
+        }
+        if detail.is_none() && self.live.start_deadline.is_some() {
+            if self.live.is_late() {
+                let after = duration::format(context.component.start_timeout);
+                return fail(&self.live, &format!("not healthy after start_timeout ({after})"));
+            }
+            return Progress::Waiting;
+        }
+        self.live.ask_no_more();
+        // First its state, so that whoever finds it current finds it ready.
+        let new = &mut self.live.instance;
+        new.state.ready_at = Some(time::now());
+        new.state.phase = Phase::Ready;
+        new.note(&format!("ready: {}", detail.as_deref().unwrap_or("started")));
+        if let Err(e) = link_current(&context.files(), new.paths.slot) {
+            return fail(&self.live, &e.to_string());
+        }
+        (hooks.ready)(&context);
+        old.state.phase = Phase::Stopping;
+        old.note("replaced");
+        if let Err(e) = take_ports(new, Some(old)) {
+            // The old one's end gives them up, and the rest is done then.
+            log::warn!("{}: {e}; the old VM is stopped to free its ports", context.id);
+            self.stage = Stage::Done;
+            return Progress::Drained;
+        }
+        let until = Deadline::after(base.component.stop_timeout);
+        self.stage = Stage::Draining { until, look: Deadline::after(LOOK_PAUSE.0), pause: LOOK_PAUSE.0 };
+        Progress::Serves
+    }
+}
+
+/// Gives `new` the real ports that it still lacks; `old` may have them.
+pub fn take_ports(new: &mut Instance, old: Option<&mut Instance>) -> Result<()> {
+    if new.state.scratch.is_empty() {
+        return Ok(());
+    }
+    let ports = new.state.ports.clone();
+    let mut side = Side { qmp: &mut new.qmp, qemu: &new.pidfd };
+    let other = old.map(|old| Side { qmp: &mut old.qmp, qemu: &old.pidfd });
+    hand_over(&mut side, other, &ports, std::mem::take(&mut new.reserved), Deadline::after(HAND_OVER_TIMEOUT))?;
+    new.state.scratch.clear();
+    new.note("has the ports");
+    Ok(())
+}
+
+/// Of VMs that lost their supervisor, `serving` goes on: gets its ports, and the other one is ended.
+pub fn settle(mut serving: Instance, mut other: Option<Instance>) -> Option<Instance> {
+    let taken = take_ports(&mut serving, other.as_mut());
+    if let Some(other) = other {
+        end_now(other);
+    }
+    match taken.or_else(|_| take_ports(&mut serving, None)) {
+        Ok(()) => Some(serving),
+        Err(e) => {
+            log::warn!("{e}; the VM is started anew");
+            end_now(serving);
+            None
+        }
+    }
+}

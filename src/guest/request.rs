@@ -1,0 +1,113 @@
+//! Asking a supervisor to replace its VM: a request in a file, a signal, an answer in a file.
+
+use crate::model::ComponentId;
+use crate::sys::lock::Lock;
+use crate::sys::paths::ComponentPaths;
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result, file};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+const SIZE_MAX: u64 = 64 << 10;
+/// Between two looks at whether another asker has its answer.
+const TURN_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    id: String,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    id: String,
+    /// 0 the new one serves, 1 it was not healthy and the old one serves, else an exit code of ours.
+    pub code: u8,
+    /// In words, one or more lines.
+    pub text: String,
+}
+
+/// Asks the supervisor of `id` for a replace and waits for its answer. Askers take turns.
+pub fn ask(id: &ComponentId, files: &ComponentPaths, deadline: Deadline) -> Result<Answer> {
+    let not_running = || Error::no(id, format!("has no supervisor; mcp-run {id} starts it"));
+    if !files.run.is_dir() {
+        return Err(not_running());
+    }
+    let turn = loop {
+        match Lock::try_take(&files.replace_lock())? {
+            Some(lock) => break lock,
+            None if deadline.passed() => return Err(Error::busy(id, "is being replaced; try again")),
+            None => std::thread::sleep(TURN_PAUSE),
+        }
+    };
+    let result = ask_in_turn(id, files, deadline, not_running);
+    let _ = file::remove_if_there(&files.replace_request());
+    let _ = file::remove_if_there(&files.replace_answer());
+    turn.remove()?;
+    result
+}
+
+fn ask_in_turn(
+    id: &ComponentId,
+    files: &ComponentPaths,
+    deadline: Deadline,
+    not_running: impl Fn() -> Error,
+) -> Result<Answer> {
+    let watch = || -> nix::Result<Inotify> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        inotify.add_watch(&files.run, AddWatchFlags::IN_MOVED_TO)?;
+        Ok(inotify)
+    };
+    let inotify = watch().map_err(Error::path("watch", &files.run))?;
+    let supervisor = PidFd::of_lock(&files.lock())?.ok_or_else(not_running)?;
+    let request = Request { id: format!("{}-{:?}", std::process::id(), crate::sys::time::now()) };
+    file::remove_if_there(&files.replace_answer())?;
+    let bytes = serde_json::to_vec(&request).map_err(|e| Error::refused(id, e.to_string()))?;
+    file::write_whole(&files.replace_request(), &bytes, false)?;
+    supervisor.signal(libc::SIGHUP)?;
+    loop {
+        if let Some(answer) = read_answer(files)?.filter(|a| a.id == request.id) {
+            return Ok(answer);
+        }
+        let mut fds =
+            [PollFd::new(inotify.as_fd(), PollFlags::POLLIN), PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, deadline.poll_timeout()) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("wait for", id)(e)),
+        }
+        let ended = fds[1].any().unwrap_or(false);
+        let _ = inotify.read_events();
+        if ended && read_answer(files)?.is_none_or(|a| a.id != request.id) {
+            return Err(Error::busy(id, format!("its supervisor ended before it answered; mcp-run {id} goes on")));
+        }
+        if deadline.passed() {
+            return Err(Error::busy(id, "no answer in time; the replace may still be under way"));
+        }
+    }
+}
+
+fn read_answer(files: &ComponentPaths) -> Result<Option<Answer>> {
+    let bytes = file::read_regular(&files.replace_answer(), SIZE_MAX)?;
+    // Whole at all times, so whatever is not an answer is not ours.
+    Ok(bytes.and_then(|b| serde_json::from_slice(&b).ok()))
+}
+
+/// For the supervisor: whether somebody has asked.
+pub fn is_pending(files: &ComponentPaths) -> bool {
+    files.replace_request().exists()
+}
+
+/// For the supervisor: answers whoever has asked.
+pub fn answer(files: &ComponentPaths, code: u8, text: &str) {
+    let request = file::read_regular(&files.replace_request(), SIZE_MAX).ok().flatten();
+    let Some(request) = request.and_then(|b| serde_json::from_slice::<Request>(&b).ok()) else { return };
+    let text = text.chars().take(8000).collect();
+    let Ok(bytes) = serde_json::to_vec(&Answer { id: request.id, code, text }) else { return };
+    let told = file::write_whole(&files.replace_answer(), &bytes, false);
+    if let Err(e) = told.and_then(|()| file::remove_if_there(&files.replace_request())) {
+        log::warn!("{e}");
+    }
+}

@@ -1,0 +1,204 @@
+//! One place that may have the image: the registry, or a mirror of it.
+
+use super::challenge::{Asker, challenges};
+use super::client::{Answer, Client, Request};
+use super::credentials::{self, Credentials};
+use super::url::{Server, Url};
+use super::{DOCKER_SERVER, words};
+use crate::image::oci::ACCEPT;
+use crate::model::reference::Named;
+use crate::sys::{Deadline, Error, Result};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use ureq::http::Method;
+
+/// Bytes of an answer that says what is wrong.
+const COMPLAINT_MAX: u64 = 64 << 10;
+
+/// What is asked of a place.
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    /// `manifests` or `blobs`.
+    pub kind: &'a str,
+    /// A tag or a digest.
+    pub what: &'a str,
+    /// Whether to say what manifests are understood.
+    pub accept: bool,
+    /// The byte to begin with.
+    pub from: u64,
+}
+
+/// A registry or a mirror.
+pub(super) struct Place {
+    /// The image, as this place has it.
+    named: Named,
+    mirror: bool,
+    insecure: bool,
+    ca: bool,
+    auth_file: Option<PathBuf>,
+    /// Found out at the first request.
+    server: Mutex<Option<Server>>,
+    /// Read when they are first asked for.
+    credentials: Mutex<Option<Option<Arc<Credentials>>>>,
+    /// What the last challenge was answered with.
+    authorization: Mutex<Option<String>>,
+}
+
+impl Place {
+    pub fn new(client: &Client, named: &Named, host: &str, mirror: bool) -> Place {
+        let config = client.configured(host).cloned().unwrap_or_default();
+        Place {
+            named: Named { host: host.to_ascii_lowercase(), ..named.clone() },
+            mirror,
+            insecure: config.insecure,
+            ca: config.ca.is_some(),
+            auth_file: config.auth_file,
+            server: Mutex::default(),
+            credentials: Mutex::default(),
+            authorization: Mutex::default(),
+        }
+    }
+
+    pub fn host(&self) -> &str {
+        &self.named.host
+    }
+
+    pub fn is_mirror(&self) -> bool {
+        self.mirror
+    }
+
+    /// Whom to speak to, and whether over TLS: always, but for this machine itself and where the node config allows it
+    /// otherwise. There it is tried first.
+    fn server(&self, deadline: Deadline) -> Result<Server> {
+        let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = &*known {
+            return Ok(server.clone());
+        }
+        let host = if self.named.host == "docker.io" { DOCKER_SERVER } else { &self.named.host };
+        let bad = || Error::refused(&self.named, "its host is no host");
+        let https = Server::new(true, host).ok_or_else(bad)?;
+        let plain = Server::new(false, host).ok_or_else(bad)?;
+        let server = if self.ca || !(self.insecure || https.is_loopback()) {
+            https
+        } else if !named_port(host) {
+            // Two ports, then: https has one of its own.
+            match https.speaks_tls(deadline) {
+                Ok(true) => https,
+                _ => plain,
+            }
+        } else {
+            match https.speaks_tls(deadline) {
+                Ok(false) => plain,
+                // Nobody there: the request will say so, and try again.
+                Ok(true) | Err(_) => https,
+            }
+        };
+        *known = Some(server.clone());
+        Ok(server)
+    }
+
+    fn credentials(&self, deadline: Deadline) -> Result<Option<Arc<Credentials>>> {
+        let mut known = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        let found = credentials::find(&self.named, self.auth_file.as_deref(), deadline)?.map(Arc::new);
+        *known = Some(found.clone());
+        Ok(found)
+    }
+
+    /// Asks, with a login where that is wanted. The answer's status may be anything but 401.
+    pub fn ask(&self, client: &Client, ask: &Ask<'_>, deadline: Deadline) -> Result<Answer> {
+        let server = self.server(deadline)?;
+        let path = format!("/v2/{}/{}/{}", self.named.name, ask.kind, ask.what);
+        let mut headers = Vec::new();
+        if ask.accept {
+            headers.push(("Accept", ACCEPT.join(", ")));
+        }
+        if ask.from > 0 {
+            headers.push(("Range", format!("bytes={}-", ask.from)));
+        }
+        let before = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut request = Request {
+            method: ask.method.clone(),
+            url: Url { server: server.clone(), path },
+            headers,
+            authorization: before.clone(),
+            form: None,
+            // The next place is as good.
+            hurry: self.mirror,
+        };
+        let answer = client.send(&request, deadline)?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        let credentials = self.credentials(deadline)?;
+        let asker = Asker { client, named: &self.named, server: &server, credentials: credentials.as_deref() };
+        if answer.server != server {
+            return Err(Error::refused(&self.named, format!("{} wants a login of its own", answer.server.authority())));
+        }
+        let wanted = challenges(&answer.headers);
+        drop(answer);
+        let authorization = {
+            let mut known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*known {
+                // Somebody else has got one meanwhile.
+                Some(newer) if known.as_ref() != before.as_ref() => newer.clone(),
+                _ => known.insert(asker.answer(&wanted, deadline)?).clone(),
+            }
+        };
+        request.authorization = Some(authorization);
+        let answer = client.send(&request, deadline)?;
+        if answer.status == 401 {
+            *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return Err(asker.login());
+        }
+        Ok(answer)
+    }
+
+    /// What an answer means that is not what was asked for.
+    pub fn refusal(&self, client: &Client, answer: Answer, ask: &Ask<'_>) -> Error {
+        let host = &self.named.host;
+        let refused = |reason: String| Error::refused(&self.named, reason);
+        let (status, server) = (answer.status, answer.server.clone());
+        match status {
+            403 => refused(format!("{host} denies access to it; run podman login {host} as a user who may pull it")),
+            404 => {
+                let code = complaint(answer, client);
+                let what = match (code.as_str(), ask.kind) {
+                    ("NAME_UNKNOWN", _) => "image",
+                    (_, "blobs") => return refused(format!("{host} has no blob {}; push the image again", ask.what)),
+                    ("MANIFEST_UNKNOWN", _) if ask.what.contains(':') => "manifest",
+                    ("MANIFEST_UNKNOWN", _) => "tag",
+                    _ => "image or tag",
+                };
+                refused(format!("{host} has no such {what}; push it, or name another"))
+            }
+            200..=299 => refused(format!("{host} answers {status}, which is no answer to what was asked")),
+            _ => match words::status(&server, status) {
+                Error::Busy { reason, .. } => Error::busy(&self.named, format!("{} {reason}", server.authority())),
+                _ => refused(format!("{} answers {status}", server.authority())),
+            },
+        }
+    }
+}
+
+fn named_port(host: &str) -> bool {
+    host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The code of the first error in an answer (distribution-spec, "Error codes"). Its message may repeat what was sent.
+fn complaint(answer: Answer, client: &Client) -> String {
+    #[derive(Deserialize)]
+    struct Told {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        code: String,
+    }
+    let bytes = answer.bytes("", COMPLAINT_MAX, client.patience.silence).unwrap_or_default();
+    let told: Option<Told> = serde_json::from_slice(&bytes).ok();
+    told.and_then(|t| t.errors.into_iter().next()).map(|e| e.code).unwrap_or_default()
+}

@@ -1,0 +1,183 @@
+//! What a start takes: the version on trial, the recorded one, or what the definition says; and what becomes of a trial.
+
+use super::resolve::Resolved;
+use crate::guest::instance::Context;
+use crate::guest::state::{self, State};
+use crate::model::{Component, ComponentId, FileSystem, Record, Runtime, Source, Version};
+use crate::sys::paths::{Paths, Slot};
+use crate::sys::{Error, Result, time};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// What is started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// The version.
+    pub version: Version,
+    /// Whether a deploy has it on trial.
+    pub trial: bool,
+}
+
+/// What a start of `found` takes. `recover`: the record counts, not the definition. An image that was never deployed is
+/// an error.
+pub fn choose(paths: &Paths, found: &Resolved, recover: bool) -> Result<Start> {
+    let id = &found.id;
+    let record = Record::read(paths, id)?.unwrap_or_default();
+    // What runs goes on as what it was started from.
+    if let Some(running) = running(paths, id)? {
+        let versions = [&record.current, &record.candidate, &record.previous];
+        if let Some(version) = versions.into_iter().flatten().find(|v| v.digest() == running.spec) {
+            let on_trial = record.candidate.as_ref().is_some_and(|c| c.runs_as(version));
+            return Ok(Start { version: version.clone(), trial: on_trial && running.ready_at.is_none() });
+        }
+    }
+    if let Some(version) = record.candidate {
+        log::info!("{id}: starts what a deploy has on trial");
+        return Ok(Start { version, trial: true });
+    }
+    let version = match (&found.component.source, record.current) {
+        (Source::Image { .. }, None) => return Err(never_deployed(id)),
+        (Source::Image { .. }, Some(current)) => {
+            if !found.adhoc && current.spec != found.component {
+                log::warn!(
+                    "{id}: starts as it was deployed; its definition says otherwise: mcp deploy {id} applies it"
+                );
+            }
+            current
+        }
+        (_, Some(current)) if recover => current,
+        // Named on the command line, or nothing has changed: with the time at which it was recorded.
+        (_, Some(current)) if current.spec == found.component => current,
+        _ => of_definition(&found.component),
+    };
+    Ok(Start { version, trial: false })
+}
+
+/// What a replace of `found` starts: the version on trial, else what the definition says, else what was deployed.
+pub fn choose_next(paths: &Paths, found: &Resolved) -> Result<Version> {
+    let record = Record::read(paths, &found.id)?.unwrap_or_default();
+    if let Some(candidate) = record.candidate {
+        return Ok(candidate);
+    }
+    let local = !matches!(found.component.source, Source::Image { .. });
+    match record.current {
+        Some(current) if !local || found.adhoc || current.spec == found.component => Ok(current),
+        None if !local => Err(never_deployed(&found.id)),
+        _ => Ok(of_definition(&found.component)),
+    }
+}
+
+/// As [`choose_next`]; what is neither on trial nor current is on trial from now on.
+pub fn next(paths: &Paths, found: &Resolved) -> Result<Version> {
+    let version = choose_next(paths, found)?;
+    Record::update(paths, &found.id, |old| {
+        let mut record = old.unwrap_or_default();
+        if !record.current.as_ref().is_some_and(|c| c.runs_as(&version)) {
+            record.candidate = Some(version.clone());
+        }
+        Some(record)
+    })?;
+    Ok(version)
+}
+
+fn never_deployed(id: &ComponentId) -> Error {
+    Error::refused(id, format!("never deployed: mcp deploy {id}"))
+}
+
+fn of_definition(component: &Component) -> Version {
+    Version { spec: component.clone(), pin: None, at: time::now() }
+}
+
+/// The state of the VM that lives, the serving one of two.
+fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
+    let files = paths.component(&id.service, &id.component);
+    let slots = files.current_slot().into_iter().chain(Slot::ALL);
+    for instance in slots.map(|slot| files.instance(slot)) {
+        if state::is_alive(&instance)? {
+            return Ok(State::read(&instance).ok().flatten());
+        }
+    }
+    Ok(None)
+}
+
+/// Writes down that `version` is about to start, unless it is what a deploy has on trial; and the file systems of its
+/// volumes. One whose volume has a file system that its runtime can't read is an error.
+pub fn note_start(context: &Context<'_>, version: &Version, adhoc: bool) -> Result<()> {
+    check_volumes(context.paths, context.id, context.component)?;
+    Record::update(context.paths, context.id, |old| {
+        // A stop may have come since we began: its wish stays.
+        let mut record = Record { adhoc, ..old.unwrap_or_default() };
+        let known = [&record.candidate, &record.current];
+        if !known.into_iter().flatten().any(|v| v.runs_as(version)) {
+            record.promote(version.clone());
+        }
+        for volume in &context.component.volumes {
+            record.volumes.entry(volume.name.clone()).or_insert_with(|| file_system_of(context.component));
+        }
+        Some(record)
+    })
+}
+
+/// It became ready: a version on trial is the current one from now on.
+pub fn note_ready(context: &Context<'_>) {
+    let told = Record::update(context.paths, context.id, |old| {
+        let mut record = old?;
+        let pin = context.pin.cloned();
+        let candidate = record.candidate.take_if(|c| c.spec == *context.component && c.pin == pin)?;
+        record.promote(candidate);
+        Some(record)
+    });
+    if let Err(e) = told {
+        log::warn!("{e}");
+    }
+}
+
+/// It was no good: it is on trial no more.
+pub fn note_failed(paths: &Paths, id: &ComponentId, version: &Version) {
+    let told = Record::update(paths, id, |old| {
+        let mut record = old?;
+        record.candidate.take_if(|c| c.runs_as(version))?;
+        Some(record)
+    });
+    if let Err(e) = told {
+        log::warn!("{e}");
+    }
+}
+
+fn file_system_of(component: &Component) -> FileSystem {
+    if component.runtime == Runtime::Microvm { FileSystem::Ext4 } else { FileSystem::Tfs }
+}
+
+/// Refuses a volume that has the file system of another runtime.
+pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Result<()> {
+    if !spec.is_vm() {
+        return Ok(());
+    }
+    let wanted = file_system_of(spec);
+    let volumes = paths.component(&id.service, &id.component).volumes;
+    for volume in &spec.volumes {
+        let disk = volumes.join(format!("{}.raw", volume.name));
+        let Some(found) = file_system_on(&disk) else { continue };
+        if found != wanted {
+            return Err(Error::refused(
+                disk.display(),
+                format!(
+                    "has {}, and runtime = \"{}\" wants {}: go back to the runtime before, name another volume, or give \
+                     the data up with mcp-rm --volumes {id}",
+                    found.name(),
+                    if wanted == FileSystem::Ext4 { "microvm" } else { "unikernel" },
+                    wanted.name()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What the disk says of itself: ext4's magic number is at byte 1080. `None`: there is no such disk.
+fn file_system_on(disk: &Path) -> Option<FileSystem> {
+    let mut magic = [0; 2];
+    let file = std::fs::File::open(disk).ok()?;
+    file.read_exact_at(&mut magic, 1080).ok()?;
+    Some(if magic == [0x53, 0xef] { FileSystem::Ext4 } else { FileSystem::Tfs })
+}
