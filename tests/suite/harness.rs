@@ -62,6 +62,7 @@ pub struct Node {
 pub fn program(name: &str) -> PathBuf {
     let path = match name {
         "mcp-pull" => env!("CARGO_BIN_EXE_mcp-pull"),
+        "mcp-build" => env!("CARGO_BIN_EXE_mcp-build"),
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
