@@ -110,3 +110,96 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8], most: u64) -> (usize, Option<s
     }
     (n, None)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::image::oci::Packing;
+    use crate::image::source::Blob;
+    use crate::model::Digest;
+    use std::io::Cursor;
+
+    const BYTES: &[u8] = b"0123456789abcdefghij";
+
+    /// Gives so many bytes at each try, from where it was asked to or from 0; then an error of that kind.
+    struct Drips {
+        pieces: Vec<(usize, Option<ErrorKind>)>,
+        ranges: bool,
+        asked: Vec<u64>,
+    }
+
+    struct Piece(Cursor<Vec<u8>>, Option<ErrorKind>);
+
+    impl Read for Piece {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            match (self.0.read(into)?, self.1) {
+                (0, Some(kind)) if !into.is_empty() => Err(kind.into()),
+                (n, _) => Ok(n),
+            }
+        }
+    }
+
+    impl Source for Drips {
+        fn resolve(&mut self, _: Deadline) -> Result<Descriptor> {
+            Err(Error::refused("x", "not asked"))
+        }
+
+        fn document(&mut self, _: &Descriptor, _: Deadline) -> Result<Vec<u8>> {
+            Err(Error::refused("x", "not asked"))
+        }
+
+        fn blob(&mut self, _: &Descriptor, from: u64, _: Deadline) -> Result<Blob> {
+            self.asked.push(from);
+            let (length, end) = match self.pieces.is_empty() {
+                true => return Err(Error::busy("x", "away")),
+                false => self.pieces.remove(0),
+            };
+            let from = if self.ranges { from } else { 0 };
+            let rest = &BYTES[usize::try_from(from).unwrap()..];
+            let piece = rest[..length.min(rest.len())].to_vec();
+            Ok(Blob { from, reader: Box::new(Piece(Cursor::new(piece), end)) })
+        }
+
+        fn again(&self) -> Option<Box<dyn Source + Send>> {
+            None
+        }
+    }
+
+    fn drain(drips: &mut Drips, from: u64, limit: Duration) -> (Result<()>, Vec<u8>) {
+        let digest = Digest::of(BYTES);
+        let layer = Layer { blob: digest, size: BYTES.len() as u64, packing: Packing::Plain, diff_id: digest };
+        let mut got = Vec::new();
+        let deadline = Deadline::after(limit);
+        let done = stream(drips, &layer, from, deadline, &AtomicBool::new(false), &mut |bytes| {
+            got.extend_from_slice(bytes);
+            Ok(())
+        });
+        (done, got)
+    }
+
+    #[test]
+    fn breaks_are_mended_where_they_are() {
+        for ranges in [true, false] {
+            let pieces = vec![(3, None), (7, Some(ErrorKind::ConnectionReset)), (99, None)];
+            let mut drips = Drips { pieces, ranges, asked: Vec::new() };
+            let (done, got) = drain(&mut drips, 2, Duration::from_secs(20));
+            done.unwrap();
+            assert_eq!(got, &BYTES[2..]);
+            // Without ranges the first piece ends at 3, the second at 7.
+            assert_eq!(drips.asked, if ranges { [2, 5, 12] } else { [2, 3, 7] });
+        }
+    }
+
+    #[test]
+    fn it_gives_up_without_progress_or_time() {
+        let mut none = Drips { pieces: Vec::new(), ranges: true, asked: Vec::new() };
+        let (done, _) = drain(&mut none, 0, Duration::from_millis(700));
+        assert_eq!(done.unwrap_err().to_string(), "x: away");
+        assert!((2..=3).contains(&none.asked.len()), "{:?}", none.asked);
+        let mut little = Drips { pieces: vec![(1, None)], ranges: true, asked: Vec::new() };
+        let (done, got) = drain(&mut little, 0, Duration::ZERO);
+        assert!(done.unwrap_err().to_string().contains("in the time allowed"));
+        assert!(got.is_empty());
+    }
+}
