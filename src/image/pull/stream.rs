@@ -12,8 +12,10 @@ const TRIES_MAX: u32 = 5;
 /// The first pause before that; each is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is handed on at once.
+/// What is handed on at once, where it comes fast.
 pub(super) const CHUNK: usize = 256 << 10;
+/// Where it comes slowly, it is handed on after so long.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Hands all bytes of the layer's blob from `from` on to `sink`, in order. A break is mended: the rest is asked for
 /// again, as long as there is progress. `stop` ends it early.
@@ -95,12 +97,13 @@ fn late(layer: &Layer, at: u64) -> Error {
     Error::busy(layer.blob, reason)
 }
 
-/// Reads until `buffer` is full or `most` bytes are there, so that what follows works on large pieces. How many bytes
-/// came, and whether they ended: as they should, or of an error.
+/// Reads until `buffer` is full, `most` bytes are there or some time has passed, so that what follows works on large
+/// pieces. How many bytes came, and whether they ended: as they should, or of an error.
 fn fill(reader: &mut dyn Read, buffer: &mut [u8], most: u64) -> (usize, Option<std::io::Result<()>>) {
     let limit = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
     let mut n = 0;
-    while n < limit {
+    let linger = Deadline::after(LINGER);
+    while n < limit && (n == 0 || !linger.passed()) {
         match reader.read(buffer.get_mut(n..limit).unwrap_or_default()) {
             Ok(0) => return (n, Some(Ok(()))),
             Ok(more) => n += more,
