@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
@@ -10,6 +11,7 @@ mod deploy;
 mod disk_trouble;
 mod dispatch;
 mod docs;
+mod downtime;
 mod fake_qemu;
 mod floors;
 mod harness;
