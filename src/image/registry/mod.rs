@@ -77,7 +77,8 @@ impl Registry {
         let mut ask = Ask { method: Method::HEAD, kind: "manifests", what: self.tag(), accept: true, from: 0 };
         let answer = place.ask(&shared.client, &ask, deadline)?;
         let described = |answer: &Answer, digest: Digest, size: u64| Descriptor {
-            media_type: answer.header("content-type").unwrap_or_default().to_string(),
+            // Of a server of mere files it says nothing.
+            media_type: answer.header("content-type").filter(|t| is_manifest(t)).unwrap_or_default().to_string(),
             digest,
             size,
             platform: None,
