@@ -107,16 +107,16 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(worst.unwrap_or(EXIT_OK))
 }
 
-/// The error with the image's name in it, where it doesn't say which.
+/// The error of a layer with the image's name in it, and so with the registry's.
 fn named(wanted: &Wanted, error: Error) -> Error {
-    let name = wanted.reference.to_string();
+    let named = |object: String| match object.starts_with("sha256:") {
+        true => format!("{}: {object}", wanted.reference),
+        false => object,
+    };
     match error {
-        Error::Refused { object, reason } if object.starts_with("sha256:") => {
-            Error::refused(format!("{name}: {object}"), reason)
-        }
-        Error::Busy { object, reason } if object.starts_with("sha256:") => {
-            Error::busy(format!("{name}: {object}"), reason)
-        }
+        Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
+        Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
+        Error::Os { action, object, source } => Error::Os { action, object: named(object), source },
         other => other,
     }
 }

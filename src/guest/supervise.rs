@@ -242,7 +242,7 @@ pub(super) fn means_replace(context: &Context<'_>) -> bool {
 
 /// Why a new version was no good, in lines.
 pub fn failure(reason: &str, console: &[String]) -> String {
-    let mut text = format!("the new version {reason}; the last lines of its console:");
+    let mut text = format!("the new version: {reason}; the last lines of its console:");
     if console.is_empty() {
         text.push_str("\n  (it wrote nothing)");
     }

@@ -22,6 +22,8 @@ pub const EXTENSIONS_MAX: u64 = 1 << 20;
 pub const LAYER_MAX: u64 = 64 << 30;
 /// Bytes of all layers of one image, unpacked.
 pub const IMAGE_MAX: u64 = 128 << 30;
+/// Bytes of all files that a unikernel takes along.
+pub const UNIKERNEL_MAX: u64 = 8 << 30;
 /// Unpacked bytes for each packed one, beyond [`RATIO_FREE`]. DEFLATE can't do more than 1032; nobody's files come near.
 pub const RATIO_MAX: u64 = 1000;
 /// Unpacked bytes of a layer that nobody counts against its packed size.

@@ -1,5 +1,7 @@
 //! What is inside layers: workers, hostile layers, and our merged root beside what others make of the same image.
 
+mod judge;
+
 use crate::harness::Node;
 use mcp::image::closure::{Request, What};
 use mcp::image::oci::Packing;

@@ -7,11 +7,12 @@ use crate::image::oci::{Layer, Packing};
 use crate::image::source::Source;
 use crate::image::store::{BlobTurn, BlobWriter, Store};
 use crate::image::worker::Index;
+use crate::model::Digest;
 use crate::sys::user::User;
 use crate::sys::{Deadline, Error, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What all layers of one pull share.
 pub(super) struct Job<'a> {
@@ -20,8 +21,10 @@ pub(super) struct Job<'a> {
     pub(super) user: &'a User,
     pub(super) meter: &'a Meter,
     pub(super) deadline: Deadline,
-    /// Set when another layer has failed.
+    /// Set when a layer has failed: the others stop.
     pub(super) stop: AtomicBool,
+    /// Set with it when another try would be of no use.
+    pub(super) gives_up: AtomicBool,
 }
 
 /// A layer whose blob and index are in the store.
@@ -47,6 +50,12 @@ impl From<Error> for Failed {
 }
 
 impl Job<'_> {
+    /// A layer failed of `error`: the others need not go on.
+    pub(super) fn fail(&self, error: &Error) {
+        self.gives_up.fetch_or(is_final(error) || is_full(error), Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Brings `layer` into the store, or finds it there. `unpack`: its contents are wanted as well.
     pub(super) fn layer(&self, source: &mut dyn Source, layer: &Layer, unpack: bool) -> Result<Fetched> {
         if !unpack && let Some((index, trailer)) = self.store.layer(layer)? {
@@ -59,7 +68,7 @@ impl Job<'_> {
             }
             done => done,
         };
-        done.map_err(|(Failed::Damaged(e) | Failed::Final(e))| e)
+        done.map_err(|(Failed::Damaged(e) | Failed::Final(e))| about(&layer.blob, e))
     }
 
     fn try_layer(&self, source: &mut dyn Source, layer: &Layer, unpack: bool) -> std::result::Result<Fetched, Failed> {
@@ -80,13 +89,20 @@ impl Job<'_> {
                         writer.publish()?;
                         Ok(fetched)
                     }
-                    Err(e) if !is_final(&e) => Err(Failed::Final(e)),
-                    Err(e) => {
+                    Err(e) if is_final(&e) => {
                         writer.discard();
                         Err(match resumed {
                             true => Failed::Damaged(Error::refused(layer.blob, "what was left of it is damaged")),
                             false => Failed::Final(e),
                         })
+                    }
+                    Err(e) => {
+                        // What has come is a good beginning, but not where the room is needed, nor where nobody will
+                        // want the rest.
+                        if is_full(&e) || self.gives_up.load(Ordering::Relaxed) {
+                            writer.discard();
+                        }
+                        Err(Failed::Final(e))
                     }
                 }
             }
@@ -164,4 +180,30 @@ impl Job<'_> {
 /// Whether the contents are to blame, not the way they came.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::Refused { .. })
+}
+
+/// Whether a disk is full. A worker can tell that in words alone.
+fn is_full(error: &Error) -> bool {
+    match error {
+        Error::Os { source, .. } => matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)),
+        Error::Busy { reason, .. } => [libc::ENOSPC, libc::EDQUOT].iter().any(|number| {
+            let words = std::io::Error::from_raw_os_error(*number);
+            reason.contains(&crate::sys::error::os_reason(&words))
+        }),
+        _ => false,
+    }
+}
+
+/// The error with the layer's digest in it: a worker doesn't know which one it reads.
+fn about(layer: &Digest, error: Error) -> Error {
+    let named = |object: String| match object.as_str() {
+        "layer" | "worker" => layer.to_string(),
+        text if text.starts_with("sha256:") || text.starts_with('/') => object,
+        _ => format!("{layer}: {object}"),
+    };
+    match error {
+        Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
+        Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
+        other => other,
+    }
 }

@@ -112,6 +112,7 @@ impl Pull<'_> {
             meter: self.meter,
             deadline: self.deadline,
             stop: AtomicBool::new(false),
+            gives_up: AtomicBool::new(false),
         };
         let mut pulled = self.pulled(&key, &told.image, tagged.digest);
         let mut new = true;
@@ -274,9 +275,10 @@ impl Pull<'_> {
                 return Err(Error::refused(layer.blob, "was not unpacked"));
             };
             layers.push(Unpacked { index: fetched.index, plain });
-            if let Settled::Done(answer) = worker::closure(job.user, &layers, below == 0, &request, self.deadline)? {
+            let settled = worker::closure(job.user, &layers, below == 0, &request, self.deadline);
+            if let Settled::Done(answer) = settled.map_err(|e| self.about(e))? {
                 crate::sys::file::create_dirs(root)?;
-                let files = rootfs::lay_down(root, &answer, &layers)?;
+                let files = rootfs::lay_down(root, &answer, &layers, self.deadline).map_err(|e| self.about(e))?;
                 let told = answer.closure;
                 return Ok(Program {
                     path: told.program,
@@ -289,6 +291,19 @@ impl Pull<'_> {
             }
         }
         Err(Error::refused(self.reference, "has no layers, so no program"))
+    }
+
+    /// The error with the image's name in it: a worker knows paths in it alone.
+    fn about(&self, error: Error) -> Error {
+        let named = |object: String| match object.as_str() {
+            "image" | "unikernel" | "worker" => self.reference.to_string(),
+            _ => format!("{}: {object}", self.reference),
+        };
+        match error {
+            Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
+            Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
+            other => other,
+        }
     }
 
     /// Writes down what the reference was pulled as.
@@ -352,8 +367,8 @@ fn microvm(job: &Job<'_>, source: &mut dyn Source, image: &Image) -> Result<()> 
             });
             if let Err(e) = done {
                 // The others may fail of the stop: the first error is the reason.
+                job.fail(&e);
                 failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e);
-                job.stop.store(true, Ordering::Relaxed);
                 return;
             }
         }

@@ -1,9 +1,10 @@
 //! A unikernel's files, laid down below one directory: nothing that an image says leads out of it.
 
 use crate::image::closure::{Taken, What};
+use crate::image::limits::UNIKERNEL_MAX;
 use crate::image::pulled::PulledFile;
 use crate::image::worker::{self, Answer, Unpacked};
-use crate::sys::{Error, Result};
+use crate::sys::{Deadline, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
@@ -13,13 +14,27 @@ use std::path::Path;
 
 /// Lays down what `answer` takes along below `root`, an empty directory, from `layers`; the files, sorted. A link is
 /// laid down as it is and never followed. Modes are without setuid, setgid and sticky, and let the owner read.
-pub(super) fn lay_down(root: &Path, answer: &Answer, layers: &[Unpacked]) -> Result<Vec<PulledFile>> {
+pub(super) fn lay_down(
+    root: &Path,
+    answer: &Answer,
+    layers: &[Unpacked],
+    deadline: Deadline,
+) -> Result<Vec<PulledFile>> {
+    // Holes cost an image nothing, and us the time to hash them.
+    let total = answer.places.values().fold(0_u64, |sum, place| sum.saturating_add(place.content.size));
+    if total > UNIKERNEL_MAX {
+        let reason = format!("the files of its program are {total} bytes, and {UNIKERNEL_MAX} are allowed");
+        return Err(Error::refused("unikernel", reason));
+    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let top = nix::fcntl::open(root, flags, Mode::empty()).map_err(Error::path("open", root))?;
     let mut files = Vec::new();
     // Most files are in the directory of the one before.
     let mut last: Option<(&str, OwnedFd)> = None;
     for taken in &answer.closure.entries {
+        if deadline.passed() {
+            return Err(Error::busy(root.display(), "laying down the program's files took too long"));
+        }
         let (parent, name) = taken.path.rsplit_once('/').unwrap_or(("", &taken.path));
         if name.is_empty() {
             // The root itself.

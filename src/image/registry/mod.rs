@@ -88,8 +88,8 @@ impl Registry {
         {
             return Ok(described(&answer, digest, length(&answer).unwrap_or(0)));
         }
-        // Some servers know no HEAD, some no digest.
-        if !matches!(answer.status, 200 | 400 | 405 | 501) {
+        // Some servers know no HEAD, some no digest. And why there is nothing is only told to a GET.
+        if !matches!(answer.status, 200 | 400 | 404 | 405 | 501) {
             return Err(place.refusal(&shared.client, answer, &ask));
         }
         ask.method = Method::GET;
@@ -108,15 +108,18 @@ impl Registry {
         let (client, object) = (&self.0.client, self.0.named.to_string());
         let digest = what.digest.to_string();
         // Of what has no type it is not known what it is: mostly a manifest, in some images the config.
-        let both = if is_manifest(&what.media_type) { &["manifests"][..] } else { &["manifests", "blobs"][..] };
-        let kinds = if what.media_type.is_empty() || is_manifest(&what.media_type) { both } else { &["blobs"] };
-        let mut kinds = kinds.iter().peekable();
-        while let Some(kind) = kinds.next() {
+        let untyped = what.media_type.is_empty();
+        let kinds = match is_manifest(&what.media_type) {
+            _ if untyped => &["manifests", "blobs"][..],
+            true => &["manifests"],
+            false => &["blobs"],
+        };
+        for kind in kinds {
             let ask = Ask { method: Method::GET, kind, what: &digest, accept: *kind == "manifests", from: 0 };
             let mut tries = 1;
             loop {
                 let answer = place.ask(client, &ask, deadline)?;
-                if answer.status == 404 && kinds.peek().is_some() {
+                if answer.status == 404 && untyped {
                     break;
                 }
                 if answer.status != 200 {
@@ -132,7 +135,7 @@ impl Registry {
                 }
             }
         }
-        Err(Error::refused(object, format!("{} has no {digest}", place.host())))
+        Err(Error::refused(object, format!("{} has no such manifest; push it, or name another", place.host())))
     }
 
     fn blob_at(&self, place: &Place, what: &Descriptor, from: u64, deadline: Deadline) -> Result<Blob> {

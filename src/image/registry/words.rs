@@ -59,7 +59,8 @@ fn tls(server: &Server, e: &rustls::Error) -> Failed {
     let refused = |reason: &str| Failed::Final(Error::refused(&host, reason));
     match e {
         rustls::Error::InvalidCertificate(c) => match c {
-            CertificateError::UnknownIssuer => refused(&format!(
+            // A bad signature: a CA of the same name, renewed or another.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => refused(&format!(
                 "nobody whom this node trusts has issued its certificate; name its CA: ca in [registry.\"{host}\"]"
             )),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

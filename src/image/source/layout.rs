@@ -25,8 +25,19 @@ pub(super) struct Layout {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+pub(super) struct Version {
     image_layout_version: String,
+}
+
+impl Version {
+    /// Refuses an `oci-layout` of a version that is not known.
+    pub fn check(object: &str, bytes: &[u8]) -> Result<()> {
+        match serde_json::from_slice::<Version>(bytes) {
+            Ok(v) if v.image_layout_version.starts_with("1.") => Ok(()),
+            Ok(_) => Err(Error::refused(object, "an OCI layout of an unknown version")),
+            Err(_) => Err(Error::refused(object, "no OCI layout: its oci-layout is damaged")),
+        }
+    }
 }
 
 impl Layout {
@@ -70,7 +81,10 @@ pub(super) fn choose(object: &str, entries: Vec<Descriptor>, wanted: Option<&str
         if more > 0 { format!("{} and {more} more", all.join(", ")) } else { all.join(", ") }
     };
     let mut found = entries.iter().filter(|d| wanted.is_none_or(|w| name(d).as_deref() == Some(w)));
-    match (found.next(), found.next()) {
+    let first = found.next();
+    // One image under several names is one.
+    let second = found.find(|d| first.is_some_and(|f| f.digest != d.digest));
+    match (first, second) {
         (Some(one), None) => Ok(Some(one.clone())),
         (None, _) if entries.is_empty() => refused("holds no image".into()),
         (None, _) if names().is_empty() => {
@@ -86,11 +100,7 @@ pub(super) fn choose(object: &str, entries: Vec<Descriptor>, wanted: Option<&str
 impl Source for Layout {
     fn resolve(&mut self, _: Deadline) -> Result<Descriptor> {
         let version = self.file("oci-layout", 4096)?;
-        match serde_json::from_slice::<Version>(&version) {
-            Ok(v) if v.image_layout_version.starts_with("1.") => {}
-            Ok(_) => return self.refused("an OCI directory of an unknown version"),
-            Err(_) => return self.refused("no OCI directory: its oci-layout is damaged"),
-        }
+        Version::check(&self.object, &version)?;
         let bytes = self.file("index.json", DOCUMENT_MAX)?;
         let Document::Index(entries) = Document::read(&self.object, OCI_INDEX, &bytes)? else {
             return self.refused("its index.json is no index");

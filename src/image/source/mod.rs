@@ -1,22 +1,23 @@
 //! Where an image comes from.
 
+mod archive;
 mod layout;
 
 use super::oci::Descriptor;
 use super::registry::{Patience, Registry};
 use crate::model::{Node, Reference};
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Result};
+use archive::Archive;
 use layout::Layout;
 use std::io::Read;
 
 /// Opens what `reference` names. No connection is made yet, and no file but the operator's is looked at.
 pub fn open(reference: &Reference, node: &Node, paths: &Paths) -> Result<Box<dyn Source + Send>> {
-    let _ = paths;
     Ok(match reference {
         Reference::Registry(named) => Box::new(Registry::new(named, node, Patience::default())),
         Reference::Oci { dir, reference } => Box::new(Layout::new(dir, reference.as_deref())),
-        Reference::Archive(_) => return Err(Error::refused(reference, "no such source yet")),
+        Reference::Archive(path) => Box::new(Archive::new(path.as_deref(), paths)),
     })
 }
 

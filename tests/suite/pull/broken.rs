@@ -70,11 +70,11 @@ fn killed_at_any_moment_the_store_is_whole() {
     let whole = began.elapsed();
     fs::remove_dir_all(store(&node)).unwrap();
     let mut done = 0;
-    for round in 0..40_u32 {
+    for round in 0..24_u32 {
         let runtime = if round % 2 == 0 { "microvm" } else { "unikernel" };
         let mut child = node.command("mcp-pull", &args(runtime).each_ref().map(String::as_str)).spawn().unwrap();
         // All over the time that it takes, in an order that mixes early and late.
-        std::thread::sleep(whole * (round * 17 % 40) / 60);
+        std::thread::sleep(whole * (round * 7 % 24) / 30);
         let _ = child.kill();
         let status = child.wait().unwrap();
         until("its workers are gone", || node.processes().is_empty());
@@ -88,7 +88,7 @@ fn killed_at_any_moment_the_store_is_whole() {
         node.mcp("mcp-pull", &args(runtime).each_ref().map(String::as_str)).expect(0);
     }
     is_settled(&node);
-    assert!(done < 35, "{done} of 40 were done before they were killed");
+    assert!(done < 20, "{done} of 24 were done before they were killed");
 }
 
 /// The user of one that was killed is free, as nobody holds its lock; the next who takes it removes the file.
@@ -108,7 +108,7 @@ fn a_full_disk_is_told_and_nothing_is_left_of_it() {
     let bin = program("mcp-pull");
     let mut refused = 0;
     // From nothing to enough, by steps that are no multiples of anything.
-    for size in (0..).map(|n| 8 + n * 397).take_while(|kb| *kb < 7000) {
+    for size in (0..).map(|n| 8 + n * 793).take_while(|kb| *kb < 7000) {
         for runtime in ["unikernel", "microvm"] {
             let script = format!(
                 "mkdir -p $R/lib && mount -t tmpfs -o size={size}k,mode=700 none $R/lib && \
@@ -133,7 +133,7 @@ fn a_full_disk_is_told_and_nothing_is_left_of_it() {
             assert_eq!(left.collect::<Vec<_>>(), [""; 0], "{size} kB {runtime}: {answer:#?}");
         }
     }
-    assert!(refused > 10, "the disk was large enough {refused} times too often");
+    assert!(refused > 6, "the disk was too small {refused} times only");
 }
 
 #[test]
