@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod build;
+mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
@@ -23,6 +25,7 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod record;
 mod registry;
 mod registry_faults;
 mod replace;

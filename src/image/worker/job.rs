@@ -1,6 +1,7 @@
 //! What a worker is told, what it does, and what it reports.
 
 use super::super::closure::{Closure, Request, Stop, What, settle};
+use super::super::layer::ahead::Ahead;
 use super::super::layer::files::Image;
 use super::super::layer::index::{Piece, Trailer};
 use super::super::layer::merge::merge;
@@ -122,7 +123,7 @@ fn work(job: Job) -> Result<Report> {
         Job::Index { packing, index, plain } => {
             let plain = plain.map(|number| Box::new(descriptor(number)) as Box<dyn Write>);
             let Trailer { diff_id, size, entries } =
-                scan(Unpack::new(descriptor(0), packing)?, descriptor(index), plain)?;
+                scan(Ahead::new(Unpack::new(descriptor(0), packing)?)?, descriptor(index), plain)?;
             Ok(Report::Indexed { diff_id, size, entries })
         }
         Job::Closure { layers, complete, request } => close(&layers, complete, &request),
@@ -169,7 +170,7 @@ fn join(layers: &[(RawFd, RawFd, Packing)]) -> Result<Report> {
     }
     let open = |number: usize| {
         let (_, blob, packing) = layers[number];
-        Unpack::new(Positioned { file: descriptor(blob), at: 0 }, packing)
+        Ahead::new(Unpack::new(Positioned { file: descriptor(blob), at: 0 }, packing)?)
     };
     match merge(&tree, open, descriptor(1)) {
         Ok(()) => Ok(Report::Merged),
