@@ -79,12 +79,10 @@ pub fn take(
     let run = &request.run;
     let mut warnings = Vec::new();
     if let Some(libraries) = libraries.as_deref_mut() {
+        tree.take(libraries.configuration())?;
         if libraries.kind() == Kind::Glibc {
-            tree.take(b"/etc/ld.so.cache")?;
             tree.take(b"/etc/ld.so.preload")?;
             services(files, libraries)?;
-        } else {
-            tree.take(b"/etc/ld-musl-x86_64.path")?;
         }
     }
     let openssl = libraries.as_deref().is_some_and(|l| l.has("libssl.so"));

@@ -12,6 +12,8 @@ use std::collections::HashSet;
 
 /// Libraries of one program; Chromium has some hundred.
 const OBJECTS_MAX: usize = 4096;
+/// Words on libraries that are missing and may be.
+const WARNINGS_MAX: usize = 16;
 /// Bytes of all names that they ask for.
 const NAMES_MAX: usize = 8 << 20;
 
@@ -89,6 +91,11 @@ impl<'a> Libraries<'a> {
         self.search.kind
     }
 
+    /// The file that the loader reads, where there is one.
+    pub fn configuration(&self) -> &[u8] {
+        &self.search.configuration
+    }
+
     /// Where they will be opened, in the order of loading; the program is not among them.
     pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
         self.objects.iter().skip(1).map(|o| &o.asked[..])
@@ -163,7 +170,9 @@ impl<'a> Libraries<'a> {
         if hits.is_empty() {
             let who = show(&self.objects[by].asked);
             if let Some(role) = role {
-                self.warnings.push(format!("{}: not in the image; {who} names it, it {role}", show(wanted)));
+                if self.warnings.len() < WARNINGS_MAX {
+                    self.warnings.push(format!("{}: not in the image; {who} names it, it {role}", show(wanted)));
+                }
                 self.names.insert(wanted.to_vec());
                 return Ok(());
             }
