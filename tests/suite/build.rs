@@ -308,6 +308,8 @@ fn a_secret_is_in_the_disk_alone() {
     assert_ne!(built(node.mcp("mcp-build", &["demo"])).0, key);
     let refused = node.mcp("mcp-build", &["demo", "--env", "A=b"]).expect(2);
     assert!(refused.one_line().contains("its definition says how it runs"));
+    let refused = node.mcp("mcp-build", &["demo", "--for", "microvm"]).expect(100);
+    assert!(refused.one_line().contains("demo/api: a unikernel, its definition says, not a microvm"));
 }
 
 #[test]
