@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
@@ -24,6 +25,7 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod record;
 mod registry;
 mod registry_faults;
 mod replace;
