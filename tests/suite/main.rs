@@ -11,6 +11,7 @@ mod deploy;
 mod disk_trouble;
 mod dispatch;
 mod docs;
+mod downtime;
 mod fake_qemu;
 mod floors;
 mod harness;
