@@ -117,6 +117,11 @@ impl<'a> Plan<'a> {
         // both have to be well.
         let merged = merge.finish(deadline);
         if let Err(e) = merged {
+            // They were sound when they came.
+            if matches!(e, Error::Refused { .. }) && store.doubt(&pulled.layers)? {
+                let reason = "layers of it were damaged on the disk, and are removed; mcp-pull brings them again";
+                return Err(Error::busy(&pulled.reference, reason));
+            }
             return Err(e);
         }
         packer.succeed(&pulled.reference, deadline)?;
