@@ -1,21 +1,25 @@
 //! `mcp-build`: make the bootable image from what was pulled.
 
 mod gc;
+mod progress;
 
 use super::Common;
-use crate::image::build::{self, Changes, Done, Image};
-use crate::model::{Node, Runtime, Source, Target, Volume};
+use crate::image::build::{self, Changes, Image};
+use crate::model::{ComponentId, Node, Runtime, Source, Target, Volume, duration};
 use crate::node::resolve::{self, Resolved};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long one build may take, the wait for another who makes the same among it.
+/// How long a build may take where nobody says so: a large root on a slow disk.
 const TIMEOUT: Duration = Duration::from_secs(1800);
+/// The version of the JSON object.
+const SCHEMA: u32 = 1;
 /// A line of standard input, in bytes.
 const LINE_MAX: u64 = 16 << 10;
 
@@ -48,9 +52,12 @@ pub struct Args {
     /// A named disk of a unikernel: NAME:/PATH[:SIZE]; may be repeated
     #[arg(long = "volume", value_name = "VOLUME", value_parser = Volume::parse_disk)]
     volumes: Vec<Volume>,
-    /// Print a JSON object a line
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// How long one build may take, and the wait for another who makes the same [default: 30m]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    timeout: Option<Duration>,
     /// Remove what no record and no running VM needs, until the store has its max_size
     #[arg(long, conflicts_with_all = ["what", "runtime", "args", "env", "volumes"])]
     gc: bool,
@@ -67,7 +74,7 @@ pub fn run(args: Args) -> Result<u8> {
     if args.gc {
         return gc::run(&paths, &node, args.dry_run, args.json);
     }
-    let job = Job { args: &args, paths: &paths, node: &node };
+    let job = Job { args: &args, paths: &paths, node: &node, answers: RefCell::default() };
     let mut worst = EXIT_OK;
     let mut done = |result: Result<()>| {
         if let Err(e) = result {
@@ -90,6 +97,9 @@ pub fn run(args: Args) -> Result<u8> {
                 Err(e) => done(Err(e)),
             }
         }
+    }
+    if args.json {
+        out::print(format_args!("{}\n", json!({ "schema": SCHEMA, "builds": job.answers.take() })));
     }
     Ok(worst)
 }
@@ -120,6 +130,8 @@ struct Job<'a> {
     args: &'a Args,
     paths: &'a Paths,
     node: &'a Node,
+    /// What is printed at the end, where that is JSON.
+    answers: RefCell<Vec<Value>>,
 }
 
 impl Job<'_> {
@@ -131,14 +143,13 @@ impl Job<'_> {
             let reason = format!("pulled for a {}; mcp-pull --for {wanted} {}", name(is), image.pulled.reference);
             return Err(Error::refused(dir.display(), reason));
         }
-        self.image(&image, changes)
+        self.image(&image, changes, None)
     }
 
     /// Builds the images of the components that `text` means.
     fn components(&self, text: &str, changes: &Changes) -> Result<Vec<Result<()>>> {
-        if *changes != Changes::default() || self.args.runtime.is_some() {
-            let what =
-                format!("{text}: its definition says how it runs; --for, --arg, --env and --volume are for a PATH");
+        if *changes != Changes::default() {
+            let what = format!("{text}: its definition says how it runs; --arg, --env and --volume are for a PATH");
             return Err(Error::Usage { what });
         }
         let target = Target::parse(text)?;
@@ -153,9 +164,13 @@ impl Job<'_> {
                 "runs as a container: there is nothing to build"
             }
             Source::Image { .. } => {
-                let image = build::pulled(self.paths, component)?;
+                let is = name(component.runtime);
+                if let Some(wanted) = self.args.runtime.as_deref().filter(|wanted| *wanted != is) {
+                    return Err(Error::refused(&one.id, format!("a {is}, its definition says, not a {wanted}")));
+                }
                 let missing = || Error::refused(&one.id, format!("its image is not on this node; mcp-pull {}", one.id));
-                return self.image(&image.ok_or_else(missing)?, &Changes::of(component)?);
+                let image = build::pulled(self.paths, component)?.ok_or_else(missing)?;
+                return self.image(&image, &Changes::of(component)?, Some(&one.id));
             }
             _ => "has no image to build: it runs what is on this node",
         };
@@ -166,9 +181,26 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn image(&self, image: &Image, changes: &Changes) -> Result<()> {
-        let done = build::build(self.paths, self.node, image, changes, Deadline::after(TIMEOUT))?;
-        print(self.args.json, image, name(image.pulled.runtime), &done);
+    fn image(&self, image: &Image, changes: &Changes, component: Option<&ComponentId>) -> Result<()> {
+        let deadline = Deadline::after(self.args.timeout.unwrap_or(TIMEOUT));
+        let done = progress::during(&image.pulled.reference, || {
+            build::build(self.paths, self.node, image, changes, deadline)
+        })?;
+        if self.args.json {
+            self.answers.borrow_mut().push(json!({
+                "reference": image.pulled.reference,
+                "component": component.map(ToString::to_string),
+                "runtime": name(image.pulled.runtime),
+                "manifest": image.pulled.manifest,
+                "key": done.key,
+                "path": done.dir,
+                "new": !done.hit,
+            }));
+        } else {
+            out::print(format_args!("{} {}\n", done.key, done.dir.display()));
+            // Whoever reads us in a pipeline can go on with this one.
+            out::flush();
+        }
         Ok(())
     }
 }
@@ -179,24 +211,6 @@ fn name(runtime: Runtime) -> &'static str {
         Runtime::Microvm => "microvm",
         Runtime::Container => "container",
     }
-}
-
-fn print(as_json: bool, image: &Image, runtime: &str, done: &Done) {
-    if as_json {
-        let line = json!({
-            "key": done.key,
-            "path": done.dir,
-            "reference": image.pulled.reference,
-            "manifest": image.pulled.manifest,
-            "runtime": runtime,
-            "built": !done.hit,
-        });
-        out::print(format_args!("{line}\n"));
-    } else {
-        out::print(format_args!("{} {}\n", done.key, done.dir.display()));
-    }
-    // Whoever reads us in a pipeline can go on with this one.
-    out::flush();
 }
 
 /// Lines of bounded length.

@@ -1,6 +1,7 @@
 //! `mcp-health`: is it healthy? one answer.
 
 mod answer;
+mod downtime;
 
 use super::Common;
 use crate::health::{Check, Hints, Plain, Plan, Subject, Tls, Verdict, wait};
@@ -37,6 +38,7 @@ Examples:
   mcp-health --wait 60s demo/api           wait until it is healthy, at most a minute
   mcp-health https://127.0.0.1:8443/healthz --ca ca.pem --server-name api.example
   mcp-health --nagios --all                as a Nagios plugin
+  mcp-run --replace demo | mcp-health --downtime demo    how long did nobody answer?
 
 Exit codes: 0 healthy, 1 not healthy, 2 usage, 100 bad target or definition, 111 try again.
 With --nagios: 0 OK, 2 CRITICAL, 3 UNKNOWN."
@@ -71,6 +73,9 @@ pub struct Args {
     /// The name that the certificate must have
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
+    /// Ask over and over until standard input ends, then tell the longest time without an answer
+    #[arg(long, conflicts_with_all = ["wait", "interval", "successes", "failures", "quiet", "nagios"])]
+    downtime: bool,
     /// Print nothing; the exit code is the answer
     #[arg(short, long)]
     quiet: bool,
@@ -103,6 +108,9 @@ struct Job {
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
+    if args.downtime {
+        return downtime::run(plan(&args)?, args.json);
+    }
     match check_all(&args) {
         Ok(answers) if args.nagios => Ok(answer::nagios(&answers)),
         Ok(answers) => {
@@ -212,6 +220,8 @@ fn of_component(args: &Args, tls: &Tls, paths: &Paths, (id, component): (Compone
         job.shown = Some(subject.check().to_string());
         if args.wait.is_some() {
             job.successes = args.successes.unwrap_or(subject.health().successes);
+        }
+        if args.wait.is_some() || args.downtime {
             job.hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
         }
         Some(Box::new(subject) as Box<dyn Subject + Send>)

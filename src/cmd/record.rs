@@ -2,20 +2,27 @@
 
 use super::Common;
 use crate::guest::state;
-use crate::model::{ComponentId, Record, Target, Version, Wish};
-use crate::node::{provide, resolve, start};
-use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::model::{ComponentId, Node, Record, Target, Version, Wish};
+use crate::node::resolve::{self, Resolved};
+use crate::node::{provide, start};
+use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out, time};
+
+/// What `--check` says: the definition is what was deployed.
+const CURRENT: &str = "current";
+/// Something else was deployed.
+const ANOTHER: &str = "another version";
 
 const AFTER_HELP: &str = "\
 Examples:
   mcp-record shop/api            what was deployed, and what before
+  mcp-record --check shop        is what its definition says what was deployed?
   mcp-record --new shop          what its definition says, pulled and built, is started next
   mcp-record --back shop/api     the version before is started next
   mcp-run --replace shop/api     ... and now
 
-Exit codes: 0 done, 1 nothing was deployed, 2 usage, 100 failed for good, 111 try again.";
+Exit codes: 0 done, or yes; 1 nothing was deployed, or no; 2 usage, 100 failed for good, 111 try again.";
 
 /// Show what was deployed of a component, and choose what is started next
 ///
@@ -38,8 +45,11 @@ pub struct Args {
     /// Forget the version on trial
     #[arg(long, group = "change")]
     drop: bool,
+    /// Answer whether what the definition says, of the image as it was last pulled and built, is the current version
+    #[arg(long, group = "change")]
+    check: bool,
     /// With --new or --back: without a trial, so that nothing leads back by itself
-    #[arg(long, conflicts_with = "drop")]
+    #[arg(long, conflicts_with_all = ["drop", "check"])]
     now: bool,
     /// Print one JSON object a component
     #[arg(long)]
@@ -52,11 +62,21 @@ pub fn run(args: Args) -> Result<u8> {
         return Err(Error::Usage { what: "--now wants --new or --back".into() });
     }
     let paths = Paths::find(args.common.root.as_deref())?;
-    let mut errors = Vec::new();
+    let (mut errors, mut answer) = (Vec::new(), EXIT_OK);
     for text in &args.targets {
         let (node, found) = resolve::components(&paths, &Target::parse(text)?)?;
         for one in found {
             let id = one.id.clone();
+            if args.check {
+                match check(&paths, &node, one).and_then(|word| {
+                    show(&paths, &id, Some(("check", word)), args.json)?;
+                    Ok(if word == CURRENT { EXIT_OK } else { EXIT_NO })
+                }) {
+                    Ok(code) => answer = answer.max(code),
+                    Err(e) => errors.push(e),
+                }
+                continue;
+            }
             let chosen = match () {
                 () if args.new && one.adhoc => Err(Error::refused(&id, "has no definition")),
                 () if args.new => provide::version_of(&paths, &node, &id, one.component).map(Some),
@@ -68,17 +88,38 @@ pub fn run(args: Args) -> Result<u8> {
                 None if args.drop => drop_trial(&paths, &id),
                 None => Ok(None),
             });
-            match told.and_then(|word| show(&paths, &id, word, args.json)) {
-                Ok(()) => {}
-                Err(e) => errors.push(e),
-            }
+            let told = told.and_then(|word| show(&paths, &id, word.map(|w| ("change", w)), args.json));
+            errors.extend(told.err());
         }
     }
     for error in &errors {
         super::report(super::program(), error);
     }
     let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
-    Ok(worst.unwrap_or(EXIT_OK))
+    Ok(worst.unwrap_or(answer))
+}
+
+/// How the component stands to what its definition says now. Writes nothing.
+fn check(paths: &Paths, node: &Node, one: Resolved) -> Result<&'static str> {
+    if one.adhoc {
+        return Err(Error::refused(&one.id, "has no definition"));
+    }
+    let record = Record::read(paths, &one.id)?.unwrap_or_default();
+    let says_so = |version: &Version| version.spec == one.component;
+    if record.current.is_none() && record.candidate.is_none() {
+        return Ok("never deployed");
+    }
+    // Where the specification differs, the image need not be here for the answer.
+    if ![&record.current, &record.candidate].into_iter().flatten().any(says_so) {
+        return Ok(ANOTHER);
+    }
+    let version = provide::version_of(paths, node, &one.id, one.component)?;
+    Ok(match (&record.candidate, &record.current) {
+        (Some(candidate), _) if candidate.runs_as(&version) => "on trial",
+        (Some(_), _) => "another version on trial",
+        (None, Some(current)) if current.runs_as(&version) => CURRENT,
+        _ => ANOTHER,
+    })
 }
 
 fn previous(paths: &Paths, id: &ComponentId) -> Result<Version> {
@@ -121,18 +162,20 @@ fn drop_trial(paths: &Paths, id: &ComponentId) -> Result<Option<&'static str>> {
     Ok(Some(word))
 }
 
-/// Prints what the record of `id` holds; after a change one line: its name and the word.
-fn show(paths: &Paths, id: &ComponentId, word: Option<&str>, as_json: bool) -> Result<()> {
+/// Prints what the record of `id` holds; after a change or a check one line: its name and the word for that.
+fn show(paths: &Paths, id: &ComponentId, word: Option<(&str, &str)>, as_json: bool) -> Result<()> {
     let record = Record::read(paths, id)?;
     if as_json {
         let runs = state::any_alive(&paths.component(&id.service, &id.component))?;
+        let of = |kind: &str| word.filter(|(k, _)| *k == kind).map(|(_, word)| word);
         let line = serde_json::json!({
-            "schema": 1, "component": id.to_string(), "change": word, "running": runs, "record": record,
+            "schema": 1, "component": id.to_string(), "change": of("change"), "check": of("check"), "running": runs,
+            "record": record,
         });
         out::print(format_args!("{line}\n"));
         return Ok(());
     }
-    if let Some(word) = word {
+    if let Some((_, word)) = word {
         out::print(format_args!("{id} {word}\n"));
         return Ok(());
     }

@@ -1,11 +1,12 @@
-//! One health check: what is asked ([`Check`]), one answer ([`probe`]), waiting for a good one ([`wait()`]), and
-//! looking again and again ([`watch()`]).
+//! One health check: what is asked ([`Check`]), one answer ([`probe`]), waiting for a good one ([`wait()`]), looking
+//! again and again ([`watch()`]), and telling the longest time without an answer ([`downtime()`]).
 //!
 //! A TCP connect to a VM's forwarded port proves nothing: QEMU accepts it long before the guest listens. Whoever
 //! checks such a port hands a [`Forward`] along, which tells whether the guest itself has answered.
 
 mod cancel;
 mod check;
+mod downtime;
 mod forward;
 mod hints;
 mod http;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use cancel::Cancel;
 pub use check::{Check, Kind, Tls};
+pub use downtime::{Downtime, downtime};
 pub use forward::{Forward, Handshake};
 pub use hints::Hints;
 pub use probe::probe;

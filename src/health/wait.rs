@@ -106,7 +106,7 @@ fn rest(until: Deadline, started: Instant, pace: &mut Pace, hints: Option<&Hints
 }
 
 /// How long to pause, by what was found.
-struct Pace {
+pub(super) struct Pace {
     interval: Duration,
     /// The last probe's kind of failure, how many such there were in a row, and since when.
     mood: Mood,
@@ -138,7 +138,8 @@ const HINTS_BURST: f64 = 10.0;
 const HINTS_PER_SECOND: f64 = 5.0;
 
 impl Pace {
-    fn new(interval: Duration) -> Pace {
+    /// For pauses that come to be as long as `interval`.
+    pub(super) fn new(interval: Duration) -> Pace {
         let now = Instant::now();
         Pace {
             interval: interval.max(Duration::from_millis(10)),
@@ -155,7 +156,7 @@ impl Pace {
     /// through sooner once the guest is up (QEMU sends a lost SYN again only after 6 s). So 30 ms at first, doubling
     /// to a quarter of a second for 5 s, which makes some 25 half-open connections; then half a second. QEMU drops
     /// half-open ones after 75 s, so the last step, after 30 s, keeps them well below a hundred.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         if self.mood != Mood::Silent {
             return Duration::from_millis(30);
         }
@@ -168,13 +169,13 @@ impl Pace {
     }
 
     /// Whether an end of file is looked into: the first ones, after a hint, then now and then.
-    fn look_closer(&mut self) -> bool {
+    pub(super) fn look_closer(&mut self) -> bool {
         let fresh = std::mem::take(&mut self.fresh);
         fresh || self.mood != Mood::Refused || self.row.is_power_of_two() || self.row.is_multiple_of(16)
     }
 
     /// The pause after a bad probe. `early`: a silent one ended before its time, by a hint.
-    fn after(&mut self, reason: &Reason, early: bool) -> Duration {
+    pub(super) fn after(&mut self, reason: &Reason, early: bool) -> Duration {
         let mood = match reason {
             Reason::Refused | Reason::GuestRefuses(_) => Mood::Refused,
             Reason::GuestSilent(_) => Mood::Silent,
@@ -207,7 +208,8 @@ impl Pace {
         }
     }
 
-    fn may_hint(&mut self) -> bool {
+    /// Whether a hint may be acted on now.
+    pub(super) fn may_hint(&mut self) -> bool {
         let now = Instant::now();
         let earned = now.duration_since(self.counted).as_secs_f64() * HINTS_PER_SECOND;
         self.hints = (self.hints + earned).min(HINTS_BURST);
@@ -215,7 +217,8 @@ impl Pace {
         self.hints >= 1.0
     }
 
-    fn hinted(&mut self) {
+    /// One was.
+    pub(super) fn hinted(&mut self) {
         self.fresh = true;
         // Looking whether it runs asks nothing of anybody, and a start makes many files.
         if self.mood != Mood::Absent {

@@ -21,17 +21,48 @@ pub struct ComponentSubject {
     forward: Option<(String, i32, GuestForward)>,
 }
 
-/// [`Forward`] by the guest's monitor.
-struct GuestForward(Asker);
+/// [`Forward`] by the guest's monitor. While one VM takes another's place, either may have the host port: which one of
+/// them took a connection is told by the one that knows it.
+struct GuestForward {
+    /// Of the instance that serves.
+    asker: Asker,
+    guest_port: u16,
+    /// The other instance; `None`: only the one is asked.
+    other: Option<InstancePaths>,
+    /// The other one's VM, with the process id of its QEMU.
+    known: Option<(i32, Asker)>,
+}
 
 impl Forward for GuestForward {
     fn handshake(&mut self, client: SocketAddr, deadline: Deadline) -> Handshake {
-        match self.0.ask(client, deadline) {
+        let seen = match self.asker.ask(client, deadline) {
+            // A VM that has just ended can't tell either.
+            seen @ (Seen::Missing | Seen::Unknown(_)) => match self.ask_other(client, deadline) {
+                Some(by_other @ (Seen::Completed | Seen::Waiting)) => by_other,
+                _ => seen,
+            },
+            seen => seen,
+        };
+        match seen {
             Seen::Completed => Handshake::Established,
             Seen::Waiting => Handshake::Pending,
             Seen::Missing => Handshake::Gone,
             Seen::Unknown(why) => Handshake::Unknown(why),
         }
+    }
+}
+
+impl GuestForward {
+    fn ask_other(&mut self, client: SocketAddr, deadline: Deadline) -> Option<Seen> {
+        let other = self.other.as_ref()?;
+        if !state::is_alive(other).ok()? {
+            return None;
+        }
+        let pid = State::read(other).ok()??.pid;
+        if self.known.as_ref().is_none_or(|(of, _)| *of != pid) {
+            self.known = Some((pid, Asker::new(&other.qmp(), pid, self.guest_port)));
+        }
+        self.known.as_mut().map(|(_, asker)| asker.ask(client, deadline))
     }
 }
 
@@ -84,12 +115,15 @@ impl ComponentSubject {
 
     /// Finds the running VM and who can tell of its connections.
     fn find(&mut self) -> std::result::Result<(), Reason> {
-        let slot = self.slot.or_else(|| self.paths.current_slot()).ok_or(Reason::NotRunning)?;
-        let instance = self.paths.instance(slot);
+        let serving = |of: &ComponentSubject| of.slot.or_else(|| of.paths.current_slot());
         let broken = |e: Error| Reason::Broken(e.to_string());
-        if !state::is_alive(&instance).map_err(broken)? {
-            return Err(Reason::NotRunning);
+        let mut slot = serving(self).ok_or(Reason::NotRunning)?;
+        while !state::is_alive(&self.paths.instance(slot)).map_err(broken)? {
+            // Its successor may have come, and it gone, since the link was read.
+            let now = serving(self).filter(|now| *now != slot);
+            slot = now.ok_or(Reason::NotRunning)?;
         }
+        let instance = self.paths.instance(slot);
         // Its supervisor is about to write it.
         let state = State::read(&instance).map_err(broken)?.ok_or(Reason::NotRunning)?;
         if self.forward.as_ref().is_none_or(|(uuid, pid, _)| *uuid != state.uuid || *pid != state.pid) {
@@ -111,7 +145,10 @@ impl ComponentSubject {
             self.check = check;
         }
         let asker = Asker::new(&instance.qmp(), state.pid, guest);
-        self.forward = Some((state.uuid.clone(), state.pid, GuestForward(asker)));
+        let other = Slot::ALL.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
+        let other = other.map(|slot| self.paths.instance(slot));
+        let forward = GuestForward { asker, guest_port: guest, other, known: None };
+        self.forward = Some((state.uuid.clone(), state.pid, forward));
     }
 }
 

@@ -108,7 +108,8 @@ impl Drop for Tool {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+/// How a program ended, in words.
+pub fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with {code}"),

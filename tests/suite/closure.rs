@@ -6,7 +6,7 @@
 use crate::harness::{self, Node, finish, skip};
 use mcp::image::closure::{Closure, FileRef, Files, Found, Request, Stop, What, settle};
 use mcp::image::oci::RunConfig;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -17,11 +17,15 @@ use std::process::{Command, Stdio};
 pub struct Folder {
     root: PathBuf,
     files: RefCell<Vec<PathBuf>>,
+    /// Bytes that one of its files has in place of its own: its real path, where, what.
+    lie: RefCell<Option<(PathBuf, u64, Vec<u8>)>>,
+    /// Questions asked of it.
+    pub asked: Cell<u64>,
 }
 
 impl Folder {
     pub fn new(root: &Path) -> Folder {
-        Folder { root: root.into(), files: RefCell::default() }
+        Folder { root: root.into(), files: RefCell::default(), lie: RefCell::default(), asked: Cell::new(0) }
     }
 
     fn at(&self, path: &[u8]) -> PathBuf {
@@ -32,6 +36,7 @@ impl Folder {
 impl Files for Folder {
     fn look(&self, path: &[u8], follow: bool) -> Result<Found, Stop> {
         assert!(!follow);
+        self.asked.set(self.asked.get() + 1);
         let at = self.at(path);
         let Ok(meta) = at.symlink_metadata() else { return Ok(Found::Nothing) };
         if meta.is_symlink() {
@@ -44,8 +49,12 @@ impl Files for Folder {
             return Ok(Found::Other);
         }
         let mut files = self.files.borrow_mut();
-        files.push(at);
-        Ok(Found::File(FileRef { id: files.len() as u64 - 1, size: meta.size(), mode: meta.mode() & 0o7777 }))
+        let known = files.iter().position(|f| *f == at);
+        let id = known.unwrap_or_else(|| {
+            files.push(at);
+            files.len() - 1
+        });
+        Ok(Found::File(FileRef { id: id as u64, size: meta.size(), mode: meta.mode() & 0o7777 }))
     }
 
     fn real(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
@@ -60,8 +69,19 @@ impl Files for Folder {
     }
 
     fn read_at(&self, id: u64, offset: u64, into: &mut [u8]) -> Result<usize, Stop> {
-        let file = fs::File::open(&self.files.borrow()[id as usize]).unwrap();
-        Ok(file.read_at(into, offset).unwrap())
+        self.asked.set(self.asked.get() + 1);
+        let path = &self.files.borrow()[id as usize];
+        let length = fs::File::open(path).unwrap().read_at(into, offset).unwrap();
+        if let Some((liar, at, bytes)) = &*self.lie.borrow()
+            && liar == path
+        {
+            for (n, byte) in bytes.iter().enumerate() {
+                if let Some(place) = (at + n as u64).checked_sub(offset).filter(|p| *p < length as u64) {
+                    into[place as usize] = *byte;
+                }
+            }
+        }
+        Ok(length)
     }
 }
 
@@ -246,4 +266,56 @@ fn what_is_laid_down_is_enough_for_the_loader() {
     let mut user = Command::new("chroot");
     user.arg(&rootfs).args(["/usr/bin/redis-cli"]);
     assert_ne!(finish(quiet(user), "redis-cli").code, Some(0), "nobody asked for redis-cli");
+}
+
+/// The places in an ELF file where a lie may matter: header, program headers, dynamic section.
+fn places(file: &Path) -> Vec<u64> {
+    let bytes = fs::read(file).unwrap();
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mut places: Vec<u64> = (0..64).collect();
+    for n in 0..usize::from(bytes[56]) {
+        let header = word(32) as usize + n * 56;
+        places.extend((header as u64..header as u64 + 56).step_by(4));
+        if bytes[header] == 2 {
+            places.extend((word(header + 8)..word(header + 8) + word(header + 32)).step_by(8));
+        }
+    }
+    places
+}
+
+#[test]
+fn a_real_program_whose_fields_lie_is_taken_or_refused() {
+    let node = Node::new();
+    let Some(root) = unpacked("a_real_program_whose_fields_lie_is_taken_or_refused", &node, &["redis"]) else { return };
+    let files = Folder::new(&root);
+    let wanted = request(&["/usr/bin/redis-server"]);
+    of(&files, &wanted).unwrap();
+    let honest = files.asked.get();
+    assert!(honest < 5_000, "{honest} questions");
+    let lib = root.join("usr/lib/x86_64-linux-gnu");
+    let liars = [
+        root.join("usr/bin/redis-check-rdb"),
+        lib.join("libc.so.6"),
+        lib.join("ld-linux-x86-64.so.2"),
+        lib.join("libsystemd.so.0").canonicalize().unwrap(),
+    ];
+    let began = std::time::Instant::now();
+    let mut refusals = BTreeSet::new();
+    for liar in liars {
+        let size = fs::metadata(&liar).unwrap().len();
+        // The headers once, and of each what says what it needs.
+        for at in places(&liar).into_iter().filter(|at| *at > 1000 || liar.ends_with("redis-check-rdb")) {
+            // One lie a place, another one at each.
+            let lie = [0, size - 1, size, 1 << 63, u64::MAX][(at / 4 + at) as usize % 5];
+            *files.lie.borrow_mut() = Some((liar.clone(), at, lie.to_le_bytes().to_vec()));
+            files.asked.set(0);
+            if let Err(text) = of(&files, &wanted) {
+                assert!(text.len() < 4096 && !text.contains('\n'), "{text}");
+                refusals.insert(text);
+            }
+            assert!(files.asked.get() < honest * 50, "{}: {} questions", liar.display(), files.asked.get());
+        }
+    }
+    assert!(refusals.len() > 10, "{refusals:#?}");
+    assert!(began.elapsed().as_secs() < 120, "{:?}", began.elapsed());
 }

@@ -27,10 +27,13 @@ fn mcp_lists_the_programs_that_are_there() {
     let a = mcp(&source("scripts/mcp"), &path, &["help"]);
     assert_eq!(a.status.code(), Some(0));
     let text = said(&a.stdout);
-    for program in ["run-vm", "run", "stop", "rm", "health", "status", "logs"] {
+    for program in ["run-vm", "run", "stop", "rm", "health", "status", "logs", "record"] {
         assert!(text.lines().any(|l| l.trim_start().starts_with(&format!("{program} "))), "no {program} in\n{text}");
     }
-    assert!(!text.contains("deploy") && !text.contains("guest-init"), "{text}");
+    assert!(!text.contains("guest-init"), "{text}");
+    // Beside this one there is no such program, and it is not named.
+    let alone = said(&mcp(&source("scripts/mcp"), "/usr/bin:/bin", &["help"]).stdout);
+    assert!(!alone.contains("run-vm"), "{alone}");
     assert_eq!(said(&mcp(&source("scripts/mcp"), &path, &["--version"]).stdout), "mcp 0.1.0\n");
 }
 

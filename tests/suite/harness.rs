@@ -62,12 +62,14 @@ pub struct Node {
 pub fn program(name: &str) -> PathBuf {
     let path = match name {
         "mcp-pull" => env!("CARGO_BIN_EXE_mcp-pull"),
+        "mcp-build" => env!("CARGO_BIN_EXE_mcp-build"),
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
         "mcp-rm" => env!("CARGO_BIN_EXE_mcp-rm"),
         "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),
         "mcp-status" => env!("CARGO_BIN_EXE_mcp-status"),
+        "mcp-record" => env!("CARGO_BIN_EXE_mcp-record"),
         "mcp-logs" => env!("CARGO_BIN_EXE_mcp-logs"),
         other => panic!("no such program: {other}"),
     };

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod build;
+mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
@@ -9,6 +11,7 @@ mod deploy;
 mod disk_trouble;
 mod dispatch;
 mod docs;
+mod downtime;
 mod fake_qemu;
 mod floors;
 mod harness;
@@ -23,6 +26,7 @@ mod microvm;
 mod parts;
 mod pull;
 mod readiness;
+mod record;
 mod registry;
 mod registry_faults;
 mod replace;

@@ -247,3 +247,53 @@ fn replace_of_what_does_not_run_is_refused() {
     let answer = node.mcp("mcp-run", &["--replace", "nobody"]).expect(100);
     assert!(answer.one_line().contains("nobody"), "{answer:#?}");
 }
+
+/// The QEMU in the slot that does not serve, once there is one.
+fn other_vm(node: &Node) -> i32 {
+    let serving = std::fs::read_link(node.run_dir("demo/web").join("current")).unwrap();
+    let other = if serving.to_str() == Some("a") { "b" } else { "a" };
+    let path = node.run_dir("demo/web").join(other).join("state.json");
+    let mut pid = 0;
+    until("a second VM that runs", || {
+        let text = std::fs::read(&path).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        pid = state["pid"].as_i64().filter(|_| state["phase"] == "starting").unwrap_or(0) as i32;
+        pid != 0
+    });
+    pid
+}
+
+#[test]
+fn replace_while_one_of_the_two_vms_dies_or_a_stop_comes() {
+    let Some(image) = nanos("replace_while_one_dies", &["--listen-delay", "500"]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "");
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    let begin = || {
+        let command = node.command("mcp-run", &["--replace", "demo"]);
+        std::thread::spawn(move || finish(command, "mcp-run --replace"))
+    };
+    // SAFETY (all three): a plain system call.
+    let kill = |pid: i32| unsafe { libc::kill(pid, libc::SIGKILL) };
+    let before = uuid(&node);
+    let asker = begin();
+    kill(other_vm(&node));
+    // Whether it had begun to run its guest by then is a matter of microseconds.
+    let answer = asker.join().unwrap();
+    assert!(matches!(answer.code, Some(1 | 100)) && answer.err.contains("the old version serves on"), "{answer:#?}");
+    assert!(get(port, "/").is_some());
+    assert_eq!(uuid(&node), before);
+    // The old one dies: the new one takes over as soon as it can.
+    let asker = begin();
+    other_vm(&node);
+    kill(node.qemu("demo/web"));
+    asker.join().unwrap().expect(0);
+    assert!(get(port, "/").is_some());
+    assert_ne!(uuid(&node), before);
+    let asker = begin();
+    other_vm(&node);
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+    asker.join().unwrap().expect(111);
+    assert_eq!(node.processes(), Vec::<String>::new());
+}

@@ -1,15 +1,15 @@
 //! `mcp-build --gc`: room in the store.
 
-use crate::image::build::gc::{self, KEPT};
+use crate::image::build::gc::{self, KEPT, Thing};
 use crate::image::store::Store;
 use crate::model::Node;
 use crate::node::in_use;
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out, time};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The version of a JSON line.
+/// The version of the JSON object.
 const SCHEMA: u32 = 1;
 
 /// Removes what nobody needs, or tells what that is; a line a thing, the longest unused first.
@@ -18,18 +18,17 @@ pub fn run(paths: &Paths, node: &Node, dry: bool, as_json: bool) -> Result<u8> {
     let store = if dry { Store::look(paths) } else { Store::open(paths)? };
     let needed = in_use::needed(paths)?;
     let report = gc::gc(&store, &needed, node.store_max_size, KEPT, dry)?;
-    for thing in &report.gone {
-        let (what, used) = (thing.what.name(), time::rfc3339(thing.used));
-        if as_json {
-            let line = json!({
-                "schema": SCHEMA, "kind": what, "name": thing.name, "bytes": thing.bytes, "used": used, "removed": !dry,
-            });
-            out::print(format_args!("{line}\n"));
-        } else {
-            out::print(format_args!("{what} {} {}\n", thing.name, thing.bytes));
+    let freed: u64 = report.gone.iter().map(|thing| thing.bytes).sum();
+    if as_json {
+        let thing = |t: &Thing| json!({ "kind": t.what.name(), "name": t.name, "bytes": t.bytes, "used": time::rfc3339(t.used) });
+        let gone: Vec<Value> = report.gone.iter().map(thing).collect();
+        let told = json!({ "schema": SCHEMA, "dry_run": dry, "gone": gone, "freed": freed, "left": report.left });
+        out::print(format_args!("{told}\n"));
+    } else {
+        for thing in &report.gone {
+            out::print(format_args!("{} {} {}\n", thing.what.name(), thing.name, thing.bytes));
         }
     }
-    let freed: u64 = report.gone.iter().map(|thing| thing.bytes).sum();
     let (would, left) = (if dry { "would free" } else { "freed" }, megabytes(report.left));
     let mut told = format!("{would} {}, {left} stay", megabytes(freed));
     if let Some(most) = node.store_max_size.filter(|most| report.left > *most) {

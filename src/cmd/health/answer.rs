@@ -7,7 +7,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// The version of the JSON object.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 const NAGIOS_CRITICAL: u8 = 2;
 const NAGIOS_UNKNOWN: u8 = 3;

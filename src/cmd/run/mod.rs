@@ -4,7 +4,7 @@ mod replace;
 
 use super::Common;
 use crate::model::{ComponentId, Runtime, Target};
-use crate::node::resolve;
+use crate::node::{command, resolve};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
 ///
-/// That is mcp-run-vm for runtime = "unikernel" and "microvm". Several targets, or --all, want --detach; they are
-/// started side by side.
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm". Several targets, or --all, want --detach or --by-init;
+/// they are started side by side.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -28,10 +28,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "targets")]
     all: bool,
     /// Leave the supervisor in the background and return when it has started
-    #[arg(long)]
+    #[arg(long, group = "background")]
     detach: bool,
-    /// With --detach: return when it is ready instead
-    #[arg(long, requires = "detach")]
+    /// Start through the node's [boot] start_command, so that the init system owns it; without one as --detach
+    #[arg(long, group = "background", conflicts_with_all = ["console", "notify_fd"])]
+    by_init: bool,
+    /// With --detach or --by-init: return when it is ready instead
+    #[arg(long, requires = "background")]
     wait: bool,
     /// Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)
     #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"])]
@@ -43,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     recover: bool,
     /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
-    #[arg(long, conflicts_with_all = ["detach", "console", "notify_fd", "recover"])]
+    #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover"])]
     replace: bool,
     /// With --replace: start nothing, say how each would be replaced
     #[arg(long, requires = "replace")]
@@ -55,13 +58,14 @@ Examples:
   mcp-run shop/api                      in the foreground, until it ends
   mcp-run --detach --wait shop          all components of shop; return when they are healthy
   mcp-run --all --detach --recover      what shall run and doesn't
+  mcp-run --by-init --wait shop         through the init system, as mcp.toml says
   mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
 Exit codes: those of mcp-run-vm; with several targets the highest. Of --replace: 0 the new one serves, 1 it was not
 healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
 
 /// Runs the program; returns only for several targets.
-pub fn run(args: Args) -> Result<u8> {
+pub fn run(mut args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
     let mut chosen: Vec<(ComponentId, Runtime)> = Vec::new();
     if args.all {
@@ -80,9 +84,17 @@ pub fn run(args: Args) -> Result<u8> {
     if args.replace {
         return replace::run(&paths, &chosen, args.dry_run);
     }
+    if args.by_init {
+        match resolve::node(&paths)?.start_command {
+            Some(words) => return by_init(&args, &paths, &words, &chosen),
+            None => args.detach = true,
+        }
+    }
     match chosen.as_slice() {
         [] => Ok(EXIT_OK),
-        _ if args.all && !args.detach => Err(Error::Usage { what: "--all wants --detach or --replace".into() }),
+        _ if args.all && !args.detach => {
+            Err(Error::Usage { what: "--all wants --detach, --by-init or --replace".into() })
+        }
         [(id, runtime)] => {
             let mut command = command(&args, id, *runtime)?;
             // Returns only when it failed.
@@ -121,10 +133,41 @@ fn start_all(args: &Args, chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
     Ok(worst)
 }
 
+/// Starts each through `words`, side by side.
+fn by_init(args: &Args, paths: &Paths, words: &[String], chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
+    let mut found = Vec::new();
+    for (id, runtime) in chosen {
+        if *runtime == Runtime::Container {
+            return Err(no_containers(id));
+        }
+        found.push(resolve::one(paths, &Target::parse(&id.to_string())?)?.1);
+    }
+    if let Some(root) = &args.common.root {
+        // SAFETY: there is one thread.
+        unsafe { std::env::set_var("MCP_ROOT", root) };
+    }
+    let begun: Vec<_> = found.iter().map(|f| command::begin(paths, words, f, args.recover)).collect();
+    let ended = begun.into_iter().map(|begun| match begun? {
+        Some(begun) => begun.finish(args.wait),
+        None => Ok(EXIT_OK),
+    });
+    let codes = ended.map(|ended| {
+        ended.unwrap_or_else(|e| {
+            super::report(super::program(), &e);
+            command::exit_code(&e)
+        })
+    });
+    Ok(codes.max().unwrap_or(EXIT_OK))
+}
+
+fn no_containers(id: &ComponentId) -> Error {
+    Error::refused(id, "running containers is not there yet; runtime = \"microvm\" is")
+}
+
 /// What runs `id`, with our options handed on.
 fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
     if runtime == Runtime::Container {
-        return Err(Error::refused(id, "running containers is not there yet; runtime = \"microvm\" is"));
+        return Err(no_containers(id));
     }
     let mut command = Command::new(beside_us("mcp-run-vm"));
     command.arg(id.to_string());

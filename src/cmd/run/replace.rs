@@ -37,7 +37,8 @@ fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
         out::print(format_args!("{id} replaced\n"));
     } else {
         // The words are of a supervisor of ours, and of its guest.
-        crate::cmd::report(crate::cmd::program(), &Error::no(id, answer.text));
+        let text = answer.text.strip_prefix(&format!("{id}: ")).unwrap_or(&answer.text);
+        crate::cmd::report(crate::cmd::program(), &Error::no(id, text));
     }
     Ok(answer.code)
 }

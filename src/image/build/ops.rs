@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 /// The part of its output that is kept: the end, where it says how it went.
 const OUTPUT_MAX: usize = 64 << 10;
 /// The part of that which goes into an error.
-const TOLD_MAX: usize = 2000;
+const TOLD_MAX: usize = 600;
 /// A port of loopback that nobody has: a proxy there fails at once, where a firewall would let it wait.
 const NO_PROXY: &str = "http://127.0.0.1:9";
 
@@ -226,7 +226,13 @@ fn lines(output: &str) -> impl Iterator<Item = (String, bool)> + '_ {
             rest = code.get(end..).unwrap_or_default();
         }
         text.push_str(rest);
-        (text.trim().chars().map(|c| if c.is_control() { '?' } else { c }).collect(), red)
+        (
+            text.trim()
+                .chars()
+                .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
+                .collect(),
+            red,
+        )
     })
 }
 

@@ -9,6 +9,9 @@ use crate::sys::Error;
 /// What every OCI runtime takes where the image says nothing.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Directories of PATH.
+const PATHS_MAX: usize = 512;
+
 /// What would run what a unikernel can't.
 pub const WAY_OUT: &str = "runtime = \"microvm\" would run it";
 
@@ -92,6 +95,8 @@ pub fn find(files: &dyn Files, request: &Request) -> Result<Program, Stop> {
             let end = match &unfit {
                 Unfit::Script(_) => format!("; a unikernel runs one ELF program and no script: {WAY_OUT}"),
                 Unfit::NotElf | Unfit::Empty => "; nothing here can run it".into(),
+                // Debian's kernel runs programs of its ancestor too.
+                Unfit::Bits32(3) => format!("; Nanos runs 64-bit ones only: {WAY_OUT}"),
                 _ => "; a guest here runs 64-bit x86-64 Linux programs only, a microvm too".into(),
             };
             return Err(refused(format!("is {}{end}", unfit.words())));
@@ -129,7 +134,7 @@ fn starter(argv: &[String]) -> Result<(), Error> {
                 ),
             ),
             None => Error::refused(
-                &argv[0],
+                show(argv[0].as_bytes()),
                 format!("is a shell, which starts other programs; a unikernel runs one: {WAY_OUT}"),
             ),
         });
@@ -138,9 +143,27 @@ fn starter(argv: &[String]) -> Result<(), Error> {
         let reason = format!(
             "starts another program, which can't be in a unikernel: name that program itself as Entrypoint; {WAY_OUT}"
         );
-        return Err(Error::refused(&argv[0], reason));
+        return Err(Error::refused(show(argv[0].as_bytes()), reason));
     }
     Ok(())
+}
+
+/// The language of an interpreter: what it runs is no ELF.
+pub fn language(program: &Program) -> Option<&'static str> {
+    let base = walk::name(&program.real);
+    let known = [
+        ("python", "Python"),
+        ("perl", "Perl"),
+        ("ruby", "Ruby"),
+        ("node", "JavaScript"),
+        ("java", "Java"),
+        ("php", "PHP"),
+        ("lua", "Lua"),
+        ("beam", "Erlang"),
+    ];
+    // With a version behind it, but not with a word: lualatex, nodeset.
+    let version = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+    known.into_iter().find(|(name, _)| base.strip_prefix(name.as_bytes()).is_some_and(version)).map(|(_, word)| word)
 }
 
 /// The program's file: as execvp(3) looks for it.
@@ -159,6 +182,9 @@ fn locate(files: &dyn Files, run: &RunConfig, name: &str) -> Result<(Vec<u8>, Ve
     }
     let path = variable(run, "PATH").unwrap_or(PATH);
     let mut not_executable = None;
+    if path.split(':').count() > PATHS_MAX {
+        return Err(Stop::Failed(Error::refused("PATH", format!("names more than {PATHS_MAX} directories"))));
+    }
     for dir in path.split(':') {
         // An empty part is the working directory.
         let at = join(&join(&workdir, dir.as_bytes()), name.as_bytes());

@@ -2,6 +2,7 @@
 
 use super::walk::{self, join, name, parent};
 use super::{Files, Found, Stop, read};
+use std::collections::HashSet;
 
 /// Files that one configuration may include, and lines of all of them.
 const FILES_MAX: usize = 64;
@@ -15,7 +16,11 @@ pub fn configured(files: &dyn Files, wanted: &[u8]) -> Result<Option<Vec<u8>>, S
     }
     let mut todo = vec![b"/etc/ld.so.conf".to_vec()];
     let (mut seen, mut lines) = (0, 0);
+    let mut read_already = HashSet::new();
     while let Some(path) = todo.pop() {
+        if !read_already.insert(path.clone()) {
+            continue;
+        }
         seen += 1;
         let Some((_, file)) = walk::file(files, &path)? else { continue };
         let text = read::whole(files, &file, 64 << 10)?.unwrap_or_default();

@@ -63,6 +63,8 @@ pub struct Search<'a> {
     pub kind: Kind,
     workdir: Vec<u8>,
     environment: Vec<Vec<u8>>,
+    /// The file that the loader reads.
+    pub configuration: Vec<u8>,
     cache: Option<Cache>,
     system: Vec<Vec<u8>>,
     variants: RefCell<HashMap<Vec<u8>, Vec<usize>>>,
@@ -81,6 +83,7 @@ impl<'a> Search<'a> {
             kind,
             workdir: workdir(run),
             environment: Vec::new(),
+            configuration: b"/etc/ld.so.cache".to_vec(),
             cache: None,
             system: Vec::new(),
             variants: RefCell::default(),
@@ -89,7 +92,7 @@ impl<'a> Search<'a> {
         };
         match kind {
             Kind::Glibc => {
-                if let Some((_, file)) = walk::file(files, b"/etc/ld.so.cache")? {
+                if let Some((_, file)) = walk::file(files, &search.configuration)? {
                     search.cache = read::whole(files, &file, CACHE_MAX)?.and_then(Cache::parse);
                 }
                 // Debian's loader knows the multiarch ones, others lib64; one made elsewhere its own.
@@ -101,12 +104,13 @@ impl<'a> Search<'a> {
                     b"/lib",
                     b"/usr/lib",
                 ];
-                search.system = known.iter().map(|d| d.to_vec()).chain([parent(real).to_vec()]).collect();
+                let own = Some(parent(real)).filter(|own| !known.contains(own));
+                search.system = known.into_iter().chain(own).map(<[u8]>::to_vec).collect();
             }
             Kind::Musl => {
                 // The path stands beside the loader's folder: /lib/ld-musl-x86_64.so.1 and /etc/ld-musl-x86_64.path.
-                let prefix = parent(parent(interpreter));
-                let list = match walk::file(files, &[prefix, b"/etc/ld-musl-x86_64.path"].concat())? {
+                search.configuration = [parent(parent(interpreter)), b"/etc/ld-musl-x86_64.path"].concat();
+                let list = match walk::file(files, &search.configuration)? {
                     Some((_, file)) => read::whole(files, &file, 64 << 10)?,
                     None => None,
                 };
@@ -118,7 +122,11 @@ impl<'a> Search<'a> {
         if let Some(list) = variable(run, "LD_LIBRARY_PATH").filter(|l| !l.is_empty()) {
             let separators: &[u8] = if kind == Kind::Glibc { b":;" } else { b":\n" };
             let dirs = list.as_bytes().split(|b| separators.contains(b));
-            search.environment = dirs.map(|d| join(&search.workdir, d)).collect();
+            search.environment = dirs.take(DIRS_MAX + 1).map(|d| join(&search.workdir, d)).collect();
+            if search.environment.len() > DIRS_MAX {
+                let reason = format!("names more than {DIRS_MAX} directories");
+                return Err(Stop::Failed(Error::refused("LD_LIBRARY_PATH", reason)));
+            }
         }
         Ok(search)
     }

@@ -6,7 +6,8 @@
 //! taken becomes a link below (`/lib/x86_64-linux-gnu -> ../usr/lib/x86_64-linux-gnu`). Nanos follows those, for the
 //! program, its interpreter and all that is opened later. Links that lead to nothing are left out, as `ops` does.
 
-use super::walk::{Walked, name, parent, relative, show, walk};
+use super::command::WAY_OUT;
+use super::walk::{Walked, join, name, parent, parts, relative, show, walk};
 use super::{Files, Found, Stop, Taken, What};
 use crate::sys::Error;
 use std::collections::BTreeMap;
@@ -73,8 +74,31 @@ impl<'a> Tree<'a> {
         Ok(Some(walked))
     }
 
-    /// Makes a directory that the image need not have. What it has there instead stays.
-    pub fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
+    /// Takes the directory `path`, and makes what the image hasn't got of it. What it has there instead stays.
+    pub fn make(&mut self, path: &[u8]) -> Result<(), Stop> {
+        let mut real = b"/".to_vec();
+        let mut missing = false;
+        for part in parts(path) {
+            let next = join(&real, part);
+            // Below what is not there is nothing; where a layer below would have to say, a directory is as good a guess.
+            let found = if missing || part == b".." { Ok(None) } else { self.take(&next) };
+            match found {
+                Ok(Some(Walked { real: there, found: Found::Directory, .. })) => real = there,
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(Stop::Below) => {
+                    missing = true;
+                    real = next;
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        match parts(&real).any(|p| p == b"..") {
+            true => Ok(()),
+            false => self.directory(&real),
+        }
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
         if path == b"/" || path.is_empty() {
             return Ok(());
         }
@@ -88,10 +112,13 @@ impl<'a> Tree<'a> {
             self.put(above, Node::Directory)?;
         }
         if std::str::from_utf8(path).is_err() {
-            self.warnings.push(format!("{}: left out: its name is not UTF-8, and ops takes no other", show(path)));
+            if self.warnings.len() < 16 {
+                self.warnings.push(format!("{}: left out: its name is not UTF-8, and ops takes no other", show(path)));
+            }
             return Ok(());
         }
-        if self.entries.contains_key(path) {
+        // What is there already stays, and nothing lies below what is no directory.
+        if self.entries.contains_key(path) || !above.is_empty() && self.entries.get(above) != Some(&Node::Directory) {
             return Ok(());
         }
         self.bytes += path.len();
@@ -117,16 +144,14 @@ impl<'a> Tree<'a> {
     pub fn finish(mut self) -> Result<(Vec<Taken>, Vec<String>), Stop> {
         for (alias, real) in std::mem::take(&mut self.aliases) {
             self.directory(&alias)?;
-            if real == b"/" {
-                continue;
-            }
+            let real = if real == b"/" { Vec::new() } else { real };
             let from = [&real[..], b"/"].concat();
             let below: Vec<Vec<u8>> = self
                 .entries
                 .range(from.clone()..)
                 .map(|(path, _)| path)
                 .take_while(|path| path.starts_with(&from))
-                .filter(|path| parent(path) == real)
+                .filter(|path| parent(path) == real && **path != alias)
                 .cloned()
                 .collect();
             for path in below {
@@ -143,9 +168,12 @@ impl<'a> Tree<'a> {
                 Node::File(id, mode) => Some(What::File(id, mode)),
                 Node::Symlink(way) => text(way).map(What::Symlink),
             };
-            match (text(path), what) {
-                (Some(path), Some(what)) => taken.push(Taken { path, what }),
-                _ => continue,
+            if memchr::memmem::find(&path, b"sysroot/").is_some() {
+                let reason = format!("ops takes no path with \"sysroot/\" in it; {WAY_OUT}");
+                return Err(Stop::Failed(Error::refused(show(&path), reason)));
+            }
+            if let (Some(path), Some(what)) = (text(path), what) {
+                taken.push(Taken { path, what });
             }
         }
         Ok((taken, self.warnings))

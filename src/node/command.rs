@@ -1,0 +1,208 @@
+//! Starting a component through `[boot] start_command`, so that the init system owns it, and waiting until it is ready.
+
+use super::resolve::Resolved;
+use super::{start, stop};
+use crate::guest::state::{self, Phase, State};
+use crate::health::Hints;
+use crate::model::{Record, Source, Wish};
+use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_RETRY};
+use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result, lock, time, tool};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What a start takes besides the component's own timeouts, on a busy node.
+const SPARE: Duration = Duration::from_secs(30);
+/// From SIGTERM to SIGKILL for a command that takes too long.
+const GRACE: Duration = Duration::from_secs(2);
+/// A supervisor that is killed gives no hint: this often it is asked whether there is one.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// `text` as systemd-escape(1) has it, for the name of a unit's instance.
+pub fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'/' => escaped.push('-'),
+            b'.' if at == 0 => escaped.push_str("\\x2e"),
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b':' | b'_' | b'.' => escaped.push(char::from(byte)),
+            _ => escaped.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    escaped
+}
+
+/// A start command under way.
+pub struct Begun<'a> {
+    found: &'a Resolved,
+    files: ComponentPaths,
+    program: String,
+    child: Child,
+    began: String,
+    deadline: Deadline,
+}
+
+/// Runs `words` for `found`, with `{unit}` replaced and no shell in between. `None`: it shall stay stopped, which
+/// `recover` respects. The unit takes what the record says, so what a start would take is recorded first.
+pub fn begin<'a>(paths: &Paths, words: &[String], found: &'a Resolved, recover: bool) -> Result<Option<Begun<'a>>> {
+    let id = &found.id;
+    let record = Record::read(paths, id)?;
+    if recover && record.is_some_and(|r| r.wish == Wish::Stop) {
+        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
+        return Ok(None);
+    }
+    let files = paths.component(&id.service, &id.component);
+    let version = start::choose_next(paths, found)?;
+    if !recover {
+        stop::set_wish(paths, id, Wish::Run)?;
+        if !matches!(version.spec.source, Source::Image { .. }) && !state::any_alive(&files)? {
+            start::next(paths, found)?;
+        }
+    }
+    let unit = escape(&id.to_string());
+    let mut words = words.iter().map(|word| word.replace("{unit}", &unit));
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(&program);
+    // What it prints is no answer of ours.
+    let complaints = std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::os("duplicate", "descriptor"))?;
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::from(complaints)).process_group(0);
+    let began = time::now();
+    let timeouts = version.spec.start_timeout + version.spec.stop_timeout;
+    let deadline = Deadline::after(timeouts + SPARE);
+    log::debug!("{command:?}");
+    let child = command.spawn().map_err(Error::os("run", &program))?;
+    Ok(Some(Begun { found, files, program, child, began, deadline }))
+}
+
+/// The exit code for an error of [`begin`] or [`Begun::finish`]: a shell's, where the program can't be executed.
+pub fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::ENOENT) => 127,
+        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::EACCES) => 126,
+        other => other.exit_code(),
+    }
+}
+
+impl Begun<'_> {
+    /// Waits for the command's end, and with `ready` until the component is ready. The exit code: 100, 126 and 127 are
+    /// the command's own, any other failure may pass.
+    pub fn finish(mut self, ready: bool) -> Result<u8> {
+        let id = &self.found.id;
+        let status = match PidFd::open(self.child.id() as i32).is_none_or(|handle| handle.wait(self.deadline)) {
+            true => self.child.wait().map_err(Error::os("wait for", &self.program))?,
+            false => {
+                self.end();
+                return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
+            }
+        };
+        match status.code() {
+            Some(0) if ready => self.wait_until_ready(),
+            Some(0) => Ok(EXIT_OK),
+            code => {
+                let error = Error::busy(id, format!("{} {}", self.program, tool::describe(status)));
+                log::error!("{error}");
+                let own = |code: i32| u8::try_from(code).ok().filter(|code| matches!(code, &EXIT_FINAL | 126 | 127));
+                Ok(code.and_then(own).unwrap_or(EXIT_RETRY))
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        let group = Pid::from_raw(self.child.id() as i32);
+        let _ = killpg(group, Signal::SIGTERM);
+        let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+        if !gone {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+
+    fn wait_until_ready(&self) -> Result<u8> {
+        let id = &self.found.id;
+        let mut names = vec![self.files.run.clone()];
+        names.extend(Slot::ALL.map(|slot| self.files.instance(slot).run));
+        let hints = Hints::new(names, Vec::new())?;
+        loop {
+            // Before the look: what comes meanwhile is a hint again.
+            hints.drain();
+            match self.look()? {
+                Progress::Ready => return Ok(EXIT_OK),
+                Progress::Ended(reason) => return Err(Error::busy(id, format!("ended before it was ready: {reason}"))),
+                Progress::Coming if self.deadline.passed() => {
+                    return Err(Error::busy(id, "not ready in time; it is still being tried in the background"));
+                }
+                Progress::Coming => {}
+            }
+            let until = self.deadline.min(Deadline::after(LOOK_PAUSE));
+            let _ = poll(&mut [PollFd::new(hints.as_fd(), PollFlags::POLLIN)], until.poll_timeout());
+        }
+    }
+
+    fn look(&self) -> Result<Progress> {
+        let slots = self.files.current_slot().into_iter().chain(Slot::ALL);
+        let mut ended = None;
+        for instance in slots.map(|slot| self.files.instance(slot)) {
+            // The state is asked first: one that is written between the two looks is found the next time.
+            let state = State::read(&instance)?;
+            if state::is_alive(&instance)? {
+                let ready = state.is_some_and(|s| s.phase == Phase::Ready);
+                return Ok(if ready { Progress::Ready } else { Progress::Coming });
+            }
+            let new = state.and_then(|s| s.end).filter(|end| end.at >= self.began);
+            ended = ended.or(new.map(|end| end.reason));
+        }
+        match ended {
+            Some(reason) if !lock::is_held(&self.files.lock())? => Ok(Progress::Ended(reason)),
+            _ => Ok(Progress::Coming),
+        }
+    }
+}
+
+enum Progress {
+    Coming,
+    Ready,
+    /// Since we began, and nobody tries again.
+    Ended(String),
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_as_systemd_does() {
+        // What systemd-escape of systemd 252 prints.
+        for (text, escaped) in [
+            ("shop/api", "shop-api"),
+            ("a-b/c", "a\\x2db-c"),
+            ("a/b-c", "a-b\\x2dc"),
+            (".x", "\\x2ex"),
+            ("x.y", "x.y"),
+            ("-", "\\x2d"),
+            ("/", "-"),
+            ("a b", "a\\x20b"),
+            ("A:b_9", "A:b_9"),
+            ("a\\b", "a\\x5cb"),
+            ("\u{e9}", "\\xc3\\xa9"),
+            ("\u{2014}", "\\xe2\\x80\\x94"),
+            ("", ""),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
+
+    #[test]
+    fn escapes_as_the_installed_one_does() {
+        for text in ["a-b/c", ".x", "x.y/z", "a b", "\u{2014}", "a\\b", "a@b", "0/1"] {
+            let Ok(told) = Command::new("systemd-escape").args(["--", text]).output() else { return };
+            assert_eq!(String::from_utf8(told.stdout).unwrap().trim_end_matches('\n'), escape(text));
+        }
+    }
+}
