@@ -6,7 +6,7 @@
 use super::home::{self, Home};
 use super::ops::{Answer, Call};
 use super::parts::{Parts, Print};
-use super::{Changes, Image, VOLUME_SIZE, key};
+use super::{Changes, Image, VOLUME_SIZE, key, share};
 use crate::image::pulled::{Program, Pulled, ROOTFS};
 use crate::image::store::{Making, Store};
 use crate::model::built::{self, Built, BuiltVolume};
@@ -22,9 +22,6 @@ use std::path::Path;
 
 /// File name of the disk.
 pub const DISK: &str = "disk.raw";
-/// File name of the kernel.
-pub const KERNEL: &str = "kernel.img";
-
 /// What the guest may write to its root before it is full. Nothing of it is written beforehand.
 const FREE: u64 = 128 << 20;
 /// What Nanos's boot file system takes.
@@ -139,10 +136,22 @@ impl<'a> Plan<'a> {
         .map(Some)
     }
 
-    /// Makes it in `out`, under the turn `making`, with `ops` running as `user`.
-    pub fn make(&self, key: &str, making: &Making, out: &Path, user: Option<u32>, deadline: Deadline) -> Result<Built> {
-        let kernel = out.join(KERNEL);
-        home::copy(&self.parts.folder.join("kernel.img"), &kernel)?;
+    /// Makes it in `out`, under the turn `making`, with `ops` running as `user`. Returns the home of `ops` too, whose
+    /// removal takes a while.
+    pub fn make(
+        &self,
+        key: &str,
+        store: &Store,
+        making: &Making,
+        out: &Path,
+        user: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<(Built, Home)> {
+        let name = self.kernel_name()?;
+        let kernel = out.join(&name);
+        if !share(store, out, &name) {
+            home::copy(&self.parts.folder.join("kernel.img"), &kernel)?;
+        }
         disk::check_kernel(&kernel)?;
         let home = Home::new(&making.aside("home"), &self.parts, &kernel, user)?;
         let ops = open_program(&self.parts.ops, user)?;
@@ -156,14 +165,14 @@ impl<'a> Plan<'a> {
             volumes.push(BuiltVolume { name: volume.name.clone(), path: volume.path.clone(), empty });
         }
         let pulled = &self.image.pulled;
-        Ok(Built {
+        let built = Built {
             schema: built::SCHEMA,
             key: key.to_string(),
             runtime: Runtime::Unikernel,
             reference: pulled.reference.clone(),
             manifest: pulled.manifest,
             disk: DISK.into(),
-            kernel: Some(KERNEL.into()),
+            kernel: Some(name),
             entrypoint: Vec::new(),
             cmd: Vec::new(),
             env: Vec::new(),
@@ -171,7 +180,14 @@ impl<'a> Plan<'a> {
             user: String::new(),
             volumes,
             exposed: pulled.run.exposed.clone(),
-        })
+        };
+        Ok((built, home))
+    }
+
+    /// The kernel's file name: another for another kernel, so that builds can share it.
+    fn kernel_name(&self) -> Result<String> {
+        let hex = key::of(&(&self.parts.version, &self.parts.prints))?;
+        Ok(format!("kernel-{}.img", hex.chars().take(16).collect::<String>()))
     }
 
     fn make_disk(&self, home: &Home, run: &dyn Fn(&[&str]) -> Result<Answer>, to: &Path) -> Result<()> {
