@@ -14,6 +14,7 @@ mod docs;
 mod downtime;
 mod fake_qemu;
 mod floors;
+mod from_registry;
 mod harness;
 mod health;
 mod health_vm;
