@@ -178,10 +178,11 @@ impl<'a> Libraries<'a> {
                 self.names.insert(wanted.to_vec());
                 return Ok(());
             }
-            let mut reason = format!(
-                "this library is not in the image, and {who} needs it; looked in {}",
-                self.search.places(&askers(&self.objects, by))?
-            );
+            let mut reason = format!("this library is not in the image, and {who} needs it");
+            if !wanted.contains(&b'/') {
+                let places = self.search.places(&askers(&self.objects, by))?;
+                reason.push_str(&format!("; looked in {places}"));
+            }
             for passed in self.search.passed.borrow().iter() {
                 reason.push_str(&format!("; passed over: {passed}"));
             }

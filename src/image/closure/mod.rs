@@ -10,7 +10,7 @@
 //! | [`elf`], [`imports`] | one ELF file |
 //! | [`search`], [`cache`], [`missing`] | where glibc's and musl's loaders look for a library |
 //! | [`libraries`] | all of them, breadth first |
-//! | [`extras`], [`include`] | files that no ELF names |
+//! | [`extras`], [`mod@include`] | files that no ELF names |
 //! | [`tree`], [`walk`] | what `rootfs/` will look like; paths and links of the image |
 //!
 //! # What it makes for `ops`

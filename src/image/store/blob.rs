@@ -55,6 +55,8 @@ impl Store {
     /// Waits for the turn at a blob. Two who want the same one fetch it once: the second finds it there.
     pub fn blob_turn(&self, digest: &Digest, size: u64, deadline: Deadline) -> Result<BlobTurn> {
         if let Some(file) = self.blob(digest, size)? {
+            // Nothing tells of this use before the image is whole: who makes room must see it.
+            self.touch(&self.blob_path(digest));
             return Ok(BlobTurn::There(file));
         }
         let lock = self.lock(&format!("blob-{}", digest.hex()), deadline)?;

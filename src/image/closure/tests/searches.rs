@@ -102,6 +102,8 @@ fn origin_lib_and_platform_are_filled_in() {
     let mut wanted = request(&["/app/p"]);
     wanted.run.workdir = "/w".into();
     assert_eq!(libraries(&files, &wanted), ["/app/sub/y.so", "/w/./z.so"]);
+    files.remove("/w/z.so");
+    assert_eq!(refused(&files, &wanted), "./z.so: this library is not in the image, and /app/p needs it");
 }
 
 #[test]
