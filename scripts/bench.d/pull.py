@@ -140,7 +140,7 @@ def memory(lab, depot):
     """Gzip, zstd as skopeo makes it, zstd with the largest window, and 100,000 files."""
     depot.over_base("zstd", copy=["--dest-compress-format", "zstd"])
     config = {"Entrypoint": ["/opt/hello"]}
-    depot.fill("many", config, "many:100000", f"{lab.hello()}=/opt/hello")
+    depot.fill("many", config, f"{lab.hello()}=/opt/hello", "many:100000")
     cases = [("over", "gzip, 200 MB", 32), ("zstd", "zstd, 200 MB", 32 + 8), ("many", "gzip, 100,000 files", 32)]
     if shutil.which("zstd"):
         depot.over_base("window", options=["--zstd=" + WINDOW])
