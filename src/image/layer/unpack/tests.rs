@@ -1,3 +1,4 @@
+//! Packed bytes, good, many, cut and hostile.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
