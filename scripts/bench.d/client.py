@@ -1,9 +1,9 @@
 """A client of its own process: asks a port over and over until SIGTERM, then prints what it saw.
 
-  client.py PORT [PAUSE-MS]
+  client.py PORT
 
 Prints one JSON array: for each request when it began (seconds of the monotonic clock), how long it took (ms), and 1 if
-the whole answer was HTTP 200 or 0. An unhealthy service is asked, too: refused is an answer of 0.
+the whole answer was HTTP 200 or 0.
 """
 
 import json
@@ -40,8 +40,7 @@ def ask(port):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, stop)
-    pause = float(sys.argv[2]) / 1000 if len(sys.argv) > 2 else 0
     while go_on:
-        if not ask(int(sys.argv[1])) or pause:
-            time.sleep(pause or 0.002)
+        if not ask(int(sys.argv[1])):
+            time.sleep(0.002)
     json.dump(seen, sys.stdout)

@@ -4,14 +4,17 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 from bare import Bare, need_qemu
 from boot import timed as boot_time
 from depot import Depot, Node
 from depot import timed as call
-from lab import REPO, Skip, first_answers, free_ports, median, now
+from lab import REPO, REQUEST, Skip, first_answers, free_ports, median, now
 
 CLIENTS, REPLACEMENTS = 4, 20
 
@@ -19,9 +22,8 @@ CLIENTS, REPLACEMENTS = 4, 20
 class Load:
     """Clients of a port, each a process of its own."""
 
-    def __init__(self, lab, port, clients, pause=0):
-        script = os.path.join(REPO, "scripts/bench.d/client.py")
-        argv = [sys.executable, script, str(port)] + ([str(pause)] if pause else [])
+    def __init__(self, lab, port, clients):
+        argv = [sys.executable, os.path.join(REPO, "scripts/bench.d/client.py"), str(port)]
         self.lab = lab
         self.children = [lab.start(argv, stdout=subprocess.PIPE) for _ in range(clients)]
 
@@ -121,15 +123,9 @@ def gap(lab):
         _, line = call(node.pull(depot.reference("hello1")), env, "mcp-pull")
         image = call([lab.tool("mcp-build"), line.split()[2]], env, "mcp-build")[1].split()[1]
         for number in range(1, max(lab.rounds, 7) + 1):
-            load = Load(lab, port, 1, pause=2)
-            try:
-                first_answers([port], now() + 20)
-                version(number)
-                if port not in first_answers([port], now() + 60):
-                    raise Skip("no answer after mcp-deploy")
-            finally:
-                seen = load.end()
-            gaps.append(longest_gap(seen))
+            watch = Watch(port)
+            version(number)
+            gaps.append(watch.gap())
             boots.append(boot(lab, node, image))
             ratios.append(gaps[-1] - boots[-1])
         yield {"row": "gap", "what": "mcp deploy with a volume: not answered, beyond the guest's boot", "unit": "ms",
@@ -141,12 +137,36 @@ def gap(lab):
         node.remove()
 
 
-def longest_gap(seen):
-    """Milliseconds from the end of one good answer to the end of the next, at most."""
-    good = [at + took / 1000 for at, took, ok in seen if ok]
-    if len(good) < 2:
-        raise Skip("the old version did not answer")
-    return 1000 * max(b - a for a, b in zip(good, good[1:]))
+class Watch:
+    """Asks a port until it refuses, and then until it answers again. A client that waits would wait too long: what is
+    sent to a guest that boots is lost, and sent again seconds later."""
+
+    def __init__(self, port):
+        self.port, self.last, self.found = port, None, {}
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        end = now() + 60
+        while now() < end:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+                    s.sendall(REQUEST)
+                    if s.recv(4096).startswith(b"HTTP/1.1 200"):
+                        self.last = now()
+            except ConnectionRefusedError:
+                break
+            except OSError:
+                continue
+            time.sleep(0.002)
+        self.found = first_answers([self.port], now() + 60)
+
+    def gap(self):
+        """Milliseconds from the last answer of the old one to the first of the new one."""
+        self.thread.join(130)
+        if self.last is None or self.port not in self.found:
+            raise Skip("the old version, or the new one, did not answer")
+        return 1000 * (self.found[self.port] - self.last)
 
 
 def boot(lab, node, image):
