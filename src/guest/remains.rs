@@ -71,7 +71,7 @@ pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
     if let Ok(Some(mut state)) = State::read(paths)
         && !matches!(state.phase, Phase::Ended | Phase::Waiting)
     {
-        let end = conclude(traces, last_lines(paths, LAST_LINES, LAST_BYTES));
+        let end = conclude(traces, last_lines(paths, state.console.as_ref(), LAST_LINES, LAST_BYTES));
         state.phase = Phase::Ended;
         state.events.push((end.at.clone(), end.reason.clone()));
         state.end = Some(end);

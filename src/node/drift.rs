@@ -185,6 +185,7 @@ pub(crate) mod tests {
             qemu: "7.2".into(),
             argv: Vec::new(),
             events: Vec::new(),
+            console: None,
             end: end.map(|(by, code)| End {
                 at: "2026-01-01T00:00:01.000Z".into(),
                 by,
