@@ -82,9 +82,9 @@ def replace(lab):
     finally:
         seen = load.end()
     failed = [r for r in seen if not r[2]]
-    # A request belongs to whatever went on while it did.
-    longest = {what: [max(took for at, took, _ in seen if at < end and at + took / 1000 > begin)
-                      for begin, end in spans] for what, spans in windows.items()}
+    # A request belongs to what went on when it began.
+    longest = {what: [max((took for at, took, _ in seen if begin <= at < end), default=0) for begin, end in spans]
+               for what, spans in windows.items()}
     lengths = {what: median([1000 * (end - begin) for begin, end in spans]) for what, spans in windows.items()}
     yield {"row": "replace", "what": f"{REPLACEMENTS} replacements under {CLIENTS} clients, failed requests", "unit": "",
            "ours": len(failed), "budget": 0, "absolute": True,

@@ -1,6 +1,7 @@
 //! `mcp-build`: make the bootable image from what was pulled.
 
 mod gc;
+mod progress;
 
 use super::Common;
 use crate::image::build::{self, Changes, Image};
@@ -147,9 +148,8 @@ impl Job<'_> {
 
     /// Builds the images of the components that `text` means.
     fn components(&self, text: &str, changes: &Changes) -> Result<Vec<Result<()>>> {
-        if *changes != Changes::default() || self.args.runtime.is_some() {
-            let what =
-                format!("{text}: its definition says how it runs; --for, --arg, --env and --volume are for a PATH");
+        if *changes != Changes::default() {
+            let what = format!("{text}: its definition says how it runs; --arg, --env and --volume are for a PATH");
             return Err(Error::Usage { what });
         }
         let target = Target::parse(text)?;
@@ -164,9 +164,13 @@ impl Job<'_> {
                 "runs as a container: there is nothing to build"
             }
             Source::Image { .. } => {
-                let image = build::pulled(self.paths, component)?;
+                let is = name(component.runtime);
+                if let Some(wanted) = self.args.runtime.as_deref().filter(|wanted| *wanted != is) {
+                    return Err(Error::refused(&one.id, format!("a {is}, its definition says, not a {wanted}")));
+                }
                 let missing = || Error::refused(&one.id, format!("its image is not on this node; mcp-pull {}", one.id));
-                return self.image(&image.ok_or_else(missing)?, &Changes::of(component)?, Some(&one.id));
+                let image = build::pulled(self.paths, component)?.ok_or_else(missing)?;
+                return self.image(&image, &Changes::of(component)?, Some(&one.id));
             }
             _ => "has no image to build: it runs what is on this node",
         };
@@ -179,7 +183,9 @@ impl Job<'_> {
 
     fn image(&self, image: &Image, changes: &Changes, component: Option<&ComponentId>) -> Result<()> {
         let deadline = Deadline::after(self.args.timeout.unwrap_or(TIMEOUT));
-        let done = build::build(self.paths, self.node, image, changes, deadline)?;
+        let done = progress::during(&image.pulled.reference, || {
+            build::build(self.paths, self.node, image, changes, deadline)
+        })?;
         if self.args.json {
             self.answers.borrow_mut().push(json!({
                 "reference": image.pulled.reference,

@@ -71,6 +71,8 @@ fn start_logger(name: &'static str) {
             level => writeln!(f, "{name}: {}: {}", level.as_str().to_lowercase(), record.args()),
         })
         .init();
+    // At "trace" the HTTP library writes down whole requests, with the logins in them.
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }
 
 /// clap's answer in our form: help and version go to stdout with 0, an error is one line with 2.

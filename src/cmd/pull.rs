@@ -14,6 +14,14 @@ use answer::{Answer, Outcome};
 use std::time::Duration;
 use wanted::Wanted;
 
+// Not a doc comment: brackets are links there.
+const ABOUT: &str = "\
+Bring an OCI image to this node, verified; for a unikernel, extract its program with what that needs
+
+TARGET is a service or a component (SERVICE/COMPONENT), whose definition says what is needed, or an image:
+HOST[:PORT]/NAME[:TAG][@DIGEST], oci:DIR[:REF], docker-archive:FILE (- for standard input). What has a dot, a colon
+or localhost before its first slash is an image.";
+
 const AFTER_HELP: &str = "\
 Examples:
   mcp-pull demo                                        what the components of demo need
@@ -25,12 +33,8 @@ Exit codes: 0 all is there, 2 usage, 100 failed for good (bad image or definitio
 111 try again (network, no space, busy).";
 
 /// Bring an OCI image to this node, verified; for a unikernel, extract its program with what that needs
-///
-/// TARGET is a service or a component (SERVICE/COMPONENT), whose definition says what is needed, or an image:
-/// HOST[:PORT]/NAME[:TAG][@DIGEST], oci:DIR[:REF], docker-archive:FILE (- for standard input). What has a dot, a colon
-/// or localhost before its first slash is an image.
 #[derive(Debug, clap::Parser)]
-#[command(name = "mcp-pull", version, after_help = AFTER_HELP)]
+#[command(name = "mcp-pull", version, long_about = ABOUT, after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -5,7 +5,7 @@ use crate::guest::ladder::{Action, Ladder};
 use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, context_of, hindrance};
-use crate::guest::request::answer;
+use crate::guest::request::{self, answer};
 use crate::guest::state::{End, Phase, State};
 use crate::guest::supervise::{Hooks, Mode, Outcome, failure, means_replace};
 use crate::guest::watch::Health;
@@ -178,12 +178,18 @@ impl<'a> Attended<'a> {
     /// Begins to replace the VM: beside it where that can be, else by stopping it first.
     fn begin_replace(&mut self) {
         let files = self.context.files();
-        if self.ladder.is_some() || self.replacing.is_some() {
-            log::warn!("{}: already stopping or being replaced", self.context.id);
-            answer(&files, EXIT_RETRY, "already stopping or being replaced; try again");
+        let under_way = self.replacing.as_ref().map(|r| &r.version).or(self.next.as_ref());
+        if self.ladder.is_some() && under_way.is_none() {
+            answer(&files, EXIT_RETRY, "is being stopped");
             return;
         }
         let version = match (self.hooks.next)() {
+            // Whoever asks for what is under way already, since another asker was killed, gets the answer to that.
+            Ok(version) if under_way.is_some_and(|v| v.runs_as(&version)) => return,
+            Ok(_) if under_way.is_some() => {
+                request::put_off(&files);
+                return;
+            }
             Ok(version) => version,
             Err(e) => {
                 log::error!("not replaced: {e}");
@@ -256,6 +262,8 @@ impl<'a> Attended<'a> {
 
     fn ready(&mut self, detail: &str) {
         self.live.start_deadline = None;
+        // What was on trial is proven before anybody is told.
+        (self.hooks.ready)(self.context);
         self.notify.ready();
         self.notify.status(&format!("ready: {detail}"));
         let state = &mut self.live.instance.state;
@@ -269,7 +277,6 @@ impl<'a> Attended<'a> {
         if self.context.component.on_unhealthy == OnUnhealthy::None {
             self.live.ask_no_more();
         }
-        (self.hooks.ready)(self.context);
         let files = self.context.files();
         match &self.mode.fallback {
             _ if self.mode.stop_only => {}

@@ -1,6 +1,7 @@
 //! Asking a supervisor to replace its VM: a request in a file, a signal, an answer in a file.
 
 use crate::model::ComponentId;
+use crate::sys::error::EXIT_RETRY;
 use crate::sys::lock::Lock;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::pidfd::PidFd;
@@ -28,6 +29,8 @@ pub struct Answer {
     pub code: u8,
     /// In words, one or more lines.
     pub text: String,
+    /// Whether another version is just being put in place: to be asked again.
+    again: bool,
 }
 
 /// Asks the supervisor of `id` for a replace and waits for its answer. Askers take turns.
@@ -63,14 +66,22 @@ fn ask_in_turn(
     };
     let inotify = watch().map_err(Error::path("watch", &files.run))?;
     let supervisor = PidFd::of_lock(&files.lock())?.ok_or_else(not_running)?;
-    let request = Request { id: format!("{}-{:?}", std::process::id(), crate::sys::time::now()) };
-    file::remove_if_there(&files.replace_answer())?;
+    let request = Request { id: format!("{}-{}", std::process::id(), crate::sys::time::now()) };
     let bytes = serde_json::to_vec(&request).map_err(|e| Error::refused(id, e.to_string()))?;
-    file::write_whole(&files.replace_request(), &bytes, false)?;
-    supervisor.signal(libc::SIGHUP)?;
+    let send = || {
+        file::remove_if_there(&files.replace_answer())?;
+        file::write_whole(&files.replace_request(), &bytes, false)?;
+        supervisor.signal(libc::SIGHUP)
+    };
+    send()?;
     loop {
-        if let Some(answer) = read_answer(files)?.filter(|a| a.id == request.id) {
-            return Ok(answer);
+        match read_answer(files)?.filter(|a| a.id == request.id) {
+            Some(answer) if answer.again && !deadline.passed() => {
+                std::thread::sleep(TURN_PAUSE);
+                send()?;
+            }
+            Some(answer) => return Ok(answer),
+            None => {}
         }
         let mut fds =
             [PollFd::new(inotify.as_fd(), PollFlags::POLLIN), PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
@@ -100,12 +111,21 @@ pub fn is_pending(files: &ComponentPaths) -> bool {
     files.replace_request().exists()
 }
 
+/// For the supervisor: whoever has asked is to ask again, since another version is just being put in place.
+pub fn put_off(files: &ComponentPaths) {
+    reply(files, EXIT_RETRY, "another version is being put in its place; try again", true);
+}
+
 /// For the supervisor: answers whoever has asked.
 pub fn answer(files: &ComponentPaths, code: u8, text: &str) {
+    reply(files, code, text, false);
+}
+
+fn reply(files: &ComponentPaths, code: u8, text: &str, again: bool) {
     let request = file::read_regular(&files.replace_request(), SIZE_MAX).ok().flatten();
     let Some(request) = request.and_then(|b| serde_json::from_slice::<Request>(&b).ok()) else { return };
     let text = text.chars().take(8000).collect();
-    let Ok(bytes) = serde_json::to_vec(&Answer { id: request.id, code, text }) else { return };
+    let Ok(bytes) = serde_json::to_vec(&Answer { id: request.id, code, text, again }) else { return };
     let told = file::write_whole(&files.replace_answer(), &bytes, false);
     if let Err(e) = told.and_then(|()| file::remove_if_there(&files.replace_request())) {
         log::warn!("{e}");

@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What a test wants of the machine.
-struct Way {
+pub struct Way {
     // Ends before the node looks for what was left running.
-    registry: Registry,
-    node: Node,
+    pub registry: Registry,
+    pub node: Node,
 }
 
 impl Way {
-    fn new(test: &str) -> Option<Way> {
+    pub fn new(test: &str) -> Option<Way> {
         let node = Node::new();
         let config = ops_config(test)?;
         node.configure(&config);
@@ -27,7 +27,7 @@ impl Way {
     }
 
     /// A shell with our programs on PATH, as an operator has it.
-    fn shell(&self, script: &str) -> Command {
+    pub fn shell(&self, script: &str) -> Command {
         let bin = program("mcp-run").parent().unwrap().display().to_string();
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("bash");
@@ -55,7 +55,7 @@ impl Way {
     }
 }
 
-fn redis(port: u16, words: &[&str]) -> String {
+pub fn redis(port: u16, words: &[&str]) -> String {
     let mut command = Command::new("redis-cli");
     command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

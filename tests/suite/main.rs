@@ -15,6 +15,7 @@ mod docs;
 mod downtime;
 mod fake_qemu;
 mod floors;
+mod from_registry;
 mod harness;
 mod health;
 mod health_vm;

@@ -155,6 +155,15 @@ fn registry_with_a_login() {
     same(&fetch(&node, &reference, &config).unwrap(), &image);
     write(&format!("{host}/others"), "me:the secret");
     refused(fetch(&node, &reference, &config), EXIT_FINAL, "wants a login");
+    // Whatever is logged, it isn't the login.
+    write(&host, "me:the secret");
+    node.configure(&config);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-pull"));
+    command.args(["--dry-run", &reference]).env("MCP_ROOT", &node.root).env("MCP_LOG", "trace");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let answer = finish(command, "mcp-pull --dry-run").expect(0);
+    let words = ["secret", "bWU6dGhlIHNlY3JldA", "Basic "];
+    assert!(answer.err.contains("HEAD ") && !words.iter().any(|w| answer.err.contains(w)), "{}", answer.err);
     // What podman login writes.
     if have("registry_with_a_login", "podman") {
         let file = node.root.join("podman.json");
@@ -352,6 +361,16 @@ fn docker_archives() {
         let by_podman = fetch(&node, &saved, "").unwrap();
         assert_eq!(by_podman.layers, got.layers);
     }
+    // Through a pipe, and as what was redirected.
+    for script in ["cat \"$1\" | \"$0\" --dry-run docker-archive:-", "\"$0\" --dry-run docker-archive:- < \"$1\""] {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_mcp-pull")]).arg(&file).env("MCP_ROOT", &node.root);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let answer = finish(command, script).expect(0);
+        assert!(answer.out.contains(&got.image.manifest.to_string()), "{}", answer.out);
+    }
+    let left: Vec<_> = crate::harness::find(&node.root.join("lib/store/tmp"), &|_| true);
+    assert!(left.is_empty(), "{left:?}");
     // Packed, cut short, of something else.
     let bytes = fs::read(&file).unwrap();
     let odd = |name: &str, bytes: &[u8]| {

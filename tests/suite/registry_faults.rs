@@ -96,7 +96,7 @@ fn faulty_registries_that_serve_all_the_same() {
     let connections: std::collections::BTreeSet<u64> =
         fake.requests().iter().map(|r| r["connection"].as_u64().unwrap()).collect();
     assert_eq!(connections.len(), 1, "{connections:?}");
-    for mode in ["chunked", "busy", "unwell", "no-digest", "no-head"] {
+    for mode in ["chunked", "busy", "unwell", "no-digest", "no-head", "no-type"] {
         let got = fake.fetch(mode).unwrap_or_else(|e| panic!("{mode}: {e}"));
         assert_eq!((got.image, got.layers), (good.image.clone(), good.layers.clone()), "{mode}");
     }

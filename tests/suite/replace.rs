@@ -323,8 +323,9 @@ fn replace_while_one_of_the_two_vms_dies_or_a_stop_comes() {
     let before = uuid(&node);
     let asker = begin();
     kill(other_vm(&node));
-    let answer = asker.join().unwrap().expect(1);
-    assert!(answer.err.contains("the old version serves on"), "{answer:#?}");
+    // Whether it had begun to run its guest by then is a matter of microseconds.
+    let answer = asker.join().unwrap();
+    assert!(matches!(answer.code, Some(1 | 100)) && answer.err.contains("the old version serves on"), "{answer:#?}");
     assert!(get(port, "/").is_some());
     assert_eq!(uuid(&node), before);
     // The old one dies: the new one takes over as soon as it can.

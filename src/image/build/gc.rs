@@ -8,7 +8,8 @@ use crate::image::pulled::Pulled;
 use crate::image::store::{Kind, Store, remove_tree};
 use crate::model::Digest;
 use crate::sys::{Error, Result, file};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ pub struct Report {
 pub fn gc(store: &Store, needed: &Needed, most: Option<u64>, kept: Duration, dry: bool) -> Result<Report> {
     let now = SystemTime::now();
     let young = move |used: SystemTime| now.duration_since(used).map_or(true, |age| age < kept);
-    let mut pass = Pass { store, dry, young: &young, report: Report::default(), seen: HashSet::new() };
+    let mut pass = Pass { store, dry, young: &young, report: Report::default(), names: HashMap::new() };
     let builds = pass.things(What::Build)?;
     let images = pass.things(What::Image)?;
     let blobs = pass.blobs()?;
@@ -118,8 +119,8 @@ struct Pass<'a> {
     dry: bool,
     young: &'a dyn Fn(SystemTime) -> bool,
     report: Report,
-    /// Files with several names, which take their place once.
-    seen: HashSet<(u64, u64)>,
+    /// Files with several names, which take their place once: how many are left.
+    names: HashMap<(u64, u64), u64>,
 }
 
 impl Pass<'_> {
@@ -130,10 +131,10 @@ impl Pass<'_> {
         for (name, path) in entries(&dir)? {
             let Ok(about) = fs::symlink_metadata(&path) else { continue };
             let used = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            things.push(Thing { what, name, bytes: self.size(&path), used });
+            self.report.left += self.size(&path);
+            things.push(Thing { what, name, bytes: 0, used });
         }
         things.sort_by(|a, b| (a.used, &a.name).cmp(&(b.used, &b.name)));
-        self.report.left += things.iter().map(|t| t.bytes).sum::<u64>();
         Ok(things)
     }
 
@@ -142,11 +143,10 @@ impl Pass<'_> {
         let blobs = self.things(What::Blob)?;
         let mut blobs: BTreeMap<String, Thing> = blobs.into_iter().map(|b| (b.name.clone(), b)).collect();
         for (name, path) in entries(&self.store.paths().layers())? {
-            let bytes = self.size(&path);
-            self.report.left += bytes;
+            self.report.left += self.size(&path);
             let used = fs::symlink_metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
             let alone = || Thing { what: What::Blob, name: name.clone(), bytes: 0, used };
-            blobs.entry(name.clone()).or_insert_with(alone).bytes += bytes;
+            blobs.entry(name.clone()).or_insert_with(alone);
         }
         let mut blobs: Vec<Thing> = blobs.into_values().collect();
         blobs.sort_by(|a, b| (a.used, &a.name).cmp(&(b.used, &b.name)));
@@ -179,7 +179,7 @@ impl Pass<'_> {
     }
 
     /// Removes `thing`, unless it was used a short while ago or somebody works on it; whether it is gone.
-    fn remove(&mut self, thing: Thing) -> Result<bool> {
+    fn remove(&mut self, mut thing: Thing) -> Result<bool> {
         if (self.young)(thing.used) {
             return Ok(false);
         }
@@ -188,8 +188,10 @@ impl Pass<'_> {
             if crate::sys::lock::is_held(&self.store.paths().locks().join(&lock_name))? {
                 return Ok(false);
             }
+            thing.bytes = self.freed(&thing);
         } else {
             let Some(lock) = self.store.try_lock(&lock_name)? else { return Ok(false) };
+            thing.bytes = self.freed(&thing);
             let gone = self.take_away(&thing, &lock_name);
             lock.remove()?;
             if !gone? {
@@ -239,16 +241,43 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Bytes that `path` and all below it take on the disk.
+    /// Bytes that `path` and all below it take on the disk, without what was counted under another name.
     fn size(&mut self, path: &Path) -> u64 {
-        let Ok(about) = fs::symlink_metadata(path) else { return 0 };
-        if about.is_dir() {
-            let inside: Vec<PathBuf> = fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect();
-            return about.blocks() * 512 + inside.iter().map(|p| self.size(p)).sum::<u64>();
-        }
-        let first = about.nlink() < 2 || self.seen.insert((about.dev(), about.ino()));
-        if first { about.blocks() * 512 } else { 0 }
+        let names = &mut self.names;
+        sum(path, &mut |file| match names.entry((file.dev(), file.ino())) {
+            _ if file.nlink() < 2 => true,
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(file.nlink());
+                true
+            }
+        })
     }
+
+    /// Bytes that go with `thing`: not what has another name that stays.
+    fn freed(&mut self, thing: &Thing) -> u64 {
+        let index = (thing.what == What::Blob).then(|| self.store.paths().layers().join(&thing.name));
+        let paths = [Some(self.folder(thing.what).join(&thing.name)), index];
+        let names = &mut self.names;
+        let mut last = |file: &fs::Metadata| match names.get_mut(&(file.dev(), file.ino())) {
+            Some(left) => {
+                *left = left.saturating_sub(1);
+                *left == 0
+            }
+            None => true,
+        };
+        paths.iter().flatten().map(|path| sum(path, &mut last)).sum()
+    }
+}
+
+/// Bytes that `path` and all below it take on the disk; of files those that `counts`.
+fn sum(path: &Path, counts: &mut dyn FnMut(&fs::Metadata) -> bool) -> u64 {
+    let Ok(about) = fs::symlink_metadata(path) else { return 0 };
+    if about.is_dir() {
+        let inside = fs::read_dir(path).into_iter().flatten().flatten();
+        return about.blocks() * 512 + inside.map(|entry| sum(&entry.path(), counts)).sum::<u64>();
+    }
+    if counts(&about) { about.blocks() * 512 } else { 0 }
 }
 
 /// Names and paths in `dir`, which need not be there.

@@ -165,7 +165,11 @@ impl Drop for Home {
 
 /// A copy that anybody may read who gets there.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut source = File::open(from).map_err(Error::path("open", from))?;
+    copy_of(File::open(from).map_err(Error::path("open", from))?, to)
+}
+
+/// The same of an open file.
+pub fn copy_of(mut source: File, to: &Path) -> Result<()> {
     let mut write = || {
         let mut target = OpenOptions::new().write(true).create_new(true).mode(0o644).open(to)?;
         target.set_permissions(fs::Permissions::from_mode(0o644))?;

@@ -3,7 +3,7 @@
 //!
 //! The kernel and the initramfs are the node's own and shared by all: they are no part of a build.
 
-use super::{Changes, Image, key};
+use super::{Changes, Image, key, share};
 use crate::image::oci::RunConfig;
 use crate::image::store::Store;
 use crate::image::worker::{Merge, Packed};
@@ -69,7 +69,7 @@ impl<'a> Plan<'a> {
 
     /// Makes it in `out`, with worker and `tar2sqfs` running as `user`.
     pub fn make(&self, key: &str, store: &Store, out: &Path, user: &User, deadline: Deadline) -> Result<Built> {
-        if !self.share(store, out) {
+        if !share(store, out, &self.root) {
             self.pack(store, &out.join(&self.root), user, deadline)?;
         }
         let (pulled, run) = (&self.image.pulled, self.run.clone());
@@ -91,13 +91,6 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Takes the root of another build of the same layers.
-    fn share(&self, store: &Store, out: &Path) -> bool {
-        let builds = std::fs::read_dir(store.paths().builds()).into_iter().flatten().flatten();
-        let mut same = builds.map(|e| e.path().join(&self.root)).filter(|root| root.is_file());
-        same.any(|root| std::fs::hard_link(root, out.join(&self.root)).is_ok())
-    }
-
     fn pack(&self, store: &Store, to: &Path, user: &User, deadline: Deadline) -> Result<()> {
         let pulled = &self.image.pulled;
         let mut layers = Vec::new();
@@ -117,6 +110,11 @@ impl<'a> Plan<'a> {
         // both have to be well.
         let merged = merge.finish(deadline);
         if let Err(e) = merged {
+            // They were sound when they came.
+            if matches!(e, Error::Refused { .. }) && store.doubt(&pulled.layers)? {
+                let reason = "layers of it were damaged on the disk, and are removed; mcp-pull brings them again";
+                return Err(Error::busy(&pulled.reference, reason));
+            }
             return Err(e);
         }
         packer.succeed(&pulled.reference, deadline)?;

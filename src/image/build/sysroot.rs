@@ -11,7 +11,7 @@ use crate::sys::{Error, Result};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// What was laid out.
@@ -85,7 +85,11 @@ impl Stage {
         // Another file system, or too many links of it already: a copy will do.
         match readable.then(|| fs::hard_link(from, &to)) {
             Some(Ok(())) => Ok(()),
-            _ => home::copy(from, &to),
+            _ => {
+                let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+                let source = fs::OpenOptions::new().read(true).custom_flags(flags).open(from);
+                home::copy_of(source.map_err(Error::path("open", from))?, &to)
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use super::home::{self, Home};
 use super::ops::{Answer, Call};
 use super::parts::{Parts, Print};
-use super::{Changes, Image, VOLUME_SIZE, key};
+use super::{Changes, Image, VOLUME_SIZE, key, share};
 use crate::image::pulled::{Program, Pulled, ROOTFS};
 use crate::image::store::{Making, Store};
 use crate::model::built::{self, Built, BuiltVolume};
@@ -22,9 +22,6 @@ use std::path::Path;
 
 /// File name of the disk.
 pub const DISK: &str = "disk.raw";
-/// File name of the kernel.
-pub const KERNEL: &str = "kernel.img";
-
 /// What the guest may write to its root before it is full. Nothing of it is written beforehand.
 const FREE: u64 = 128 << 20;
 /// What Nanos's boot file system takes.
@@ -139,10 +136,22 @@ impl<'a> Plan<'a> {
         .map(Some)
     }
 
-    /// Makes it in `out`, under the turn `making`, with `ops` running as `user`.
-    pub fn make(&self, key: &str, making: &Making, out: &Path, user: Option<u32>, deadline: Deadline) -> Result<Built> {
-        let kernel = out.join(KERNEL);
-        home::copy(&self.parts.folder.join("kernel.img"), &kernel)?;
+    /// Makes it in `out`, under the turn `making`, with `ops` running as `user`. Returns the home of `ops` too, whose
+    /// removal takes a while.
+    pub fn make(
+        &self,
+        key: &str,
+        store: &Store,
+        making: &Making,
+        out: &Path,
+        user: Option<u32>,
+        deadline: Deadline,
+    ) -> Result<(Built, Home)> {
+        let name = self.kernel_name()?;
+        let kernel = out.join(&name);
+        if !share(store, out, &name) {
+            home::copy(&self.parts.folder.join("kernel.img"), &kernel)?;
+        }
         disk::check_kernel(&kernel)?;
         let home = Home::new(&making.aside("home"), &self.parts, &kernel, user)?;
         let ops = open_program(&self.parts.ops, user)?;
@@ -156,14 +165,14 @@ impl<'a> Plan<'a> {
             volumes.push(BuiltVolume { name: volume.name.clone(), path: volume.path.clone(), empty });
         }
         let pulled = &self.image.pulled;
-        Ok(Built {
+        let built = Built {
             schema: built::SCHEMA,
             key: key.to_string(),
             runtime: Runtime::Unikernel,
             reference: pulled.reference.clone(),
             manifest: pulled.manifest,
             disk: DISK.into(),
-            kernel: Some(KERNEL.into()),
+            kernel: Some(name),
             entrypoint: Vec::new(),
             cmd: Vec::new(),
             env: Vec::new(),
@@ -171,7 +180,14 @@ impl<'a> Plan<'a> {
             user: String::new(),
             volumes,
             exposed: pulled.run.exposed.clone(),
-        })
+        };
+        Ok((built, home))
+    }
+
+    /// The kernel's file name: another for another kernel, so that builds can share it.
+    fn kernel_name(&self) -> Result<String> {
+        let hex = key::of(&(&self.parts.version, &self.parts.prints))?;
+        Ok(format!("kernel-{}.img", hex.chars().take(16).collect::<String>()))
     }
 
     fn make_disk(&self, home: &Home, run: &dyn Fn(&[&str]) -> Result<Answer>, to: &Path) -> Result<()> {
@@ -313,4 +329,87 @@ fn check_image(path: &Path, least: u64) -> Result<()> {
         return wrong("no file system of Nanos in a partition");
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::image::oci::RunConfig;
+    use std::io::{Seek, SeekFrom, Write};
+
+    fn pulled(entrypoint: &[&str], argv: &[&str]) -> Pulled {
+        let own = |words: &[&str]| words.iter().map(|w| w.to_string()).collect::<Vec<_>>();
+        let digest = Digest::of(b"");
+        Pulled {
+            schema: 1,
+            key: "k".into(),
+            reference: "host/x".into(),
+            tagged: digest,
+            manifest: digest,
+            config: digest,
+            runtime: Runtime::Unikernel,
+            run: RunConfig { entrypoint: own(entrypoint), ..RunConfig::default() },
+            layers: Vec::new(),
+            program: Some(Program {
+                path: "/usr/bin/app".into(),
+                argv: own(argv),
+                interpreter: None,
+                libraries: Vec::new(),
+                files: Vec::new(),
+                warnings: Vec::new(),
+            }),
+        }
+    }
+
+    fn argued(pulled: &Pulled, args: Option<&[&str]>) -> std::result::Result<Vec<String>, String> {
+        let args: Option<Vec<String>> = args.map(|a| a.iter().map(|w| w.to_string()).collect());
+        argv(pulled, pulled.program.as_ref().unwrap(), args.as_deref()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn arguments_take_the_place_of_cmd() {
+        let with = pulled(&["/app", "-a"], &["/app", "-a", "cmd"]);
+        assert_eq!(argued(&with, None).unwrap(), ["/app", "-a", "cmd"]);
+        assert_eq!(argued(&with, Some(&["", "x"])).unwrap(), ["/app", "-a", "", "x"]);
+        assert_eq!(argued(&with, Some(&[])).unwrap(), ["/app", "-a"]);
+        // Without an entry point they name the program too.
+        let without = pulled(&[], &["app", "cmd"]);
+        assert_eq!(argued(&without, Some(&["app", "x"])).unwrap(), ["app", "x"]);
+        assert_eq!(argued(&without, Some(&["/usr/bin/app"])).unwrap(), ["/usr/bin/app"]);
+        for other in [&["-x"][..], &[]] {
+            assert!(argued(&without, Some(other)).unwrap_err().contains("what was pulled is /usr/bin/app"));
+        }
+    }
+
+    #[test]
+    fn only_a_whole_image_counts() {
+        let path = std::env::temp_dir().join(format!("mcp-check-image-{}", std::process::id()));
+        let told = |size: u64, least: u64| {
+            File::options().write(true).open(&path).unwrap().set_len(size).unwrap();
+            check_image(&path, least).map_err(|e| e.to_string())
+        };
+        let mut file = File::create(&path).unwrap();
+        let mut sector = [0_u8; 512];
+        for (at, value) in [(8, 2_u32), (12, 4), (24, 6), (28, 10)] {
+            sector[446 + at..450 + at].copy_from_slice(&value.to_le_bytes());
+        }
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        file.write_all(&sector).unwrap();
+        for start in [2, 6] {
+            file.seek(SeekFrom::Start(start * 512)).unwrap();
+            file.write_all(MAGIC).unwrap();
+        }
+        assert_eq!(told(16 * 512, 16 * 512), Ok(()));
+        assert!(told(16 * 512, 16 * 512 + 1).unwrap_err().contains("cut off"));
+        assert!(told(17 * 512, 0).unwrap_err().contains("cut off"));
+        assert!(told(15 * 512, 0).unwrap_err().contains("truncated"));
+        assert!(told(3000, 0).unwrap_err().contains("truncated"));
+        told(6 * 512, 0).unwrap_err();
+        assert!(told(16 * 512, 0).unwrap_err().contains("no file system of Nanos"));
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        check_image(&path, 0).unwrap_err();
+        std::fs::remove_file(path).unwrap();
+    }
 }

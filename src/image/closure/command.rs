@@ -148,6 +148,24 @@ fn starter(argv: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The language of an interpreter: what it runs is no ELF.
+pub fn language(program: &Program) -> Option<&'static str> {
+    let base = walk::name(&program.real);
+    let known = [
+        ("python", "Python"),
+        ("perl", "Perl"),
+        ("ruby", "Ruby"),
+        ("node", "JavaScript"),
+        ("java", "Java"),
+        ("php", "PHP"),
+        ("lua", "Lua"),
+        ("beam", "Erlang"),
+    ];
+    // With a version behind it, but not with a word: lualatex, nodeset.
+    let version = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+    known.into_iter().find(|(name, _)| base.strip_prefix(name.as_bytes()).is_some_and(version)).map(|(_, word)| word)
+}
+
 /// The program's file: as execvp(3) looks for it.
 fn locate(files: &dyn Files, run: &RunConfig, name: &str) -> Result<(Vec<u8>, Vec<u8>, FileRef), Stop> {
     let refused = |reason: String| Stop::Failed(Error::refused(show(name.as_bytes()), reason));

@@ -44,6 +44,8 @@ const MENTION: &[u8] = b"/etc/ssl/certs";
 const MENTION_MAX: u64 = 1 << 30;
 /// Names in a directory of CA roots.
 const ROOTS_MAX: usize = 4096;
+/// Names in the folder of a locale; glibc's have thirteen.
+const LOCALE_MAX: usize = 64;
 
 /// Takes a path where it is there; `below` is set where that can't be told, if not knowing is allowed.
 struct Optional<'t, 'a> {
@@ -55,6 +57,20 @@ struct Optional<'t, 'a> {
 impl Optional<'_, '_> {
     fn take(&mut self, path: &[u8]) -> Result<Option<Found>, Stop> {
         self.forgive(|tree| Ok(tree.take(path)?.map(|w| w.found)))
+    }
+
+    /// All that is in a folder, if it is no more than `most`.
+    fn folder(&mut self, path: &[u8], most: usize) -> Result<(), Stop> {
+        self.forgive(|tree| {
+            let files = tree.files();
+            if let Some(walked) = walk(files, path)?.filter(|w| w.found == Found::Directory)
+                && files.list(&walked.real)?.len() <= most
+            {
+                include::directory(files, path, super::tree::TAKEN_MAX, tree)?;
+            }
+            Ok(Some(()))
+        })?;
+        Ok(())
     }
 
     fn forgive<T>(&mut self, what: impl FnOnce(&mut Tree) -> Result<Option<T>, Stop>) -> Result<Option<T>, Stop> {
@@ -105,8 +121,8 @@ pub fn take(
         {
             optional.take(path.as_bytes())?;
         }
-        for path in ["/usr/lib/ssl/certs", "/etc/ssl/certs"] {
-            optional.forgive(|tree| include::directory(files, path.as_bytes(), ROOTS_MAX, tree).map(Some))?;
+        for path in ["/usr/lib/ssl/certs", "/etc/ssl/certs"].into_iter().chain(variable(run, "SSL_CERT_DIR")) {
+            optional.folder(path.as_bytes(), ROOTS_MAX)?;
         }
     }
     if optional.below && !roots && read::mentions(files, &program.file, MENTION, MENTION_MAX)? {
@@ -119,10 +135,7 @@ pub fn take(
     arguments(program, run.workdir.as_bytes(), &mut optional, &mut warnings)?;
     // A place for temporary files, and one to start in.
     for dir in [b"/tmp".to_vec(), workdir(run)] {
-        if optional.take(&dir)?.is_none() {
-            let real: Vec<&[u8]> = super::walk::parts(&dir).filter(|p| *p != b"..").collect();
-            optional.tree.directory(&[b"/", &real.join(&b'/')[..]].concat())?;
-        }
+        optional.tree.make(&dir)?;
     }
     Ok(warnings)
 }
@@ -172,10 +185,7 @@ fn locale(run: &crate::image::oci::RunConfig, optional: &mut Optional) -> Result
     }
     for name in names {
         let path = join(b"/usr/lib/locale", name.as_bytes());
-        optional.forgive(|tree| {
-            let files = tree.files();
-            include::directory(files, &path, 64, tree).map(Some)
-        })?;
+        optional.folder(&path, LOCALE_MAX)?;
     }
     if !asked.starts_with("C.") {
         optional.take(b"/usr/lib/locale/locale-archive")?;

@@ -29,7 +29,7 @@ const CHILDREN: [&[u8]; 11] = [
 /// What of interest `elf` imports.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Imports {
-    /// Calls that start other processes, in the order of [`CHILDREN`].
+    /// Calls that start other processes, such as `fork`.
     pub children: Vec<&'static str>,
     /// It loads libraries by name while it runs.
     pub dlopen: bool,

@@ -25,6 +25,8 @@ struct Object {
     elf: Elf,
     /// Which object asked for it.
     by: Option<usize>,
+    /// The program runs without it, so without what it needs too.
+    dispensable: bool,
 }
 
 /// What the loader will have loaded.
@@ -71,10 +73,11 @@ impl<'a> Libraries<'a> {
             origin: parent(&program.real).to_vec(),
             elf: program.elf.clone(),
             by: None,
+            dispensable: false,
         });
         all.reals.insert(program.real.clone());
         match all.search.named(interpreter, &file, real) {
-            Ok(hit) => all.admit(hit, walk::name(interpreter), 0)?,
+            Ok(hit) => all.admit(hit, walk::name(interpreter), 0, false)?,
             Err(Fail::Stop(stop)) => return Err(stop),
             Err(Fail::Unfit(unfit)) => {
                 let reason = format!("is the loader of {who}, and it is {}", unfit.words());
@@ -115,7 +118,7 @@ impl<'a> Libraries<'a> {
         let hits = self.search.find(wanted.as_bytes(), &askers(&self.objects, libc))?;
         let there = !hits.is_empty();
         for hit in hits {
-            self.admit(hit, wanted.as_bytes(), libc)?;
+            self.admit(hit, wanted.as_bytes(), libc, true)?;
         }
         self.settle()?;
         Ok(there)
@@ -135,7 +138,7 @@ impl<'a> Libraries<'a> {
             names.extend(split(&read::whole(self.files, &file, 64 << 10)?.unwrap_or_default()));
         }
         for wanted in names {
-            self.library(&wanted, 0, Some("is preloaded"))?;
+            self.library(&wanted, 0, true)?;
         }
         Ok(())
     }
@@ -148,38 +151,38 @@ impl<'a> Libraries<'a> {
             let elf = &mut self.objects[at].elf;
             let (needed, filters, audit) =
                 (std::mem::take(&mut elf.needed), std::mem::take(&mut elf.filters), std::mem::take(&mut elf.audit));
-            for wanted in filters {
-                self.library(&wanted, at, Some("is a filter"))?;
-            }
-            for wanted in audit {
-                self.library(&wanted, at, Some("watches the loader"))?;
+            for wanted in filters.iter().chain(&audit) {
+                self.library(wanted, at, true)?;
             }
             for wanted in needed {
-                self.library(&wanted, at, None)?;
+                self.library(&wanted, at, false)?;
             }
         }
         Ok(())
     }
 
-    /// One library that object `by` asks for; with a `role` it may be missing.
-    fn library(&mut self, wanted: &[u8], by: usize, role: Option<&str>) -> Result<(), Stop> {
+    /// One library that object `by` asks for.
+    fn library(&mut self, wanted: &[u8], by: usize, dispensable: bool) -> Result<(), Stop> {
         if self.names.contains(wanted) || (self.kind() == Kind::Musl && in_musl(wanted)) {
             return Ok(());
         }
+        let dispensable = dispensable || self.objects[by].dispensable;
         let hits = self.search.find(wanted, &askers(&self.objects, by))?;
         if hits.is_empty() {
             let who = show(&self.objects[by].asked);
-            if let Some(role) = role {
+            if dispensable {
                 if self.warnings.len() < WARNINGS_MAX {
-                    self.warnings.push(format!("{}: not in the image; {who} names it, it {role}", show(wanted)));
+                    self.warnings
+                        .push(format!("{}: not in the image; {who} asks for it, and goes without", show(wanted)));
                 }
                 self.names.insert(wanted.to_vec());
                 return Ok(());
             }
-            let mut reason = format!(
-                "this library is not in the image, and {who} needs it; looked in {}",
-                self.search.places(&askers(&self.objects, by))?
-            );
+            let mut reason = format!("this library is not in the image, and {who} needs it");
+            if !wanted.contains(&b'/') {
+                let places = self.search.places(&askers(&self.objects, by))?;
+                reason.push_str(&format!("; looked in {places}"));
+            }
             for passed in self.search.passed.borrow().iter() {
                 reason.push_str(&format!("; passed over: {passed}"));
             }
@@ -192,12 +195,12 @@ impl<'a> Libraries<'a> {
             return Err(Stop::Failed(Error::refused(show(wanted), reason)));
         }
         for hit in hits {
-            self.admit(hit, wanted, by)?;
+            self.admit(hit, wanted, by, dispensable)?;
         }
         Ok(())
     }
 
-    fn admit(&mut self, hit: Hit, wanted: &[u8], by: usize) -> Result<(), Stop> {
+    fn admit(&mut self, hit: Hit, wanted: &[u8], by: usize, dispensable: bool) -> Result<(), Stop> {
         self.names.insert(wanted.to_vec());
         if self.reals.contains(&hit.real) {
             return Ok(());
@@ -216,7 +219,7 @@ impl<'a> Libraries<'a> {
             let reason = "its libraries ask for libraries with absurdly long names";
             return Err(Stop::Failed(Error::refused(show(&self.objects[0].asked), reason)));
         }
-        self.objects.push(Object { asked: hit.asked, origin, elf: hit.elf, by: Some(by) });
+        self.objects.push(Object { asked: hit.asked, origin, elf: hit.elf, by: Some(by), dispensable });
         Ok(())
     }
 }

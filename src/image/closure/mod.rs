@@ -10,7 +10,7 @@
 //! | [`elf`], [`imports`] | one ELF file |
 //! | [`search`], [`cache`], [`missing`] | where glibc's and musl's loaders look for a library |
 //! | [`libraries`] | all of them, breadth first |
-//! | [`extras`], [`include`] | files that no ELF names |
+//! | [`extras`], [`mod@include`] | files that no ELF names |
 //! | [`tree`], [`walk`] | what `rootfs/` will look like; paths and links of the image |
 //!
 //! # What it makes for `ops`
@@ -146,7 +146,7 @@ pub enum What {
 /// `request.run.env` is what the program will have: LD_LIBRARY_PATH, PATH, TZ, LANG count.
 pub fn settle(files: &dyn Files, request: &Request) -> Result<Closure, Stop> {
     let program = command::find(files, request)?;
-    let who = walk::show(&program.real);
+    let who = walk::show(&program.asked);
     let mut tree = tree::Tree::new(files);
     let mut warnings = Vec::new();
     tree.take(&program.asked)?;
@@ -162,7 +162,9 @@ pub fn settle(files: &dyn Files, request: &Request) -> Result<Closure, Stop> {
             command::WAY_OUT
         ));
     }
-    if imports.dlopen {
+    if let Some(language) = command::language(&program) {
+        warnings.push(format!("{who}: runs {language}: name its modules and the code in `include`, no ELF names them"));
+    } else if imports.dlopen {
         warnings.push(format!("{who}: calls dlopen: if it loads plugins, name them in `include`"));
     }
     include::take(files, &request.include, &mut tree)?;

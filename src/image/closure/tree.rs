@@ -7,7 +7,7 @@
 //! program, its interpreter and all that is opened later. Links that lead to nothing are left out, as `ops` does.
 
 use super::command::WAY_OUT;
-use super::walk::{Walked, name, parent, relative, show, walk};
+use super::walk::{Walked, join, name, parent, parts, relative, show, walk};
 use super::{Files, Found, Stop, Taken, What};
 use crate::sys::Error;
 use std::collections::BTreeMap;
@@ -74,8 +74,31 @@ impl<'a> Tree<'a> {
         Ok(Some(walked))
     }
 
-    /// Makes a directory that the image need not have. What it has there instead stays.
-    pub fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
+    /// Takes the directory `path`, and makes what the image hasn't got of it. What it has there instead stays.
+    pub fn make(&mut self, path: &[u8]) -> Result<(), Stop> {
+        let mut real = b"/".to_vec();
+        let mut missing = false;
+        for part in parts(path) {
+            let next = join(&real, part);
+            // Below what is not there is nothing; where a layer below would have to say, a directory is as good a guess.
+            let found = if missing || part == b".." { Ok(None) } else { self.take(&next) };
+            match found {
+                Ok(Some(Walked { real: there, found: Found::Directory, .. })) => real = there,
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(Stop::Below) => {
+                    missing = true;
+                    real = next;
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        match parts(&real).any(|p| p == b"..") {
+            true => Ok(()),
+            false => self.directory(&real),
+        }
+    }
+
+    fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
         if path == b"/" || path.is_empty() {
             return Ok(());
         }
@@ -94,7 +117,8 @@ impl<'a> Tree<'a> {
             }
             return Ok(());
         }
-        if self.entries.contains_key(path) {
+        // What is there already stays, and nothing lies below what is no directory.
+        if self.entries.contains_key(path) || !above.is_empty() && self.entries.get(above) != Some(&Node::Directory) {
             return Ok(());
         }
         self.bytes += path.len();

@@ -21,6 +21,7 @@ use super::bad;
 use super::index::{Content, Piece, Reader};
 use crate::sys::{Error, Result};
 use names::{Names, Table};
+use std::cell::Cell;
 use std::io::Read;
 
 /// A node's number. The root's is 0.
@@ -112,6 +113,8 @@ pub struct Tree {
     entries: u64,
     /// An entry's place depends on missing layers: nothing can be told.
     unsure: bool,
+    /// Bytes of link targets that were followed.
+    expanded: Cell<u64>,
 }
 
 impl Tree {
@@ -134,6 +137,7 @@ impl Tree {
             layer: 0,
             entries: 0,
             unsure: false,
+            expanded: Cell::new(0),
         };
         let flags = DIRECTORY | LINKED | if closed { CLOSED } else { 0 };
         tree.nodes.push(Node {

@@ -1,3 +1,5 @@
+//! Unpacking: what is right, cut short, bombs and junk.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -202,6 +202,7 @@ impl Pull<'_> {
         match Pulled::try_read(&path) {
             Ok(Some(mut pulled)) if pulled.key == named.key && pulled.is_whole(&path, store) => {
                 pulled.touch(&path, store);
+                self.meter.image(pulled.layers.iter().map(|l| l.size).sum(), pulled.layers.len());
                 // It may have been made for another name of the same image.
                 (pulled.reference, pulled.tagged) = (self.reference.to_string(), *tagged);
                 Ok(Some(Done { pulled, path, new: false }))

@@ -111,3 +111,104 @@ fn descend(top: BorrowedFd<'_>, path: &str) -> nix::Result<OwnedFd> {
 fn at(root: &Path, path: &str) -> String {
     format!("{}{path}", root.display())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::image::closure::Closure;
+    use crate::image::layer::index::{Content, Piece};
+    use crate::image::worker::Place;
+    use crate::model::Digest;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::time::Duration;
+
+    struct Case {
+        dir: std::path::PathBuf,
+        layers: Vec<Unpacked>,
+    }
+
+    impl Case {
+        fn new(name: &str) -> Case {
+            let dir = std::env::temp_dir().join(format!("mcp-rootfs-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            fs::create_dir_all(dir.join("rootfs")).unwrap();
+            fs::create_dir_all(dir.join("outside")).unwrap();
+            fs::write(dir.join("plain"), "headerhello").unwrap();
+            let plain = || File::open(dir.join("plain")).unwrap();
+            let layers = vec![Unpacked { index: plain(), plain: plain() }];
+            Case { dir, layers }
+        }
+
+        fn lay(&self, entries: &[(&str, What)]) -> Result<Vec<PulledFile>> {
+            let entries = entries.iter().map(|(path, what)| Taken { path: path.to_string(), what: what.clone() });
+            let closure = Closure {
+                program: "/app".into(),
+                argv: Vec::new(),
+                interpreter: None,
+                libraries: Vec::new(),
+                entries: entries.collect(),
+                warnings: Vec::new(),
+            };
+            let pieces = vec![Piece { at: 0, from: 6, length: 5 }];
+            let hello = Place { layer: 0, content: Content { size: 5, pieces } };
+            let huge = Place { layer: 0, content: Content { size: UNIKERNEL_MAX, pieces: Vec::new() } };
+            let lost = Place { layer: 7, content: Content { size: 0, pieces: Vec::new() } };
+            let wants = |id| closure.entries.iter().any(|e| matches!(e.what, What::File(n, _) if n == id));
+            let places =
+                [(1, hello), (2, huge), (3, lost)].into_iter().filter(|(id, _)| *id == 1 || wants(*id)).collect();
+            let deadline = Deadline::after(Duration::from_secs(10));
+            lay_down(&self.dir.join("rootfs"), &Answer { closure, places }, &self.layers, deadline)
+        }
+    }
+
+    impl Drop for Case {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+
+    #[test]
+    fn files_links_and_modes() {
+        let case = Case::new("good");
+        let files = case
+            .lay(&[
+                ("/lib", What::Symlink("usr/lib".into())),
+                ("/usr", What::Directory),
+                ("/usr/lib", What::Directory),
+                ("/usr/lib/libx.so", What::File(1, 0o4111)),
+                ("/app", What::File(1, 0o755)),
+            ])
+            .unwrap();
+        let digest = Digest::of(b"hello");
+        let file = |path: &str| PulledFile { path: path.into(), size: 5, digest };
+        assert_eq!(files, [file("/app"), file("/usr/lib/libx.so")]);
+        let library = case.dir.join("rootfs/lib/libx.so");
+        assert_eq!(fs::read_to_string(&library).unwrap(), "hello");
+        assert_eq!(fs::metadata(library).unwrap().permissions().mode() & 0o7777, 0o511);
+    }
+
+    #[test]
+    fn nothing_leads_out() {
+        let out = |case: &Case| case.dir.join("outside").display().to_string();
+        for entries in [
+            // What a worker that was taken over might say: checked before us, and safe without that.
+            |out: String| vec![("/a", What::Symlink(out)), ("/a/x", What::File(1, 0o644))],
+            |_| vec![("/a", What::Symlink("../outside".into())), ("/a/x", What::File(1, 0o644))],
+            |_| vec![("/a", What::Symlink("../outside".into())), ("/a/b", What::Directory)],
+            |_| vec![("/../outside/x", What::File(1, 0o644))],
+            |_| vec![("/a", What::Symlink("../outside/x".into())), ("/a", What::File(1, 0o644))],
+            |_| vec![("/none/x", What::File(1, 0o644))],
+            |_| vec![("/x", What::File(3, 0o644))],
+            |_| vec![("/x", What::File(9, 0o644))],
+            |_| vec![("/x", What::File(1, 0o644)), ("/y", What::File(2, 0o644))],
+        ] {
+            let case = Case::new("out");
+            let entries = entries(out(&case));
+            case.lay(&entries).unwrap_err();
+            assert_eq!(fs::read_dir(case.dir.join("outside")).unwrap().count(), 0, "{entries:?}");
+            assert_eq!(fs::metadata(case.dir.join("rootfs")).unwrap().nlink(), 2, "{entries:?}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ const REDIRECTS_MAX: usize = 10;
 const HEADERS_MAX: usize = 64 << 10;
 /// The longest pause that we make by ourselves.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The longest that a server may ask for: beyond it, whoever waits should know.
+const ASKED_MAX: Duration = Duration::from_secs(120);
 
 /// How long a client waits, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -149,13 +151,14 @@ impl Client {
             };
             tries = tries.saturating_sub(1);
             let wait = asked.unwrap_or(Duration::ZERO).max(jitter(pause));
-            if tries == 0 || wait >= deadline.left() {
+            if tries == 0 || wait >= deadline.left() || wait > ASKED_MAX {
                 return Err(match asked {
                     Some(asked) => words::wait(error, asked),
                     None => error,
                 });
             }
-            log::info!("{error}; again in {wait:.1?}");
+            let level = if wait > Duration::from_secs(5) { log::Level::Warn } else { log::Level::Info };
+            log::log!(level, "{error}; again in {wait:.1?}");
             std::thread::sleep(wait);
             pause = (pause * 2).min(PAUSE_MAX);
         }

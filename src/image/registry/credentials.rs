@@ -98,6 +98,11 @@ fn look(path: &Path, text: &[u8], named: &Named, deadline: Deadline) -> Result<O
         }
     }
     match all.get("credsStore").and_then(Value::as_str).filter(|s| !s.is_empty()) {
+        // A desktop's config without the desktop: what needs no login can be had all the same.
+        Some(name) if !helper::is_there(name) => {
+            log::warn!("{from}: docker-credential-{} is not on PATH; going on without it", super::words::short(name));
+            Ok(None)
+        }
         Some(name) => helper::get(name, &named.host, deadline),
         None => Ok(None),
     }
@@ -201,6 +206,9 @@ mod tests {
         {
             assert_eq!(found(json, "a.b/x"), "", "{json}");
         }
+        assert_eq!(found(r#"{"credsStore":"no-such-helper"}"#, "a.b/x"), "");
+        let named = found(r#"{"credHelpers":{"a.b":"no-such-helper"}}"#, "a.b/x");
+        assert!(named.contains("docker-credential-no-such-helper: not found"), "{named}");
         assert!(found(r#"{"credsStore":"../../bin/sh"}"#, "a.b/x").contains("no name of a credential helper"));
     }
 

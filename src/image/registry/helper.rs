@@ -25,9 +25,19 @@ struct Answer {
     secret: String,
 }
 
+/// Whether the helper `name` is installed; what is no name at all is left for [`get`] to refuse.
+pub(super) fn is_there(name: &str) -> bool {
+    !is_name(name) || tool::find(&format!("docker-credential-{name}"), "").is_ok()
+}
+
+/// Nothing that could be a path.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
 /// Asks the helper `name` for `host`; `None`: it has nothing.
 pub(super) fn get(name: &str, host: &str, deadline: Deadline) -> Result<Option<Credentials>> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+    if !is_name(name) {
         return Err(Error::refused(crate::model::problem::quoted(name), "no name of a credential helper"));
     }
     let from = format!("docker-credential-{name}");

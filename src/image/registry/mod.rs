@@ -77,7 +77,8 @@ impl Registry {
         let mut ask = Ask { method: Method::HEAD, kind: "manifests", what: self.tag(), accept: true, from: 0 };
         let answer = place.ask(&shared.client, &ask, deadline)?;
         let described = |answer: &Answer, digest: Digest, size: u64| Descriptor {
-            media_type: answer.header("content-type").unwrap_or_default().to_string(),
+            // Of a server of mere files it says nothing.
+            media_type: answer.header("content-type").filter(|t| is_manifest(t)).unwrap_or_default().to_string(),
             digest,
             size,
             platform: None,
@@ -86,7 +87,8 @@ impl Registry {
         if answer.status == 200
             && let Some(digest) = answer.header("docker-content-digest").and_then(|d| Digest::parse(d.trim()).ok())
         {
-            return Ok(described(&answer, digest, length(&answer).unwrap_or(0)));
+            // Its length is nothing to go by: to HEAD some servers tell another.
+            return Ok(described(&answer, digest, 0));
         }
         // Some servers know no HEAD, some no digest. And why there is nothing is only told to a GET.
         if !matches!(answer.status, 200 | 400 | 404 | 405 | 501) {

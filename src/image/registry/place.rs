@@ -70,7 +70,7 @@ impl Place {
 
     /// Whom to speak to, and whether over TLS: always, but for this machine itself and where the node config allows it
     /// otherwise. There it is tried first.
-    fn server(&self, deadline: Deadline) -> Result<Server> {
+    fn server(&self, client: &Client, deadline: Deadline) -> Result<Server> {
         let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = &*known {
             return Ok(server.clone());
@@ -79,23 +79,28 @@ impl Place {
         let bad = || Error::refused(&self.named, "its host is no host");
         let https = Server::new(true, host).ok_or_else(bad)?;
         let plain = Server::new(false, host).ok_or_else(bad)?;
-        let server = if self.ca || !(self.insecure || https.is_loopback()) {
-            https
-        } else if !named_port(host) {
-            // Two ports, then: https has one of its own.
-            match https.speaks_tls(deadline) {
-                Ok(true) => https,
-                _ => plain,
-            }
-        } else {
-            match https.speaks_tls(deadline) {
-                Ok(false) => plain,
-                // Nobody there: the request will say so, and try again.
-                Ok(true) | Err(_) => https,
-            }
-        };
+        let maybe_plain = !self.ca && (self.insecure || https.is_loopback());
+        let tls = !maybe_plain || self.speaks_tls(client, &https, &plain, deadline)?;
+        let server = if tls { https } else { plain };
         *known = Some(server.clone());
         Ok(server)
+    }
+
+    /// Asks more than once where nobody listens: it may be starting, and what it will speak is not known.
+    fn speaks_tls(&self, client: &Client, https: &Server, plain: &Server, deadline: Deadline) -> Result<bool> {
+        let mut pause = client.patience.pause;
+        for left in (0..if self.mirror { 1 } else { 3 }).rev() {
+            match https.speaks_tls(deadline) {
+                Ok(speaks) => return Ok(speaks),
+                // Without a port in its name it has two.
+                Err(_) if plain.port != https.port => return Ok(false),
+                Err(e) if left == 0 || pause >= deadline.left() => return Err(e),
+                Err(e) => log::info!("{e}; again in {pause:.1?}"),
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        Ok(true)
     }
 
     fn credentials(&self, deadline: Deadline) -> Result<Option<Arc<Credentials>>> {
@@ -110,7 +115,7 @@ impl Place {
 
     /// Asks, with a login where that is wanted. The answer's status may be anything but 401.
     pub fn ask(&self, client: &Client, ask: &Ask<'_>, deadline: Deadline) -> Result<Answer> {
-        let server = self.server(deadline)?;
+        let server = self.server(client, deadline)?;
         let path = format!("/v2/{}/{}/{}", self.named.name, ask.kind, ask.what);
         let mut headers = Vec::new();
         if ask.accept {
@@ -182,10 +187,6 @@ impl Place {
             },
         }
     }
-}
-
-fn named_port(host: &str) -> bool {
-    host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The code of the first error in an answer (distribution-spec, "Error codes"). Its message may repeat what was sent.

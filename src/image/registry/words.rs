@@ -24,25 +24,45 @@ pub(super) enum Failed {
 pub(super) fn failed(server: &Server, e: ureq::Error, patience: &Patience) -> Failed {
     let busy = |reason: String| Error::busy(server.authority(), reason);
     match e {
+        ureq::Error::Timeout(t @ (Timeout::Connect | Timeout::Resolve)) => {
+            Failed::Passing(busy(format!("{}{}", timeout(t, patience), by_way_of(server))))
+        }
         ureq::Error::Timeout(t) => Failed::Passing(busy(timeout(t, patience))),
         ureq::Error::HostNotFound => Failed::Final(busy("no such host".into())),
         ureq::Error::Rustls(e) => tls(server, &e),
         ureq::Error::Io(e) => match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(e) => tls(server, e),
-            None if e.kind() == ErrorKind::ConnectionRefused => Failed::Refused(busy(os_reason(&e))),
+            None if e.kind() == ErrorKind::ConnectionRefused => {
+                Failed::Refused(busy(format!("{}{}", os_reason(&e), by_way_of(server))))
+            }
+            // The library's words for what the resolver says.
+            None if e.raw_os_error().is_none() && e.to_string().contains("Name or service not known") => {
+                Failed::Final(busy("no such host".into()))
+            }
             None if e.kind() == ErrorKind::UnexpectedEof => {
                 Failed::Passing(busy("closed the connection without an answer".into()))
             }
             None => Failed::Passing(busy(os_reason(&e))),
         },
         ureq::Error::ConnectProxyFailed(_) => {
-            Failed::Final(busy("the proxy of HTTPS_PROXY refuses to lead there".into()))
+            Failed::Final(busy("the proxy that the environment names does not lead there".into()))
         }
         ureq::Error::LargeResponseHeader(..) => {
             Failed::Final(Error::refused(server.authority(), "the headers of its answer are too large"))
         }
         ureq::Error::Protocol(_) => Failed::Final(busy("what it answers is not HTTP".into())),
         other => Failed::Final(busy(short(&other.to_string()))),
+    }
+}
+
+/// Who was really spoken to.
+fn by_way_of(server: &Server) -> &'static str {
+    let url = format!("https://{}/", server.authority()).parse();
+    let proxied = |url| ureq::Proxy::try_from_env().is_some_and(|p| !p.is_no_proxy(&url));
+    if !server.is_loopback() && url.is_ok_and(proxied) {
+        " (by way of the proxy that the environment names)"
+    } else {
+        ""
     }
 }
 
@@ -133,5 +153,44 @@ impl<R: Read> Read for Told<R> {
                 None => e,
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong() {
+        let server = Server::new(true, "a.example:5000").unwrap();
+        let patience = Patience::default();
+        let of = |e: ureq::Error| match failed(&server, e, &patience) {
+            Failed::Final(e) => (0, e),
+            Failed::Refused(e) => (1, e),
+            Failed::Passing(e) => (2, e),
+        };
+        let certificate = |c| ureq::Error::Rustls(rustls::Error::InvalidCertificate(c));
+        let reset = io::Error::from_raw_os_error(libc::ECONNRESET);
+        let nowhere = io::Error::other("failed to lookup address information: Name or service not known");
+        let inside =
+            io::Error::new(ErrorKind::InvalidData, rustls::Error::InvalidCertificate(CertificateError::Expired));
+        for (error, kind, code, words) in [
+            (ureq::Error::Io(reset), 2, 111, "Connection reset by peer"),
+            (ureq::Error::Io(nowhere), 0, 111, "no such host"),
+            (ureq::Error::Io(inside), 0, 100, "has expired"),
+            (ureq::Error::Io(ErrorKind::UnexpectedEof.into()), 2, 111, "closed the connection without an answer"),
+            (ureq::Error::Timeout(Timeout::PerRead), 2, 111, "silent for 30s"),
+            (ureq::Error::Timeout(Timeout::Connect), 2, 111, "no connection within 10s"),
+            (ureq::Error::Timeout(Timeout::Global), 2, 111, "the time for it is over"),
+            (certificate(CertificateError::NotValidForName), 0, 100, "for other names"),
+            (certificate(CertificateError::UnknownIssuer), 0, 100, "ca in [registry.\"a.example:5000\"]"),
+            (certificate(CertificateError::NotValidYet), 0, 100, "clock"),
+        ] {
+            let (got, error) = of(error);
+            let told = error.to_string();
+            assert!(told.contains(words) && told.starts_with("a.example:5000: "), "{told}");
+            assert_eq!((got, error.exit_code()), (kind, code), "{told}");
+        }
     }
 }

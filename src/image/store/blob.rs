@@ -1,6 +1,8 @@
 //! A blob on its way into the store: hashed while it is written, visible once its digest is right and the disk has it.
 
 use super::Store;
+use crate::image::layer::index::Reader;
+use crate::image::oci::Layer;
 use crate::model::Digest;
 use crate::sys::lock::Lock;
 use crate::sys::{Deadline, Error, Result, file};
@@ -53,6 +55,8 @@ impl Store {
     /// Waits for the turn at a blob. Two who want the same one fetch it once: the second finds it there.
     pub fn blob_turn(&self, digest: &Digest, size: u64, deadline: Deadline) -> Result<BlobTurn> {
         if let Some(file) = self.blob(digest, size)? {
+            // Nothing tells of this use before the image is whole: who makes room must see it.
+            self.touch(&self.blob_path(digest));
             return Ok(BlobTurn::There(file));
         }
         let lock = self.lock(&format!("blob-{}", digest.hex()), deadline)?;
@@ -68,6 +72,31 @@ impl Store {
     /// Removes a blob that proved to be damaged.
     pub fn drop_blob(&self, digest: &Digest) -> Result<()> {
         file::remove_if_there(&self.blob_path(digest))
+    }
+
+    /// For when a worker could not make anything of `layers`: removes those that are damaged, and their indexes, so that
+    /// the next pull brings them again. False: they are what their digests say, and the image is to blame. Reads all.
+    pub fn doubt(&self, layers: &[Layer]) -> Result<bool> {
+        let mut damaged = false;
+        for layer in layers {
+            if !self.is_sound(&layer.blob, layer.size)? {
+                damaged = true;
+                self.drop_blob(&layer.blob)?;
+            }
+            let index = self.index(&layer.blob)?.map(Reader::new);
+            let reads = || -> Result<()> {
+                if let Some(index) = index {
+                    let mut index = index?;
+                    while index.entry()?.is_some() {}
+                }
+                Ok(())
+            };
+            if reads().is_err() {
+                damaged = true;
+                file::remove_if_there(&self.index_path(&layer.blob))?;
+            }
+        }
+        Ok(damaged)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Manifests and configs, kept with the blobs: the same one is not asked for again.
 
-use super::Store;
+use super::{SHORT_TURN, Store};
 use crate::image::limits::DOCUMENT_MAX;
 use crate::model::Digest;
-use crate::sys::{Error, Result, file};
+use crate::sys::{Deadline, Error, Result, file};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -19,10 +19,9 @@ impl Store {
 
     /// Keeps a document whose digest was checked. As it is checked again at each use, the disk is not waited for.
     pub fn keep_document(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        let name = format!("blob-{}", digest.hex());
-        // Another who has it keeps it as well.
-        let Some(lock) = self.try_lock(&name)? else { return Ok(()) };
-        let temporary = self.paths.tmp().join(format!("{name}.document"));
+        let name = format!("document-{}", digest.hex());
+        let lock = self.lock(&name, Deadline::after(SHORT_TURN))?;
+        let temporary = self.paths.tmp().join(&name);
         let target = self.blob_path(digest);
         let write = || {
             let mut options = std::fs::OpenOptions::new();

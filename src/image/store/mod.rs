@@ -31,6 +31,10 @@ use std::io::{ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long the turn at a small file may take to come.
+const SHORT_TURN: Duration = Duration::from_secs(30);
 
 /// The image store of this node.
 #[derive(Debug, Clone)]
@@ -130,8 +134,7 @@ impl Store {
     /// Keeps `index`, from its start, as the index of the layer whose blob is `blob`.
     pub fn keep_index(&self, blob: &Digest, index: &File) -> Result<()> {
         let name = format!("index-{}", blob.hex());
-        // Another who has the turn writes the same.
-        let Some(lock) = self.try_lock(&name)? else { return Ok(()) };
+        let lock = self.lock(&name, Deadline::after(SHORT_TURN))?;
         let (temporary, target) = (self.paths.tmp().join(&name), self.index_path(blob));
         let write = || {
             let mut index = index;

@@ -172,6 +172,34 @@ fn what_the_disk_lost_is_fetched_again() {
 }
 
 #[test]
+fn a_build_finds_damage_and_the_next_pull_mends_it() {
+    let node = Node::new();
+    if !crate::harness::have("a_build_finds_damage_and_the_next_pull_mends_it", "tar2sqfs") {
+        return;
+    }
+    let image = image(&node, "oci");
+    let reference = image.reference();
+    let pull = || node.mcp("mcp-pull", &["-q", "--for", "microvm", &reference]).expect(0);
+    let dir = path(&pull()).display().to_string();
+    let hex = image.layers[0].digest.trim_start_matches("sha256:");
+    for folder in ["blobs", "layers"] {
+        let file = store(&node).join(folder).join(hex);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8].fill(0xff);
+        fs::write(&file, bytes).unwrap();
+        // Its ends are as they were: no pull looks further.
+        assert_eq!(path(&pull()).display().to_string(), dir);
+        let told = node.mcp("mcp-build", &["--for", "microvm", &dir]).expect(111);
+        assert!(told.err.contains("damaged on the disk"), "{told:#?}");
+        assert!(!file.exists());
+        pull();
+        is_settled(&node);
+    }
+    node.mcp("mcp-build", &["--for", "microvm", &dir]).expect(0);
+}
+
+#[test]
 fn a_server_that_hangs_is_not_waited_for_for_ever() {
     let node = Node::new();
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

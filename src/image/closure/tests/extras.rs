@@ -106,6 +106,27 @@ fn a_program_of_glibc_gets_what_it_expects() {
         assert!(!taken.iter().any(|t| t == not), "{not}");
     }
     assert!(closure.warnings.is_empty(), "{:?}", closure.warnings);
+    // A module is not worth a refusal.
+    files.remove("/lib/libcap.so.2");
+    let warnings = closed(&files, &wanted).warnings;
+    assert_eq!(warnings, ["libcap.so.2: not in the image; /lib/libnss_systemd.so.2 asks for it, and goes without"]);
+}
+
+#[test]
+fn the_working_directory_is_made_through_links_and_never_over_a_file() {
+    let mut files = Memory::default();
+    files.file("/p", &fixed());
+    files.link("/var/run", "../run");
+    files.dir("/run");
+    files.file("/etc/a", b"");
+    let mut wanted = request(&["/p", "/var/run/../etc/a"]);
+    for (workdir, want) in [("/var/run/app/x", "/run/app/x/"), ("/etc/a/b", "/p"), ("none/../../b", "/p"), ("/", "/p")]
+    {
+        wanted.run.workdir = workdir.into();
+        let taken = paths(&closed(&files, &wanted));
+        assert!(taken.iter().any(|t| t == want), "{workdir}: {taken:?}");
+        assert!(!taken.iter().any(|t| t.starts_with("/var/run/") || t.starts_with("/etc/a/")), "{taken:?}");
+    }
 }
 
 #[test]

@@ -44,12 +44,10 @@ fn every_field_may_lie() {
     for part in 0..4 {
         let size = good[part].len() as u64;
         for at in 0..good[part].len() - 8 {
-            for value in
-                [0, 1, 0x38, size - 1, size, size + 1, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX - 7, u64::MAX]
-            {
+            for value in [0, 1, size - 1, size, 0x7fff_ffff, 1 << 63, u64::MAX] {
                 for width in [1, 2, 4, 8] {
-                    // A byte alone says no more than 0, 1 and 255.
-                    if at % width != 0 || width < 4 && !matches!(value, 0 | 1 | u64::MAX) {
+                    // Only the header has such narrow fields.
+                    if at % width != 0 || width < 4 && (at >= 64 || !matches!(value, 0 | 1 | u64::MAX)) {
                         continue;
                     }
                     let mut bad = good.clone();
@@ -80,7 +78,7 @@ fn random_bytes_are_refused_or_taken() {
         usize::try_from(state % below as u64).unwrap()
     };
     let good = parts();
-    for round in 0..6000 {
+    for round in 0..3000 {
         let mut bad = good.clone();
         let part = roll(4);
         for _ in 0..=round % 6 {

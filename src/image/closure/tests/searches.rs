@@ -102,6 +102,8 @@ fn origin_lib_and_platform_are_filled_in() {
     let mut wanted = request(&["/app/p"]);
     wanted.run.workdir = "/w".into();
     assert_eq!(libraries(&files, &wanted), ["/app/sub/y.so", "/w/./z.so"]);
+    files.remove("/w/z.so");
+    assert_eq!(refused(&files, &wanted), "./z.so: this library is not in the image, and /app/p needs it");
 }
 
 #[test]
@@ -164,7 +166,9 @@ fn preloads_and_filters_may_be_missing() {
     files.file("/etc/ld.so.preload", b"/lib/pre.so\ngone.so\n");
     let closure = closed(&files, &request(&["/p"]));
     assert_eq!(closure.libraries, [GLIBC, "/lib/pre.so"]);
-    assert!(closure.warnings.iter().any(|w| w.starts_with("gone.so: not in the image; /p names it, it is preloaded")));
+    assert!(
+        closure.warnings.iter().any(|w| w.starts_with("gone.so: not in the image; /p asks for it, and goes without"))
+    );
     assert!(closure.warnings.iter().any(|w| w.starts_with("aux.so: not in the image")));
     assert!(paths(&closure).contains(&"/etc/ld.so.preload".to_string()));
 }

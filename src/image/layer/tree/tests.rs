@@ -246,3 +246,19 @@ fn many_whiteouts_of_much_take_no_time() {
     assert_eq!(tree.children(0).count(), 20_001);
     assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
 }
+
+#[test]
+fn nobody_waits_for_a_maze_of_links() {
+    let began = std::time::Instant::now();
+    let target = "a/../".repeat(800);
+    let mut words = "a/ l0->a".to_string();
+    for n in 0..30 {
+        words += &format!(" l{}->{target}l{n}", n + 1);
+    }
+    for n in 0..200_000 {
+        words += &format!(" l30/{n}");
+    }
+    let error = build(true, &[&words]).err().unwrap();
+    assert!(error.to_string().contains("loop"), "{error}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+}

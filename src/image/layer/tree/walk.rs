@@ -4,6 +4,9 @@ use super::super::super::limits::LINKS_MAX;
 use super::{CLOSED, DIRECTORY, GONE, Kind, NodeId, ROOT, Tree, UNKNOWN};
 use std::collections::VecDeque;
 
+/// Bytes of link targets that are followed for one image. Many long paths through many long links would take hours.
+const EXPANDED_MAX: u64 = 64 << 20;
+
 /// What one name in one directory leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -24,7 +27,7 @@ pub enum Walked {
     Missing(NodeId, Vec<Vec<u8>>),
     /// Something in the middle is no directory.
     Blocked,
-    /// More links than [`LINKS_MAX`].
+    /// More links than [`LINKS_MAX`], or more than anybody means well with.
     Loop,
     /// It depends on a layer that is missing.
     Below,
@@ -63,7 +66,9 @@ impl Tree {
             match self.kind(node) {
                 Some(Kind::Symlink(target)) if follow || !last => {
                     links += 1;
-                    if links > LINKS_MAX {
+                    let expanded = self.expanded.get() + target.len() as u64;
+                    self.expanded.set(expanded);
+                    if links > LINKS_MAX || expanded > EXPANDED_MAX {
                         return Walked::Loop;
                     }
                     if target.starts_with(b"/") {

@@ -6,6 +6,8 @@
 
 mod entries;
 mod spool;
+#[cfg(test)]
+mod tests;
 
 use super::layout::{self, Version};
 use super::{Blob, Source};
