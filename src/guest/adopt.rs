@@ -141,6 +141,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         qemu: format!("{}.{}.{}", version.0, version.1, version.2),
         argv,
         events: vec![(time::now(), "state lost and rebuilt".into())],
+        console: None,
         end: None,
     }
 }

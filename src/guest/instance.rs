@@ -1,7 +1,7 @@
 //! One instance of a component: a QEMU with its monitor, console and state, from start or adoption to its end.
 
-use crate::guest::console::last_lines;
 use crate::guest::console::rotate::Console;
+use crate::guest::console::{Mark, last_lines};
 use crate::guest::end::{Traces, conclude};
 use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
@@ -138,6 +138,7 @@ impl Instance {
         let reserved = std::mem::take(&mut prepared.reserved);
         let uuid = prepared.vm.uuid.clone();
         let started = Console::open(&paths, &context.node.log, context.copy_console).and_then(|console| {
+            let mark = Mark::now(&paths)?;
             let launch = Launch {
                 binary: &prepared.binary,
                 plan: &prepared.plan,
@@ -147,7 +148,7 @@ impl Instance {
                 group: prepared.accel.group,
                 lock,
             };
-            Ok((console, spawn::spawn(launch)?))
+            Ok(((console, mark), spawn::spawn(launch)?))
         });
         let (console, spawned) = match started {
             Ok(started) => started,
@@ -183,7 +184,7 @@ impl Instance {
         prepared: Prepared,
         pidfd: PidFd,
         child: &mut Child,
-        console: Console,
+        (console, mark): (Console, Mark),
         reserved: Vec<Reservation>,
         before: Restarts,
     ) -> Result<Instance> {
@@ -232,6 +233,7 @@ impl Instance {
             qemu: format!("{}.{}.{}", version.0, version.1, version.2),
             argv: std::iter::once(prepared.binary.display().to_string()).chain(prepared.plan.lines()).collect(),
             events: Vec::new(),
+            console: Some(mark),
             end: None,
         };
         let guest = match prepared.vm.boot {
@@ -350,7 +352,7 @@ impl Instance {
             child.wait().map_err(Error::os("wait for", "qemu"))?;
         }
         self.console.note();
-        let end = conclude(&self.traces, last_lines(&self.paths, LAST_LINES, LAST_BYTES));
+        let end = conclude(&self.traces, last_lines(&self.paths, self.state.console.as_ref(), LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
         self.state.end = Some(end.clone());
         self.note(&end.reason);

@@ -105,7 +105,7 @@ impl Live {
     /// Says in the log what is wrong, with the console's last lines; returns those.
     pub fn complain(&self, context: &Context<'_>, what: &str) -> Vec<String> {
         log::error!("{}: {what}; the console's last lines:", context.id);
-        let lines = last_lines(&self.instance.paths, 10, 4096);
+        let lines = last_lines(&self.instance.paths, self.instance.state.console.as_ref(), 10, 4096);
         if lines.is_empty() {
             log::error!("  (the guest wrote nothing)");
         }

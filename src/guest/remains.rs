@@ -23,6 +23,7 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
     for path in half_written(&files) {
         file::remove_if_there(&path)?;
     }
+    forget_askers(&files)?;
     // Disks that were being made: nobody makes any for this component but whoever holds its lock.
     let roots = context.paths.lib.join("microvm").join(&context.id.service).join(&context.id.component);
     for folder in [roots, files.volumes.clone(), files.disks.clone()] {
@@ -48,13 +49,29 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a killed `mcp-run --replace` asked for, and the answer to it. While an asker lives it holds the lock, and
+/// nothing of its is touched.
+fn forget_askers(files: &ComponentPaths) -> Result<()> {
+    let (request, answer) = (files.replace_request(), files.replace_answer());
+    let theirs = [beside(&request), beside(&answer), request, answer];
+    let lock = files.replace_lock();
+    if !lock.exists() && !theirs.iter().any(|path| path.exists()) {
+        return Ok(());
+    }
+    let Some(turn) = Lock::try_take(&lock)? else { return Ok(()) };
+    for path in theirs {
+        file::remove_if_there(&path)?;
+    }
+    turn.remove()
+}
+
 /// Clears away what is left of one instance whose VM is gone, and writes down its end unless that was done.
 pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
     // A damaged state is told by whoever shows it; here it must not keep the rest from going.
     if let Ok(Some(mut state)) = State::read(paths)
         && !matches!(state.phase, Phase::Ended | Phase::Waiting)
     {
-        let end = conclude(traces, last_lines(paths, LAST_LINES, LAST_BYTES));
+        let end = conclude(traces, last_lines(paths, state.console.as_ref(), LAST_LINES, LAST_BYTES));
         state.phase = Phase::Ended;
         state.events.push((end.at.clone(), end.reason.clone()));
         state.end = Some(end);
@@ -69,14 +86,12 @@ pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
 }
 
 /// Temporary files that stand beside what they were to become.
-fn half_written(files: &ComponentPaths) -> [PathBuf; 6] {
+fn half_written(files: &ComponentPaths) -> [PathBuf; 4] {
     [
         beside(&files.current()),
         beside(&files.run.join("qmp.sock")),
         beside(&files.run.join("state.json")),
         beside(&files.log.join("console.log")),
-        beside(&files.replace_request()),
-        beside(&files.replace_answer()),
     ]
 }
 

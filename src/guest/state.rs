@@ -1,5 +1,6 @@
 //! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
 
+use crate::guest::console::Mark;
 use crate::model::Port;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file, lock};
@@ -123,6 +124,9 @@ pub struct State {
     pub argv: Vec<String>,
     /// What happened, newest last, at most 32: RFC 3339 and a few words.
     pub events: Vec<(String, String)>,
+    /// Where its console begins in its slot's; `None`: an older `mcp` started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Mark>,
     /// How it ended.
     pub end: Option<End>,
 }

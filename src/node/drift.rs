@@ -2,7 +2,7 @@
 
 use super::{Condition, Entry, Found, Verdict};
 use crate::guest::state::{Phase, State};
-use crate::model::{Component, Runtime, Wish};
+use crate::model::{Component, Runtime, Source, Version, Wish};
 use crate::sys::time;
 use std::time::{Duration, SystemTime};
 
@@ -107,22 +107,31 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
 
 /// Whether the running instance differs from `declared` in its image, and in anything else.
 fn compare(entry: &Entry<'_>, state: &State, declared: &Component) -> (bool, bool) {
-    let wanted = declared.digest();
-    if state.spec == wanted {
+    let record = entry.record.get();
+    let of_image = matches!(declared.source, Source::Image { .. });
+    // A specification alone is all of what runs where there is no image.
+    if !of_image && state.spec == declared.digest() {
         return (false, false);
     }
-    // What differs can only be told where the record is of what runs.
-    let Some(record) = entry.record.get() else { return (false, true) };
-    let versions = [&record.current, &record.candidate, &record.previous];
-    match versions.into_iter().flatten().find(|v| v.digest() == state.spec) {
+    let is_running = |version: &&Version| version.digest() == state.spec;
+    let deployed = record.into_iter().flat_map(|r| [&r.current, &r.candidate]).flatten();
+    let before = record.and_then(|r| r.previous.as_ref());
+    match deployed.clone().find(is_running).or(before.filter(is_running)) {
         Some(running) => {
             let mut as_running = declared.clone();
             as_running.source = running.spec.source.clone();
-            let deployed = record.current.as_ref().and_then(|v| v.pin.as_ref());
-            let image = running.spec.source != declared.source || running.pin.as_ref() != deployed;
-            (image, as_running != running.spec)
+            let config = as_running != running.spec;
+            // Where arguments or environment differ, so does the build, of the same image.
+            let differs = |now: &Version| match (&now.pin, &running.pin) {
+                (Some(now), Some(running)) => now.manifest != running.manifest || now.build != running.build && !config,
+                (now, running) => now != running,
+            };
+            let outdated = !deployed.clone().any(|v| is_running(&v))
+                && record.and_then(|r| r.current.as_ref()).is_some_and(differs);
+            (running.spec.source != declared.source || outdated, config)
         }
-        None => (false, true),
+        // Of an image: an older deployment than those that are recorded. Else what differs can't be told.
+        None => (of_image && record.is_some(), !of_image || record.is_none()),
     }
 }
 
@@ -137,7 +146,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::guest::state::{End, EndedBy, SCHEMA};
-    use crate::model::{ComponentId, Record, Service, Source, Version};
+    use crate::model::{ComponentId, Digest, Pin, Record, Service};
     use crate::node::inventory::Declared;
 
     pub(crate) fn running() -> Service {
@@ -176,6 +185,7 @@ pub(crate) mod tests {
             qemu: "7.2".into(),
             argv: Vec::new(),
             events: Vec::new(),
+            console: None,
             end: end.map(|(by, code)| End {
                 at: "2026-01-01T00:00:01.000Z".into(),
                 by,
@@ -273,6 +283,79 @@ pub(crate) mod tests {
         new.components[0].memory_mb = 256;
         assert_eq!(kinds(&with_record(&old, &new)), "image");
         assert_eq!(kinds(&Entry { record: Found::Nothing, ..alive(&new) }), "config");
+    }
+
+    fn image(tag: &str) -> Service {
+        let mut service = running();
+        service.components[0].source = Source::Image { reference: format!("docker.io/x/y:{tag}") };
+        service
+    }
+
+    fn version(service: &Service, manifest: &str, build: &str) -> Version {
+        let digest = Digest::of(manifest.as_bytes());
+        let pin = Pin { tagged: digest, manifest: digest, build: build.into() };
+        Version { spec: service.components[0].clone(), pin: Some(pin), at: String::new() }
+    }
+
+    /// `running` runs; `current` and `candidate` are recorded, and `previous`.
+    fn deployed<'a>(declared: &'a Service, running: &Version, versions: [Option<&Version>; 3]) -> Entry<'a> {
+        let [current, candidate, previous] = versions.map(Option::<&Version>::cloned);
+        let record = Record { current, candidate, previous, ..Record::new() };
+        let state = State { spec: running.digest(), ..state(Phase::Ready, None) };
+        Entry { record: Found::Whole(record), state: Found::Whole(state), ..alive(declared) }
+    }
+
+    #[test]
+    fn images_by_what_was_deployed() {
+        let service = image("1");
+        let now = version(&service, "m1", "b1");
+        assert_eq!(kinds(&deployed(&service, &now, [Some(&now), None, None])), "");
+        // The definition names another tag, other memory, both.
+        let tag = image("2");
+        assert_eq!(kinds(&deployed(&tag, &now, [Some(&now), None, None])), "image");
+        let mut more = image("1");
+        more.components[0].args = Some(vec!["-v".into()]);
+        assert_eq!(kinds(&deployed(&more, &now, [Some(&now), None, None])), "config");
+        more.components[0].source = tag.components[0].source.clone();
+        assert_eq!(kinds(&deployed(&more, &now, [Some(&now), None, None])), "image config");
+        // Deployed anew, of another image or by another builder, and the old one still runs.
+        for new in [version(&service, "m2", "b2"), version(&service, "m1", "b2")] {
+            assert_eq!(kinds(&deployed(&service, &now, [Some(&new), None, Some(&now)])), "image");
+            assert_eq!(kinds(&deployed(&service, &now, [Some(&new), None, None])), "image");
+        }
+        // Only with other arguments: the image is the same, though built anew.
+        more.components[0].source = service.components[0].source.clone();
+        let new = version(&more, "m1", "b2");
+        assert_eq!(kinds(&deployed(&more, &now, [Some(&new), None, Some(&now)])), "config");
+    }
+
+    #[test]
+    fn a_trial_is_no_drift_by_itself() {
+        let (old, new) = (image("1"), image("2"));
+        let (current, candidate) = (version(&old, "m1", "b1"), version(&new, "m2", "b2"));
+        // Before its turn: the definition has gone ahead.
+        assert_eq!(kinds(&deployed(&new, &current, [Some(&current), Some(&candidate), None])), "image");
+        assert_eq!(kinds(&deployed(&new, &candidate, [Some(&current), Some(&candidate), None])), "");
+        assert_eq!(kinds(&deployed(&new, &candidate, [None, Some(&candidate), None])), "");
+        // The same tag, pulled anew: nothing that the definition says differs yet.
+        let again = version(&old, "m3", "b3");
+        assert_eq!(kinds(&deployed(&old, &current, [Some(&current), Some(&again), None])), "");
+    }
+
+    #[test]
+    fn images_that_shall_run_and_shall_not() {
+        let mut service = image("1");
+        assert_eq!(kinds(&entry(&service)), "missing");
+        let now = version(&service, "m1", "b1");
+        let stopped = Record { wish: Wish::Stop, current: Some(now.clone()), ..Record::new() };
+        let runs = deployed(&service, &now, [Some(&now), None, None]);
+        assert_eq!(kinds(&Entry { record: Found::Whole(stopped), ..runs }), "stopped-but-running");
+        service.active = false;
+        assert_eq!(kinds(&deployed(&service, &now, [Some(&now), None, None])), "stopped-but-running");
+        // Its record is gone: nobody can tell what differs.
+        service.active = true;
+        let runs = deployed(&service, &now, [Some(&now), None, None]);
+        assert_eq!(kinds(&Entry { record: Found::Nothing, ..runs }), "config");
     }
 
     #[test]

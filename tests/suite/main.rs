@@ -8,6 +8,7 @@ mod campaign;
 mod closure;
 mod console_floods;
 mod deploy;
+mod deployed;
 mod disk_trouble;
 mod dispatch;
 mod docs;

@@ -238,6 +238,50 @@ fn replace_cut_short_leaves_one_that_serves() {
 }
 
 #[test]
+fn replace_whose_asker_was_killed_leaves_nothing() {
+    let Some(image) = nanos("replace_whose_asker_was_killed", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "");
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    let left = || crate::harness::find(&node.run_dir("demo/web"), &|n| n.starts_with("replace"));
+    let before = uuid(&node);
+    let mut asker = node.command("mcp-run", &["--replace", "demo"]).spawn().unwrap();
+    let asked = node.run_dir("demo/web/replace.json");
+    until("it is asked", || asked.exists());
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    // It is done all the same, and answered to nobody.
+    until("replaced", || uuid(&node) != before && node.run_dir("demo/web/replaced.json").exists());
+    assert!(left().len() >= 2, "{:?}", left());
+    // The next asker is not kept from its turn, nor given the other's answer; and cleans up.
+    let now = uuid(&node);
+    node.mcp("mcp-run", &["--replace", "demo"]).expect(0);
+    assert_ne!(uuid(&node), now);
+    assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+    // And without one, the next start does.
+    let mut asker = node.command("mcp-run", &["--replace", "demo"]).spawn().unwrap();
+    until("it is asked", || asked.exists());
+    asker.kill().unwrap();
+    asker.wait().unwrap();
+    until("answered", || node.run_dir("demo/web/replaced.json").exists());
+    let supervisor = node.supervisor("demo/web");
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(supervisor, libc::SIGKILL) };
+    // One that lives keeps what is its.
+    let lock = node.run_dir("demo/web/replace.lock");
+    let turn = mcp::sys::lock::Lock::try_take(&lock).unwrap().unwrap();
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    assert_eq!(left().len(), 2, "{:?}", left());
+    // SAFETY: a plain system call.
+    unsafe { libc::kill(node.supervisor("demo/web"), libc::SIGKILL) };
+    drop(turn);
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+}
+
+#[test]
 fn replace_of_what_does_not_run_is_refused() {
     let Some(image) = nanos("replace_of_what_does_not_run", &[]) else { return };
     let node = Node::new();

@@ -75,6 +75,7 @@ impl Tree {
             qemu: "7.2.0".into(),
             argv: vec!["qemu-system-x86_64".into(), "-S".into()],
             events: vec![(ago(90), "started".into())],
+            console: None,
             end: None,
         };
         change(&mut state);

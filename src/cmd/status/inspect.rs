@@ -3,7 +3,7 @@
 use super::row::{Row, age, clean, ending, port};
 use crate::guest::state::{EndedBy, State};
 use crate::model::{Source, Version, Wish, duration};
-use crate::node::Verdict;
+use crate::node::{Remote, Verdict};
 use crate::sys::paths::{Paths, Slot};
 
 /// Lines of a name, a colon and a value.
@@ -53,6 +53,7 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
         None => {}
     }
     specification(&mut sheet, row);
+    versions(&mut sheet, row);
     if let Some(state) = entry.state.get() {
         instance(&mut sheet, row, state);
     }
@@ -118,6 +119,41 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
     sheet.say("stop_timeout", duration::format(spec.stop_timeout));
     sheet.maybe("declared", row.entry.declared.map(|d| d.component.digest()));
     sheet.maybe("recorded", row.entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest));
+}
+
+/// What was deployed: of the current version all, of the others a line.
+fn versions(sheet: &mut Sheet, row: &Row<'_>) {
+    let record = row.entry.record.get();
+    let of_image = row.entry.declared.is_some_and(|d| matches!(d.component.source, Source::Image { .. }));
+    let version = |v: &Version| {
+        let name = v.spec.source.name().unwrap_or_default();
+        let since = if v.at.is_empty() { String::new() } else { format!(" since {}", v.at) };
+        let pin = v.pin.as_ref().map(|p| format!(", {} build {}", p.manifest, p.build)).unwrap_or_default();
+        (name, since, pin)
+    };
+    match record.and_then(|r| r.current.as_ref()) {
+        Some(current) => {
+            let (name, since, _) = version(current);
+            sheet.say("deployed", format!("{name}{since}"));
+            if let Some(pin) = &current.pin {
+                sheet.say("tagged", pin.tagged.to_string());
+                sheet.say("manifest", pin.manifest.to_string());
+                sheet.say("build", &pin.build);
+            }
+        }
+        None if of_image => sheet.say("deployed", format!("never deployed: mcp deploy {}", row.entry.id)),
+        None => {}
+    }
+    match &row.remote {
+        Some(remote @ Remote::Moved(to)) => sheet.say("remote", format!("{}: it names {to}", remote.name())),
+        Some(remote) => sheet.say("remote", remote.name()),
+        None => {}
+    }
+    for (label, other) in [("on trial", record.map(|r| &r.candidate)), ("previous", record.map(|r| &r.previous))] {
+        if let Some((name, since, pin)) = other.and_then(Option::as_ref).map(version) {
+            sheet.say(label, format!("{name}{since}{pin}"));
+        }
+    }
 }
 
 fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {

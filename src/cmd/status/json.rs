@@ -2,8 +2,8 @@
 
 use super::row::Row;
 use crate::guest::state::End;
-use crate::model::{Port, Version};
-use crate::node::Verdict;
+use crate::model::{Pin, Port, Version};
+use crate::node::{Remote, Verdict};
 use crate::sys::paths::Paths;
 use crate::sys::time;
 use serde::Serialize;
@@ -49,6 +49,9 @@ struct Item<'a> {
     slot: Option<&'static str>,
     damage: Vec<&'a str>,
     digests: Digests<'a>,
+    deployed: Option<Deployed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<Asked>,
     files: Files,
     instance: Option<Instance<'a>>,
     end: Option<&'a End>,
@@ -65,6 +68,34 @@ struct Digests<'a> {
     declared: Option<String>,
     recorded: Option<String>,
     running: Option<&'a str>,
+}
+
+/// What the record holds.
+#[derive(Serialize)]
+struct Deployed<'a> {
+    current: Option<Recorded<'a>>,
+    candidate: Option<Recorded<'a>>,
+    previous: Option<Recorded<'a>>,
+}
+
+#[derive(Serialize)]
+struct Recorded<'a> {
+    image: Option<String>,
+    at: &'a str,
+    digest: String,
+    pin: Option<&'a Pin>,
+}
+
+fn recorded(version: &Version) -> Recorded<'_> {
+    Recorded { image: version.spec.source.name(), at: &version.at, digest: version.digest(), pin: version.pin.as_ref() }
+}
+
+/// What a registry said of the tag.
+#[derive(Serialize)]
+struct Asked {
+    answer: &'static str,
+    names: Option<String>,
+    reason: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -142,6 +173,16 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
             recorded: entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest),
             running: state.filter(|_| entry.is_alive()).map(|s| s.spec.as_str()),
         },
+        deployed: entry.record.get().map(|r| Deployed {
+            current: r.current.as_ref().map(recorded),
+            candidate: r.candidate.as_ref().map(recorded),
+            previous: r.previous.as_ref().map(recorded),
+        }),
+        remote: row.remote.as_ref().map(|remote| Asked {
+            answer: remote.name(),
+            names: if let Remote::Moved(to) = remote { Some(to.to_string()) } else { None },
+            reason: if let Remote::Unknown(e) = remote { Some(e.to_string()) } else { None },
+        }),
         files: Files {
             definition: entry.declared.map(|d| d.service.file.clone()),
             record: files.record,

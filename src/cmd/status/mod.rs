@@ -9,7 +9,7 @@ mod watch;
 
 use super::Common;
 use crate::model::{Loaded, Problem, Target, duration, load};
-use crate::node::{Condition, Entry, inventory, verdict};
+use crate::node::{Condition, Entry, Remote, inventory, remote, verdict};
 use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
@@ -19,6 +19,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use table::Style;
 
+/// What is not known of tags by then is left.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// After this no further component is asked for its health.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,6 +30,7 @@ Examples:
   mcp-status                            the whole node
   mcp-status -v demo                    everything known of demo
   mcp-status --list --state failed      what failed, one a line
+  mcp-status --remote                   has a tag moved since it was deployed?
   mcp-status --wanted demo && mcp-run --recover demo
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
 
@@ -53,6 +57,9 @@ pub struct Args {
     /// Ask what runs whether it is healthy
     #[arg(long, conflicts_with = "wanted")]
     health: bool,
+    /// Ask registries whether the tags of deployed images still name what was deployed
+    #[arg(long, conflicts_with_all = ["wanted", "prometheus", "watch"])]
+    remote: bool,
     /// Only those in this state; may be given several times
     #[arg(long, value_name = "STATE", value_parser = state_name, conflicts_with = "wanted")]
     state: Vec<Condition>,
@@ -123,7 +130,13 @@ impl<'a> View<'a> {
             false => Vec::new(),
         }
         .into_iter();
-        let mut rows: Vec<Row<'a>> = entries.into_iter().map(|entry| Row::new(entry, verdicts.next(), at)).collect();
+        let mut remotes = match args.remote {
+            true => remote::ask_all(paths, &loaded.node, &entries, Deadline::after(REMOTE_TIMEOUT)),
+            false => Vec::new(),
+        }
+        .into_iter();
+        let row = |entry| Row::new(entry, verdicts.next(), remotes.next().flatten(), at);
+        let mut rows: Vec<Row<'a>> = entries.into_iter().map(row).collect();
         rows.retain(|r| args.state.is_empty() || args.state.contains(&r.condition));
         Ok(View { rows, problems: problems(paths, loaded, targets), unknown, at })
     }
@@ -133,6 +146,11 @@ impl<'a> View<'a> {
     }
 
     fn complain(&self) {
+        for row in &self.rows {
+            if let Some(Remote::Unknown(e)) = &row.remote {
+                log::warn!("{}: its registry could not be asked: {e}", row.entry.id);
+            }
+        }
         if self.complaints().next().is_some() {
             let problems = self.complaints().cloned().collect();
             super::report(super::program(), &Error::Definitions { problems });

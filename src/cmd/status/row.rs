@@ -2,7 +2,7 @@
 
 use crate::guest::state::End;
 use crate::model::{Component, Port, Protocol, Runtime};
-use crate::node::{Condition, Drift, Entry, Verdict, drift};
+use crate::node::{Condition, Drift, Entry, Remote, Verdict, drift};
 use crate::sys::time;
 use nix::sys::signal::Signal;
 use std::net::SocketAddr;
@@ -18,20 +18,28 @@ pub struct Row<'a> {
     pub drift: Vec<Drift>,
     /// What it answered, where it was asked.
     pub verdict: Option<Verdict>,
+    /// What the registry says of its tag, where that was asked.
+    pub remote: Option<Remote>,
     /// Since when its VM lives.
     pub uptime: Option<Duration>,
 }
 
 impl<'a> Row<'a> {
     /// Judges `entry` at `now`.
-    pub fn new(entry: Entry<'a>, verdict: Option<Verdict>, now: SystemTime) -> Row<'a> {
+    pub fn new(entry: Entry<'a>, verdict: Option<Verdict>, remote: Option<Remote>, now: SystemTime) -> Row<'a> {
+        let mut drift = drift::drift(&entry, verdict.as_ref(), now);
+        if matches!(remote, Some(Remote::Moved(_))) && !drift.contains(&Drift::Image) {
+            drift.push(Drift::Image);
+            drift.sort();
+        }
         let started = entry.state.get().filter(|_| entry.is_alive()).and_then(|s| time::parse(&s.started_at));
         Row {
             condition: Condition::of(&entry),
-            drift: drift::drift(&entry, verdict.as_ref(), now),
+            drift,
             // A clock that was set back makes it young, not an error.
             uptime: started.map(|at| now.duration_since(at).unwrap_or_default()),
             verdict,
+            remote,
             entry,
         }
     }

@@ -2,8 +2,10 @@
 
 use super::harmless;
 use super::{LogFile, Series};
-use crate::sys::Result;
 use crate::sys::paths::InstancePaths;
+use crate::sys::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
 
 /// How many bytes are looked at in one go.
 const BLOCK: usize = 64 << 10;
@@ -19,6 +21,43 @@ pub struct Place {
 
 /// The beginning.
 pub const BEGIN: Place = Place { file: 0, offset: 0 };
+
+/// Where in its slot's console an instance begins: before are the lines of those that ran there earlier. It holds
+/// whatever is rotated since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The number that the live log gets when it is rotated.
+    number: u64,
+    /// The live log's inode.
+    inode: u64,
+    /// Its length in bytes.
+    offset: u64,
+}
+
+impl Mark {
+    /// The end of the console as of now. The caller holds the instance's lock, so that nobody writes or rotates it.
+    pub fn now(paths: &InstancePaths) -> Result<Mark> {
+        let series = Series::console(paths);
+        let path = paths.console();
+        let about = std::fs::metadata(&path).map_err(Error::path("stat", &path))?;
+        Ok(Mark { number: series.next_number()?, inode: about.ino(), offset: about.len() })
+    }
+
+    /// The place of it among `files`.
+    pub fn place(&self, files: &[LogFile]) -> Place {
+        let is_it = |f: &LogFile| match f.number {
+            Some(number) => number == self.number,
+            None => f.inode == self.inode,
+        };
+        let later = |f: &LogFile| f.number.is_none_or(|number| number > self.number);
+        // Where its own file has gone, all that is left of it is newer.
+        let found = files.iter().position(is_it).or_else(|| files.iter().position(later));
+        let Some((file, log)) = found.and_then(|at| Some((at, files.get(at)?))) else { return end(files) };
+        // A log that somebody has cut short is its own from the beginning.
+        let offset = if is_it(log) && self.offset <= log.length { self.offset } else { 0 };
+        Place { file, offset }
+    }
+}
 
 /// The end, as of when the files were opened.
 pub fn end(files: &[LogFile]) -> Place {
@@ -125,13 +164,15 @@ pub fn last_lines_from(files: &[LogFile], from: Place, to: Place, count: u64) ->
     })
 }
 
-/// The last `count` lines of an instance's console, across rotated files, from its last `max_bytes` bytes at most. For
-/// messages and `state.json`: every line is harmless text; none where the console can't be read.
-pub fn last_lines(paths: &InstancePaths, count: usize, max_bytes: usize) -> Vec<String> {
+/// The last `count` lines of an instance's console since `from` (`None`: since ever), across rotated files, from its last
+/// `max_bytes` bytes at most. For messages and `state.json`: every line is harmless text; none where the console can't
+/// be read.
+pub fn last_lines(paths: &InstancePaths, from: Option<&Mark>, count: usize, max_bytes: usize) -> Vec<String> {
     let Ok(files) = Series::console(paths).open() else { return Vec::new() };
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut room = max_bytes;
-    let read = backwards(&files, BEGIN, end(&files), |_, block| {
+    let from = from.map_or(BEGIN, |mark| mark.place(&files));
+    let read = backwards(&files, from, end(&files), |_, block| {
         let cut = block.get(block.len().saturating_sub(room)..).unwrap_or_default();
         room -= cut.len();
         blocks.push(cut.to_vec());

@@ -301,7 +301,7 @@ fn a_live_index_is_not_given_away() {
 fn last_lines_across_files() {
     let dir = Dir::new();
     let paths = dir.paths();
-    let last = |n, bytes| tail::last_lines(&paths, n, bytes);
+    let last = |n, bytes| tail::last_lines(&paths, None, n, bytes);
     assert!(last(5, 1000).is_empty());
     dir.put(Some(1), b"one\ntwo\r\nth");
     dir.put(Some(2), b"");
@@ -356,4 +356,44 @@ fn counting_back_agrees_with_counting() {
             at += file.length as usize;
         }
     }
+}
+
+#[test]
+fn last_lines_since_an_instance_began() {
+    let dir = Dir::new();
+    let paths = dir.paths();
+    let live = dir.put(None, b"old 1\nold 2, cut sho");
+    let mark = tail::Mark::now(&paths).unwrap();
+    let since = |mark: &tail::Mark| tail::last_lines(&paths, Some(mark), 10, 4096);
+    assert_eq!(since(&mark), Vec::<String>::new());
+    let append = |path: &Path, text: &str| {
+        OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    append(&live, "new 1\nnew 2\n");
+    assert_eq!(since(&mark), ["new 1", "new 2"]);
+    // As state.json has it.
+    let kept: tail::Mark = serde_json::from_str(&serde_json::to_string(&mark).unwrap()).unwrap();
+    assert_eq!(since(&kept), ["new 1", "new 2"]);
+    // Rotated, once and twice: QEMU goes on in a new file.
+    let series = dir.series();
+    fs::rename(&live, series.log_path(Some(series.next_number().unwrap()))).unwrap();
+    dir.put(None, b"new 3\n");
+    assert_eq!(since(&mark), ["new 1", "new 2", "new 3"]);
+    fs::rename(&live, series.log_path(Some(series.next_number().unwrap()))).unwrap();
+    assert_eq!(since(&mark), ["new 1", "new 2", "new 3"]);
+    dir.put(None, b"new 4\n");
+    assert_eq!(since(&mark), ["new 1", "new 2", "new 3", "new 4"]);
+    // Its first file has expired: what is left is all its own.
+    fs::remove_file(series.log_path(Some(1))).unwrap();
+    assert_eq!(since(&mark), ["new 3", "new 4"]);
+    fs::remove_file(series.log_path(Some(2))).unwrap();
+    assert_eq!(since(&mark), ["new 4"]);
+    // The next instance in the slot, and one whose log was cut short by somebody.
+    let next = tail::Mark::now(&paths).unwrap();
+    append(&live, "newer\n");
+    assert_eq!(since(&next), ["newer"]);
+    fs::write(&live, "x\n").unwrap();
+    assert_eq!(since(&next), ["x"]);
+    fs::remove_file(&live).unwrap();
+    assert_eq!(since(&next), Vec::<String>::new());
 }

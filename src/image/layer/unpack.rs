@@ -1,5 +1,8 @@
 //! A blob unpacked: plain, gzip or zstd, known by its first bytes, whatever its media type says.
 
+#[cfg(test)]
+mod tests;
+
 use super::super::limits::{LAYER_MAX, RATIO_FREE, RATIO_MAX, ZSTD_WINDOW_MAX};
 use super::super::oci::Packing;
 use super::bad;
@@ -261,7 +264,3 @@ impl<R: Read> Read for Input<R> {
         Ok(count)
     }
 }
-
-#[cfg(test)]
-#[path = "unpack_tests.rs"]
-mod tests;

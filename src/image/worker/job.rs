@@ -33,13 +33,6 @@ pub enum Job {
     Merge { layers: Vec<(RawFd, RawFd, Packing)> },
 }
 
-/// A job, and where to report.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Spec {
-    pub job: Job,
-    pub report: RawFd,
-}
-
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
@@ -90,26 +83,20 @@ impl Report {
 }
 
 /// The worker's life; its exit code. All that it has to say is in its report.
-pub fn run(user: Option<u32>, parent: i32, spec: RawFd) -> i32 {
-    if let Err(e) = confine(user, parent) {
-        // Not yet known where to report: the one who waits sees the code.
-        let _ = writeln!(std::io::stderr(), "{e}");
-        return 1;
-    }
-    let Ok(spec) = read_spec(spec) else { return 1 };
-    let report = work(spec.job).unwrap_or_else(|e| Report::of(&e));
-    let mut to = descriptor(spec.report);
-    let Ok(mut text) = serde_json::to_vec(&report) else { return 1 };
+pub fn run(user: Option<u32>, parent: i32, job: RawFd, report: RawFd) -> i32 {
+    let done = confine(user, parent).and_then(|()| work(read_job(job)?));
+    let done = done.unwrap_or_else(|e| Report::of(&e));
+    let Ok(mut text) = serde_json::to_vec(&done) else { return 1 };
     text.push(b'\n');
-    if to.write_all(&text).is_err() { 1 } else { 0 }
+    if descriptor(report).write_all(&text).is_err() { 1 } else { 0 }
 }
 
-fn read_spec(number: RawFd) -> std::io::Result<Spec> {
+fn read_job(number: RawFd) -> Result<Job> {
     let mut file = descriptor(number);
     let mut text = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.take(MESSAGE_MAX).read_to_end(&mut text)?;
-    serde_json::from_slice(&text).map_err(std::io::Error::other)
+    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(MESSAGE_MAX).read_to_end(&mut text));
+    read.map_err(Error::os("read", "job of a worker"))?;
+    serde_json::from_slice(&text).map_err(|e| Error::refused("worker", format!("its job makes no sense: {e}")))
 }
 
 /// A descriptor that was handed to us.

@@ -40,9 +40,9 @@ pub fn main_if_asked() {
     }
     let args: Option<Vec<String>> = args.map(|a| a.into_string().ok()).collect();
     // Anything else is an unknown option, which the program itself will say.
-    if let Some([user, parent, spec]) = args.as_deref()
-        && let (Ok(parent), Ok(spec)) = (parent.parse(), spec.parse())
+    if let Some([user, parent, spec, report]) = args.as_deref()
+        && let (Ok(parent), Ok(spec), Ok(report)) = (parent.parse(), spec.parse(), report.parse())
     {
-        std::process::exit(job::run(user.parse().ok(), parent, spec));
+        std::process::exit(job::run(user.parse().ok(), parent, spec, report));
     }
 }

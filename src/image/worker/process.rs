@@ -2,7 +2,7 @@
 //! has to be.
 
 use super::ASKED;
-use super::job::{Job, MESSAGE_MAX, Report, Spec};
+use super::job::{Job, MESSAGE_MAX, Report};
 use crate::sys::pidfd::PidFd;
 use crate::sys::tool::memory;
 use crate::sys::user::User;
@@ -33,8 +33,7 @@ impl Worker {
     pub fn start(user: &User, job: Job, keep: &[BorrowedFd<'_>], stdin: Stdio, stdout: Stdio) -> Result<Worker> {
         let (report, told) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Error::os("create", "pipe"))?;
         let mut spec = File::from(memory("mcp-job")?);
-        let text = serde_json::to_vec(&Spec { job, report: told.as_raw_fd() })
-            .map_err(|e| Error::refused("worker", e.to_string()))?;
+        let text = serde_json::to_vec(&job).map_err(|e| Error::refused("worker", e.to_string()))?;
         spec.write_all(&text).map_err(Error::os("write", "file in memory"))?;
         let mut inherited: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
         inherited.extend([told.as_raw_fd(), spec.as_raw_fd()]);
@@ -45,6 +44,7 @@ impl Worker {
             .arg(user.other().map_or("-".into(), |id| id.to_string()))
             .arg(std::process::id().to_string())
             .arg(spec.as_raw_fd().to_string())
+            .arg(told.as_raw_fd().to_string())
             .env_clear()
             .stdin(stdin)
             .stdout(stdout)

@@ -1,3 +1,4 @@
+//! What is written is read, and damage is found.
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Tars in every dialect, and broken in every place.
 #![allow(clippy::unwrap_used)]
 
 use super::super::super::limits::EXTENSIONS_MAX;

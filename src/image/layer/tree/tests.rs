@@ -1,3 +1,4 @@
+//! Layers over layers, whole and in part.
 #![allow(clippy::unwrap_used)]
 
 use super::super::super::closure::{Files, Found, Stop};

@@ -1,5 +1,4 @@
-//! Unpacking: what is right, cut short, bombs and junk.
-
+//! Packed bytes, good, many, cut and hostile.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
