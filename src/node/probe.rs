@@ -90,6 +90,12 @@ impl ComponentSubject {
         Ok(self)
     }
 
+    /// Wants at least `successes` good answers in a row, `interval` apart at the most.
+    pub fn prove_further(&mut self, successes: u32, interval: std::time::Duration) {
+        self.health.successes = self.health.successes.max(successes);
+        self.health.interval = self.health.interval.min(interval);
+    }
+
     /// The check as of now.
     pub fn check(&self) -> &Check {
         &self.check

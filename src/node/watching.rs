@@ -8,6 +8,11 @@ use crate::model::{Health, OnUnhealthy, Protocol};
 use crate::sys::{Deadline, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// One that is to replace another has time, as that serves meanwhile: it answers so often, with this pause, before it does.
+/// One that ends soon after it began to listen is found out, and the guest's code is warm when its clients come.
+const PROOF: (u32, Duration) = (8, Duration::from_millis(25));
 
 /// The health check that applies to a component on this node.
 pub fn health(context: &Context<'_>) -> Option<Health> {
@@ -65,6 +70,7 @@ pub fn start(
     let guest = subject.check().guest_port;
     if let Some(port) = instance.state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
         subject = subject.of_instance(instance.paths.slot, port.host_addr())?;
+        subject.prove_further(PROOF.0, PROOF.1);
     }
     let cancel = Arc::new(Cancel::new()?);
     // The supervisor ends a start that takes too long; this is only so that a wait has an end.

@@ -84,8 +84,7 @@ pub fn run(args: Args) -> Result<u8> {
     if !found.component.is_vm() {
         return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
     }
-    if args.recover && !args.dry_run && wish(&paths, id)? == Some(Wish::Stop) {
-        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
+    if args.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
         return Ok(EXIT_OK);
     }
     let start = match &args.target {
@@ -151,8 +150,13 @@ impl Args {
     }
 }
 
-fn wish(paths: &Paths, id: &ComponentId) -> Result<Option<Wish>> {
-    Ok(Record::read(paths, id)?.map(|record| record.wish))
+/// Whether an operator stopped it, which is said.
+fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
+    let stays = Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop);
+    if stays {
+        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
+    }
+    Ok(stays)
 }
 
 /// A user's run directory goes with the last login unless the user lingers.

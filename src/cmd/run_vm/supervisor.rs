@@ -59,6 +59,9 @@ impl Supervisor<'_> {
         }
         if !self.args.recover {
             set_wish(paths, id, Wish::Run)?;
+        } else if super::shall_stay_stopped(paths, id)? {
+            // A stop came while we waited for the lock of the supervisor that it ended.
+            return Ok(None);
         }
         let Start { mut version, trial } = start;
         let mut mode = Mode { detached, stop_only: false, trial, fallback: None };
