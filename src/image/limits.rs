@@ -10,6 +10,9 @@ pub const INDEX_DEPTH_MAX: usize = 4;
 pub const LAYERS_MAX: usize = 256;
 /// Entries of all layers of one image.
 pub const ENTRIES_MAX: u64 = 1_000_000;
+/// Entries of the layers that a unikernel's program is looked for in: their names are in memory, some 110 bytes each, and
+/// a pull is to stay under 32 MB.
+pub const UNIKERNEL_ENTRIES_MAX: u64 = 200_000;
 /// Bytes of a path in an image, as Linux has it.
 pub const PATH_MAX: usize = 4096;
 /// Parts of a path.

@@ -13,7 +13,7 @@ pub use key::Request;
 pub use meter::{Meter, Reading};
 
 use super::closure;
-use super::limits::{ENTRIES_MAX, IMAGE_MAX};
+use super::limits::{ENTRIES_MAX, IMAGE_MAX, UNIKERNEL_ENTRIES_MAX};
 use super::oci::{self, Descriptor, Document, Image};
 use super::pulled::{FILE, Program, Pulled, ROOTFS, SCHEMA};
 use super::source::{self, Source};
@@ -266,7 +266,7 @@ impl Pull<'_> {
             include: self.request.include.clone(),
         };
         let mut layers: Vec<Unpacked> = Vec::new();
-        let mut sum = Sum::default();
+        let mut sum = Sum { for_unikernel: true, ..Sum::default() };
         let mut below = image.layers.len();
         for layer in image.layers.iter().rev() {
             below -= 1;
@@ -332,6 +332,7 @@ pub fn last(store: &Store, reference: &Reference, request: &Request) -> Result<O
 /// What the layers of an image come to, against the limits.
 #[derive(Default)]
 struct Sum {
+    for_unikernel: bool,
     bytes: u64,
     entries: u64,
 }
@@ -342,6 +343,13 @@ impl Sum {
         self.entries = self.entries.saturating_add(fetched.trailer.entries);
         if self.bytes > IMAGE_MAX {
             return Err(Error::refused(object, format!("its layers are more than {} GiB unpacked", IMAGE_MAX >> 30)));
+        }
+        if self.for_unikernel && self.entries > UNIKERNEL_ENTRIES_MAX {
+            let reason = format!(
+                "the layers that its program is looked for in have more than {UNIKERNEL_ENTRIES_MAX} entries; runtime = \
+                 \"microvm\" would run it"
+            );
+            return Err(Error::refused(object, reason));
         }
         if self.entries > ENTRIES_MAX {
             return Err(Error::refused(object, format!("its layers have more than {ENTRIES_MAX} entries")));
