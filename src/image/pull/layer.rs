@@ -3,7 +3,7 @@
 use super::meter::Meter;
 use super::stream::{CHUNK, stream};
 use crate::image::layer::index::Trailer;
-use crate::image::oci::{Layer, Packing};
+use crate::image::oci::Layer;
 use crate::image::source::Source;
 use crate::image::store::{BlobTurn, BlobWriter, Store};
 use crate::image::worker::Index;
@@ -149,9 +149,10 @@ impl Job<'_> {
         self.indexed(layer, &blob, out, plain, trailer, unpack)
     }
 
-    /// Files without a name for what the worker writes. A layer that isn't packed is its own unpacked form.
+    /// Files without a name for what the worker writes. A layer that isn't packed is its own unpacked form: that its two
+    /// digests are one says so, the media type may lie.
     fn outputs(&self, layer: &Layer, unpack: bool) -> Result<(File, Option<File>)> {
-        let plain = unpack && layer.packing != Packing::Plain;
+        let plain = unpack && layer.blob != layer.diff_id;
         Ok((self.store.nameless()?, plain.then(|| self.store.nameless()).transpose()?))
     }
 

@@ -85,6 +85,28 @@ fn no_gzip(image: &OciImage) {
 }
 
 #[test]
+fn a_media_type_that_lies_of_the_packing_changes_nothing() {
+    let node = Node::new();
+    let image = image(&node, "oci");
+    let files = |node: &Node| {
+        let answer = node.mcp("mcp-pull", &["--json", &image.reference()]).expect(0);
+        let told: Value = serde_json::from_str(&answer.out).unwrap();
+        let path = told["images"][0]["path"].as_str().unwrap_or_else(|| panic!("{told:#}")).to_string();
+        let pulled: Value = serde_json::from_slice(&fs::read(format!("{path}/image.json")).unwrap()).unwrap();
+        pulled["program"]["files"].clone()
+    };
+    let honest = files(&node);
+    assert!(honest.as_array().is_some_and(|f| !f.is_empty()), "{honest:#}");
+    change(&image, |manifest, _| {
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar");
+        }
+    });
+    let fresh = Node::new();
+    assert_eq!(files(&fresh), honest);
+}
+
+#[test]
 fn a_program_that_cannot_be_is_told() {
     let node = Node::new();
     for (name, entrypoint, told) in [
