@@ -37,6 +37,8 @@ pub(super) struct Attended<'a> {
     replacing: Option<Replacement>,
     /// To be started when this one has stopped.
     next: Option<Version>,
+    /// A stop came that is for the one which has taken over.
+    stop_next: bool,
 }
 
 /// What attending it came to.
@@ -57,7 +59,18 @@ impl<'a> Attended<'a> {
         notify: &'a mut Notify,
         signals: &'a Signals,
     ) -> Attended<'a> {
-        Attended { context, mode, hooks, live, notify, signals, ladder: None, replacing: None, next: None }
+        Attended {
+            context,
+            mode,
+            hooks,
+            live,
+            notify,
+            signals,
+            ladder: None,
+            replacing: None,
+            next: None,
+            stop_next: false,
+        }
     }
 
     /// Its files.
@@ -87,6 +100,9 @@ impl<'a> Attended<'a> {
         let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
         self.live.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
         let (state, end) = self.live.instance.finish()?;
+        if self.stop_next {
+            self.signals.stop_again();
+        }
         if let Some(replacement) = self.replacing {
             let Replacement { version, mut live, .. } = replacement;
             live.ask_no_more();
@@ -155,7 +171,7 @@ impl<'a> Attended<'a> {
             // The new one serves: it is stopped as soon as the old one is gone.
             Some(replacement) if replacement.serves() => {
                 self.replacing = Some(replacement);
-                self.signals.stop_again();
+                self.stop_next = true;
                 self.hurry();
                 return;
             }

@@ -341,3 +341,29 @@ fn replace_while_one_of_the_two_vms_dies_or_a_stop_comes() {
     asker.join().unwrap().expect(111);
     assert_eq!(node.processes(), Vec::<String>::new());
 }
+
+#[test]
+fn replace_and_a_stop_while_the_old_vm_has_clients() {
+    let Some(image) = nanos("replace_and_a_stop", &[]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "");
+    // It may take its time.
+    let path = node.root.join("etc/services/demo.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("stop_timeout = \"5s\"", "stop_timeout = \"60s\"");
+    std::fs::write(path, text).unwrap();
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    let mut held = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    held.write_all(b"GET / HT").unwrap();
+    let before = uuid(&node);
+    let command = node.command("mcp-run", &["--replace", "demo"]);
+    let asker = std::thread::spawn(move || finish(command, "mcp-run --replace"));
+    until("the new one serves", || uuid(&node) != before && get(port, "/").is_some());
+    assert_eq!(node.processes().iter().filter(|p| p.contains("qemu-system")).count(), 2);
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.took < Duration::from_secs(15), "{stopped:#?}");
+    let told = asker.join().unwrap();
+    assert!(matches!(told.code, Some(0 | 1 | 111)), "{told:#?}");
+    assert_eq!(node.processes(), Vec::<String>::new());
+    drop(held);
+}
