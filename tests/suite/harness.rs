@@ -170,8 +170,9 @@ impl Node {
                 .flatten()
                 .any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().starts_with(&mark)));
             let ours = has(&environ, wanted.as_bytes()) || opens;
-            (ours && pid != std::process::id())
-                .then(|| format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " ")))
+            // What another test is just about to start is a copy of us, with all that is open here, until its exec.
+            let is_us = fs::read_link(e.path().join("exe")).ok() == std::env::current_exe().ok();
+            (ours && !is_us).then(|| format!("{pid} {}", String::from_utf8_lossy(&line).replace('\0', " ")))
         };
         entries.filter_map(of).collect()
     }
