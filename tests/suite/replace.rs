@@ -247,8 +247,8 @@ fn replace_whose_asker_was_killed_leaves_nothing() {
     let left = || crate::harness::find(&node.run_dir("demo/web"), &|n| n.starts_with("replace"));
     let before = uuid(&node);
     let mut asker = node.command("mcp-run", &["--replace", "demo"]).spawn().unwrap();
-    let asked = node.run_dir("demo/web/replace.json");
-    until("it is asked", || asked.exists());
+    // Asked, and heard: between the two it has only written that it will ask.
+    other_vm(&node);
     asker.kill().unwrap();
     asker.wait().unwrap();
     // It is done all the same, and answered to nobody.
@@ -261,7 +261,7 @@ fn replace_whose_asker_was_killed_leaves_nothing() {
     assert_eq!(left(), Vec::<std::path::PathBuf>::new());
     // And without one, the next start does.
     let mut asker = node.command("mcp-run", &["--replace", "demo"]).spawn().unwrap();
-    until("it is asked", || asked.exists());
+    other_vm(&node);
     asker.kill().unwrap();
     asker.wait().unwrap();
     until("answered", || node.run_dir("demo/web/replaced.json").exists());
