@@ -7,7 +7,7 @@ use super::Common;
 use crate::image::build::{self, Changes, Image};
 use crate::model::{ComponentId, Node, Runtime, Source, Target, Volume, duration};
 use crate::node::resolve::{self, Resolved};
-use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
 use serde_json::{Value, json};
@@ -79,8 +79,7 @@ pub fn run(args: Args) -> Result<u8> {
     let mut done = |result: Result<()>| {
         if let Err(e) = result {
             super::report(super::program(), &e);
-            // What will never go outranks what may go later.
-            worst = [worst, e.exit_code()].into_iter().max_by_key(|c| (*c == EXIT_FINAL, *c)).unwrap_or(worst);
+            worst = super::worse(worst, e.exit_code());
         }
     };
     for what in &args.what {

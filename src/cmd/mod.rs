@@ -11,7 +11,7 @@ pub mod run_vm;
 pub mod status;
 pub mod stop;
 
-use crate::sys::error::{EXIT_OK, EXIT_USAGE};
+use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -61,6 +61,19 @@ pub fn report(name: &str, error: &crate::sys::Error) {
         // Not eprintln!, which panics when stderr is closed.
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{name}: {line}\n"));
     }
+}
+
+/// Reports all `errors`; the exit code that stands for them, 0 where there are none.
+pub fn report_all(errors: &[crate::sys::Error]) -> u8 {
+    for error in errors {
+        report(program(), error);
+    }
+    errors.iter().map(crate::sys::Error::exit_code).fold(EXIT_OK, worse)
+}
+
+/// Which of two exit codes counts: what can never be done as it is outranks what may be done later, and that a mere no.
+pub fn worse(one: u8, other: u8) -> u8 {
+    if one == EXIT_FINAL || other == EXIT_FINAL { EXIT_FINAL } else { one.max(other) }
 }
 
 fn start_logger(name: &'static str) {

@@ -7,7 +7,6 @@ mod wanted;
 use super::Common;
 use crate::image::pull::{Meter, Pull};
 use crate::model::{Runtime, duration};
-use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
 use answer::{Answer, Outcome};
@@ -99,16 +98,12 @@ pub fn run(args: Args) -> Result<u8> {
             Err(e) => errors.push(named(one, e)),
         }
     }
-    for error in &errors {
-        super::report(super::program(), error);
-    }
+    let failed = super::report_all(&errors);
     if args.json {
         answer::print_json(&answers);
     }
     out::flush();
-    // What can never be pulled as it is outranks what may come later.
-    let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
-    Ok(worst.unwrap_or(EXIT_OK))
+    Ok(failed)
 }
 
 /// The error of a layer with the image's name in it, and so with the registry's.

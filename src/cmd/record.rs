@@ -5,7 +5,7 @@ use crate::guest::state;
 use crate::model::{ComponentId, Node, Record, Target, Version, Wish};
 use crate::node::resolve::{self, Resolved};
 use crate::node::{provide, start};
-use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out, time};
 
@@ -92,11 +92,8 @@ pub fn run(args: Args) -> Result<u8> {
             errors.extend(told.err());
         }
     }
-    for error in &errors {
-        super::report(super::program(), error);
-    }
-    let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
-    Ok(worst.unwrap_or(answer))
+    let failed = super::report_all(&errors);
+    Ok(if errors.is_empty() { answer } else { failed })
 }
 
 /// How the component stands to what its definition says now. Writes nothing.

@@ -4,10 +4,10 @@ use super::Common;
 use crate::guest::state::is_alive;
 use crate::model::{ComponentId, Target, load};
 use crate::node::inventory;
-use crate::sys::error::{EXIT_FINAL, EXIT_OK};
+use crate::sys::file::{self, remove_tree};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
-use crate::sys::{Error, Result, file, out};
+use crate::sys::{Error, Result, out};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
@@ -65,12 +65,7 @@ pub fn run(args: Args) -> Result<u8> {
             Err(e) => errors.push(e),
         }
     }
-    for error in &errors {
-        super::report(super::program(), error);
-    }
-    // What can never be removed as it is outranks what may be removed later, and that outranks what is not there.
-    let worst = errors.iter().map(Error::exit_code).max_by_key(|code| (*code == EXIT_FINAL, *code));
-    Ok(worst.unwrap_or(EXIT_OK))
+    Ok(super::report_all(&errors))
 }
 
 /// Removes what is left of `id`; false when nothing was. Killed half way, the next call finishes it: the record and
@@ -142,19 +137,6 @@ fn empty_run(run: &Path, lock: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Removes `path` and all below it, following no link. That it was not there is no error.
-fn remove_tree(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
-        _ => Ok(()),
-    }
 }
 
 fn remove_if_empty(dir: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::state::Phase;
 use crate::guest::supervise::Hooks;
 use crate::guest::watch::Health;
-use crate::model::{RootMode, Version, duration};
+use crate::model::{Component, RootMode, Version, duration};
 use crate::sys::paths::Slot;
 use crate::sys::{Deadline, Result, time};
 use std::time::Duration;
@@ -53,13 +53,8 @@ pub enum Progress {
 
 /// Why `next` can't boot beside `now`, which has `old`; `None`: it can.
 pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> Option<&'static str> {
-    for context in [now, next] {
-        if !context.component.volumes.is_empty() {
-            return Some("a volume can't have two writers");
-        }
-        if context.component.root == RootMode::Persistent {
-            return Some("a persistent root can't have two writers");
-        }
+    if let Some(reason) = has_one_writer(now.component).or_else(|| has_one_writer(next.component)) {
+        return Some(reason);
     }
     let mut side = Side { qmp: &mut old.qmp, qemu: &old.pidfd };
     if !old.state.ports.is_empty() && !is_possible(&mut side, Deadline::after(COMMAND_TIMEOUT)) {
@@ -69,6 +64,15 @@ pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> O
         return Some("there is no memory for both");
     }
     None
+}
+
+/// Why two VMs of `component` can't run side by side; `None`: they can.
+pub fn has_one_writer(component: &Component) -> Option<&'static str> {
+    match component {
+        c if !c.volumes.is_empty() => Some("a volume can't have two writers"),
+        c if c.root == RootMode::Persistent => Some("a persistent root can't have two writers"),
+        _ => None,
+    }
 }
 
 /// The context of `version` on the same node.

@@ -13,8 +13,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 const SIZE_MAX: u64 = 64 << 10;
-/// Between two looks at whether another asker has its answer.
-const TURN_PAUSE: Duration = Duration::from_millis(20);
+/// Before asking again while another version is being put in place.
+const AGAIN_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
@@ -39,13 +39,8 @@ pub fn ask(id: &ComponentId, files: &ComponentPaths, deadline: Deadline) -> Resu
     if !files.run.is_dir() {
         return Err(not_running());
     }
-    let turn = loop {
-        match Lock::try_take(&files.replace_lock())? {
-            Some(lock) => break lock,
-            None if deadline.passed() => return Err(Error::busy(id, "is being replaced; try again")),
-            None => std::thread::sleep(TURN_PAUSE),
-        }
-    };
+    let turn =
+        Lock::wait(&files.replace_lock(), deadline)?.ok_or_else(|| Error::busy(id, "is being replaced; try again"))?;
     let result = ask_in_turn(id, files, deadline, not_running);
     let _ = file::remove_if_there(&files.replace_request());
     let _ = file::remove_if_there(&files.replace_answer());
@@ -77,7 +72,7 @@ fn ask_in_turn(
     loop {
         match read_answer(files)?.filter(|a| a.id == request.id) {
             Some(answer) if answer.again && !deadline.passed() => {
-                std::thread::sleep(TURN_PAUSE);
+                std::thread::sleep(AGAIN_PAUSE);
                 send()?;
             }
             Some(answer) => return Ok(answer),

@@ -101,9 +101,8 @@ fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
 }
 
 /// Writes down that `version` is about to start, unless it is what a deploy has on trial; and the file systems of its
-/// volumes. One whose volume has a file system that its runtime can't read is an error.
+/// volumes, which [`check_volumes`] has passed.
 pub fn note_start(context: &Context<'_>, version: &Version, adhoc: bool) -> Result<()> {
-    check_volumes(context.paths, context.id, context.component)?;
     Record::update(context.paths, context.id, |old| {
         // A stop may have come since we began: its wish stays.
         let mut record = Record { adhoc, ..old.unwrap_or_default() };

@@ -97,17 +97,11 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
 
 /// The component's lock, for ourselves.
 fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
-    let deadline = Deadline::after(LOCK_TIMEOUT);
-    loop {
-        if let Some(mut lock) = Lock::try_take(&files.lock())? {
-            lock.sign("mcp-stop")?;
-            return Ok(Some(lock));
-        }
-        if deadline.passed() {
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    let mut lock = Lock::wait(&files.lock(), Deadline::after(LOCK_TIMEOUT))?;
+    if let Some(lock) = &mut lock {
+        lock.sign("mcp-stop")?;
     }
+    Ok(lock)
 }
 
 fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {

@@ -92,3 +92,16 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Removes `path` and all below it, following no link. That it was not there is no error.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
+        _ => Ok(()),
+    }
+}

@@ -3,7 +3,7 @@
 //! They are open-file-description locks of `fcntl`: inherited across `exec` like those of `flock`, but whether one is
 //! held can be asked without taking it, so a status query never makes a start fail.
 
-use super::{Error, Result};
+use super::{Deadline, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
@@ -11,7 +11,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// The pauses between two looks at a lock that is held: they grow from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// How often a folder may be removed under our hands before that is an error.
 const REMOVALS_MAX: u32 = 10;
 
@@ -79,6 +83,21 @@ impl Lock {
                 }
                 _ => continue,
             }
+        }
+    }
+
+    /// The same, waiting until `deadline` for whoever has it; `None` when it is still held then.
+    pub fn wait(path: &Path, deadline: Deadline) -> Result<Option<Lock>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(lock) = Lock::try_take(path)? {
+                return Ok(Some(lock));
+            }
+            if deadline.passed() {
+                return Ok(None);
+            }
+            std::thread::sleep(pause.min(deadline.left()));
+            pause = (pause * 3 / 2).min(LAST_PAUSE);
         }
     }
 

@@ -17,14 +17,8 @@ pub fn update(path: &Path, limit: u64, change: impl FnOnce(Option<Vec<u8>>) -> R
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     // The temporary file is the lock: after the rename a waiter finds that it has another file, and tries anew.
-    let deadline = Deadline::after(UPDATE_TIMEOUT);
-    let mut lock = loop {
-        match Lock::try_take(&temporary)? {
-            Some(lock) => break lock,
-            None if deadline.passed() => return Err(Error::busy(path.display(), "is being written; try again")),
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    };
+    let mut lock = Lock::wait(&temporary, Deadline::after(UPDATE_TIMEOUT))?
+        .ok_or_else(|| Error::busy(path.display(), "is being written; try again"))?;
     let changed = file::read_bounded(path, limit).and_then(change);
     let (Ok(Some(bytes)), locked) = (&changed, lock.file()) else {
         lock.remove()?;

@@ -57,10 +57,6 @@ impl Files for Folder {
         Ok(Found::File(FileRef { id: id as u64, size: meta.size(), mode: meta.mode() & 0o7777 }))
     }
 
-    fn real(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
-        unreachable!()
-    }
-
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Stop> {
         let entries = fs::read_dir(self.at(path)).unwrap();
         let mut names: Vec<Vec<u8>> = entries.map(|e| e.unwrap().file_name().into_encoded_bytes()).collect();

@@ -1,7 +1,8 @@
 //! `mcp-run --replace`: asks the supervisors, and waits for their answers.
 
+use crate::guest::replace::has_one_writer;
 use crate::guest::request;
-use crate::model::{Component, ComponentId, Record, RootMode, Runtime, Target};
+use crate::model::{Component, ComponentId, Record, Runtime, Target};
 use crate::node::{resolve, start};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
@@ -26,8 +27,7 @@ pub fn run(paths: &Paths, chosen: &[(ComponentId, Runtime)], dry_run: bool) -> R
 }
 
 fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
-    let next = next_of(paths, id)?;
-    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
+    let (now, next) = now_and_next(paths, id)?;
     // Boot, drain, stop; and the same once more where the old version has to come back.
     let once = |c: &Component| c.start_timeout + c.stop_timeout * 2;
     let deadline = Deadline::after((once(&next) + once(&now)) * 2 + SPARE);
@@ -44,24 +44,21 @@ fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
 }
 
 fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
-    let next = next_of(paths, id)?;
-    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
-    let reason = [&now, &next].into_iter().find_map(|c| match c {
-        _ if !c.volumes.is_empty() => Some("a volume can't have two writers"),
-        _ if c.root == RootMode::Persistent => Some("a persistent root can't have two writers"),
-        _ => None,
-    });
-    match reason {
+    let (now, next) = now_and_next(paths, id)?;
+    match has_one_writer(&now).or_else(|| has_one_writer(&next)) {
         Some(reason) => out::print(format_args!("{id} stopped and started: {reason}\n")),
         None => out::print(format_args!("{id} in place: the new VM boots beside the old one\n")),
     }
     Ok(EXIT_OK)
 }
 
-fn next_of(paths: &Paths, id: &ComponentId) -> Result<Component> {
+/// The specification that was deployed, and the one that a replace would start.
+fn now_and_next(paths: &Paths, id: &ComponentId) -> Result<(Component, Component)> {
     let (_, found) = resolve::one(paths, &Target::parse(&id.to_string())?)?;
     if !found.component.is_vm() {
         return Err(Error::refused(id, "replacing containers is not there yet"));
     }
-    Ok(start::choose_next(paths, &found)?.spec)
+    let next = start::choose_next(paths, &found)?.spec;
+    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
+    Ok((now, next))
 }

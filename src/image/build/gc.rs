@@ -5,8 +5,9 @@
 //! record tells of yet. Everything is moved aside before it is removed, so that who looks sees all of it or nothing.
 
 use crate::image::pulled::Pulled;
-use crate::image::store::{Kind, Store, remove_tree};
+use crate::image::store::{Kind, Store};
 use crate::model::Digest;
+use crate::sys::file::remove_tree;
 use crate::sys::{Error, Result, file};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -11,7 +11,7 @@
 
 use super::parts::Parts;
 use super::sysroot;
-use crate::image::store::remove_tree;
+use crate::sys::file::remove_tree;
 use crate::sys::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;

@@ -105,10 +105,6 @@ impl Files for Memory {
         }
     }
 
-    fn real(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
-        unreachable!("walk() does this");
-    }
-
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Stop> {
         if self.partial && !self.opaque.contains(path) {
             return Err(Stop::Below);

@@ -82,9 +82,6 @@ pub trait Files {
     /// so. More than `limits::LINKS_MAX` of them is [`Found::Nothing`].
     fn look(&self, path: &[u8], follow: bool) -> Result<Found, Stop>;
 
-    /// `path` with all links resolved; `None` where nothing is there.
-    fn real(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Stop>;
-
     /// Names in the directory `path`, sorted.
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Stop>;
 

@@ -61,10 +61,6 @@ impl Files for Image {
         })
     }
 
-    fn real(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
-        Ok(self.walk(path, true)?.map(|node| [b"/", self.tree.path(node).as_slice()].concat()))
-    }
-
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Stop> {
         let Some(node) = self.walk(path, true)? else { return Ok(Vec::new()) };
         if self.tree.kind(node) != Some(Kind::Directory) {

@@ -1,6 +1,7 @@
 //! What killed processes left in the store.
 
-use super::{Store, remove_tree};
+use super::Store;
+use crate::sys::file::remove_tree;
 use crate::sys::{Error, Result};
 use std::path::Path;
 use std::time::Duration;

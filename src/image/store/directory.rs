@@ -1,6 +1,7 @@
 //! Whole directories: an image or a build, made in `tmp/` and renamed.
 
 use super::{Store, sync};
+use crate::sys::file::remove_tree;
 use crate::sys::lock::Lock;
 use crate::sys::{Deadline, Error, Result, file};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -159,17 +160,4 @@ fn sync_tree(dir: &Path) -> Result<()> {
         sync(path)?;
     }
     Ok(())
-}
-
-/// Removes `path` and all below it, following no link. That it was not there is no error.
-pub fn remove_tree(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(there) if there.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match removed {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
-        _ => Ok(()),
-    }
 }

@@ -13,7 +13,7 @@ mod named;
 mod turn;
 
 pub use blob::{BlobTurn, BlobWriter};
-pub use directory::{Kind, Making, remove_tree};
+pub use directory::{Kind, Making};
 pub use named::Named;
 
 use crate::image::layer::index::{Trailer, peek};
