@@ -10,6 +10,7 @@ pub mod run;
 pub mod run_vm;
 pub mod status;
 pub mod stop;
+mod supervise;
 
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};

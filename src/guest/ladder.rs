@@ -1,6 +1,6 @@
 //! The stop ladder: power button, `quit`, SIGKILL.
 
-use crate::guest::state::Rung;
+use crate::model::state::Rung;
 use crate::sys::Deadline;
 use std::time::Duration;
 

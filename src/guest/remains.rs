@@ -1,9 +1,10 @@
 //! What a VM and a supervisor that were killed leave behind. Each step may be cut short too: the next call does it.
 
-use crate::guest::console::last_lines;
+use crate::console::last_lines;
 use crate::guest::end::{Traces, conclude};
-use crate::guest::instance::{Context, LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
-use crate::guest::state::{Phase, State};
+use crate::guest::instance::{LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
+use crate::model::state::{Phase, State};
+use crate::supervise::Context;
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file};

@@ -2,8 +2,8 @@
 
 use super::resolve::Resolved;
 use super::{start, stop};
-use crate::guest::state::{self, Phase, State};
 use crate::health::Hints;
+use crate::model::state::{self, Phase, State};
 use crate::model::{Record, Source, Wish};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};

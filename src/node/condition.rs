@@ -1,7 +1,7 @@
 //! The one word for how a component is.
 
 use super::Entry;
-use crate::guest::state::{EndedBy, Phase, State};
+use crate::model::state::{EndedBy, Phase, State};
 use crate::model::{Runtime, Wish};
 
 /// How a component is. The names are stable: scripts and metrics use them.

@@ -1,7 +1,7 @@
 //! How what is differs from what should be.
 
 use super::{Condition, Entry, Found, Verdict};
-use crate::guest::state::{Phase, State};
+use crate::model::state::{Phase, State};
 use crate::model::{Component, Runtime, Source, Version, Wish};
 use crate::sys::time;
 use std::time::{Duration, SystemTime};
@@ -145,7 +145,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::guest::state::{End, EndedBy, SCHEMA};
+    use crate::model::state::{End, EndedBy, SCHEMA};
     use crate::model::{ComponentId, Digest, Pin, Record, Service};
     use crate::node::inventory::Declared;
 

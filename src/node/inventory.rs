@@ -1,6 +1,6 @@
 //! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
 
-use crate::guest::state::{State, is_alive};
+use crate::model::state::{State, is_alive};
 use crate::model::{Component, ComponentId, Loaded, Record, Service, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};

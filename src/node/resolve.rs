@@ -1,7 +1,7 @@
 //! From what an operator types to components: by their definitions, else by the records of what was started ad hoc.
 
-use crate::guest::state;
 use crate::model::load::{self, Loaded};
+use crate::model::state;
 use crate::model::{Component, ComponentId, Node, Record, Target, name, problem};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};

@@ -1,11 +1,12 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
-use crate::guest::instance::{Context, Instance};
+use crate::guest::instance::Instance;
 use crate::guest::remains;
-use crate::guest::state::{self, End, Phase, Rung, State};
-use crate::guest::supervise::{self, Hooks, Mode, Outcome};
+use crate::guest::supervise::{self, Hooks};
+use crate::model::state::{self, End, Phase, Rung, State};
 use crate::model::{ComponentId, Node, Record, Wish};
+use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
 use crate::sys::paths::{ComponentPaths, Paths};

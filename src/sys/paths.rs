@@ -22,7 +22,7 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/lock         held by QEMU as long as the VM lives
 //! RUN/SERVICE/COMPONENT/{a,b}/qmp.sock     monitor for operators and the other programs
 //! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
-//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
+//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see model::state
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/.uids/UID                            held by the QEMU that runs as UID

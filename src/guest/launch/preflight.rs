@@ -2,7 +2,7 @@
 
 use crate::guest::launch::argv::{Boot, Vm};
 use crate::guest::monitor::forward::{self, Reservation};
-use crate::guest::state::{self, State};
+use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Port};
 use crate::sys::disk::{check_disk, check_file, check_kernel};
 use crate::sys::paths::{Paths, Slot};

@@ -1,7 +1,7 @@
 //! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
 
-use crate::guest::console::Mark;
-use crate::model::Port;
+use super::{Port, Restart};
+use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file, lock};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,59 @@ pub struct End {
     pub reason: String,
     /// The console's last lines.
     pub console: Vec<String>,
+}
+
+impl End {
+    /// Our own exit code for this end: the program's; 128+n for a signal; 111 where it is unknown or mcp ended it. A
+    /// graceful stop that was asked for is 0 where the program went by the SIGTERM it got.
+    pub fn exit_code(&self) -> u8 {
+        match (self.by, self.rung) {
+            (EndedBy::Mcp, _) => return EXIT_RETRY,
+            (_, Some(Rung::Quit | Rung::Kill)) => return 137,
+            (EndedBy::Operator, Some(Rung::Powerdown)) if self.went_by_sigterm() => return 0,
+            _ => {}
+        }
+        match (self.code, self.signal) {
+            (Some(code), _) => code,
+            (None, Some(n)) => 128 + (n & 0x7f) as u8,
+            (None, None) if self.rung.is_some() => 0,
+            (None, None) => EXIT_RETRY,
+        }
+    }
+
+    /// Nanos tells a signal as an exit code of its number.
+    fn went_by_sigterm(&self) -> bool {
+        const SIGTERM: i32 = 15;
+        self.signal == Some(SIGTERM) || self.code.is_some_and(|c| i32::from(c) == SIGTERM)
+    }
+
+    /// Whether it counts as a failure for `restart = "on-failure"`.
+    pub fn failed(&self) -> bool {
+        self.exit_code() != 0
+    }
+
+    /// Whether a detached run starts again after it.
+    pub fn calls_for(&self, policy: Restart) -> bool {
+        match policy {
+            // What an operator stopped stays stopped.
+            _ if self.by == EndedBy::Operator => false,
+            Restart::No => false,
+            Restart::OnFailure => self.failed() || self.by == EndedBy::Mcp,
+            Restart::Always => true,
+        }
+    }
+}
+
+/// Where in its slot's console an instance begins: before are the lines of those that ran there earlier. It holds
+/// whatever is rotated since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The number that the live log gets when it is rotated.
+    pub number: u64,
+    /// The live log's inode.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub offset: u64,
 }
 
 /// `state.json`.
