@@ -87,7 +87,7 @@ impl Instance {
     /// component's lock.
     pub fn kill(context: &Context<'_>) -> Result<End> {
         let traces = Traces { stopped: Some((crate::model::state::Rung::Kill, true)), ..Traces::default() };
-        for slot in Slot::ALL {
+        for slot in Slot::VMS {
             let paths = context.files().instance(slot);
             if !lock::is_held(&paths.lock())? {
                 continue;
@@ -143,6 +143,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         argv,
         events: vec![(time::now(), "state lost and rebuilt".into())],
         console: None,
+        container: None,
         end: None,
     }
 }

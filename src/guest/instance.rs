@@ -188,6 +188,7 @@ impl Instance {
             argv: std::iter::once(prepared.binary.display().to_string()).chain(prepared.plan.lines()).collect(),
             events: Vec::new(),
             console: Some(mark),
+            container: None,
             end: None,
         };
         let guest = match prepared.vm.boot {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// and half-written files. VMs that live are not touched. The caller holds the component's lock.
 pub fn sweep(context: &Context<'_>) -> Result<()> {
     let files = context.files();
-    for slot in Slot::ALL {
+    for slot in Slot::VMS {
         let paths = files.instance(slot);
         if paths.run.is_dir() && !lock::is_held(&paths.lock())? {
             bury(&paths, &Traces::default())?;

@@ -3,9 +3,11 @@
 use super::{Port, Restart};
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
-use crate::sys::{Error, Result, file, lock};
+use crate::sys::pidfd::PidFd;
+use crate::sys::{Deadline, Error, Result, file, lock};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
@@ -50,6 +52,8 @@ pub enum Rung {
     Powerdown,
     /// QEMU's `quit`.
     Quit,
+    /// SIGTERM, or the image's own stop signal, to a container.
+    Term,
     /// SIGKILL.
     Kill,
 }
@@ -60,6 +64,7 @@ impl Rung {
         match self {
             Rung::Powerdown => "powerdown",
             Rung::Quit => "quit",
+            Rung::Term => "term",
             Rung::Kill => "kill",
         }
     }
@@ -91,7 +96,7 @@ impl End {
         match (self.by, self.rung) {
             (EndedBy::Mcp, _) => return EXIT_RETRY,
             (_, Some(Rung::Quit | Rung::Kill)) => return 137,
-            (EndedBy::Operator, Some(Rung::Powerdown)) if self.went_by_sigterm() => return 0,
+            (EndedBy::Operator, Some(Rung::Powerdown | Rung::Term)) if self.went_by_sigterm() => return 0,
             _ => {}
         }
         match (self.code, self.signal) {
@@ -137,20 +142,58 @@ pub struct Mark {
     pub offset: u64,
 }
 
+/// What a container is known by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// Its name in podman.
+    pub name: String,
+    /// Digest of its image, in hex.
+    pub image: String,
+    /// The process that stays with it as long as it runs, podman's conmon, and that writes its log.
+    pub conmon: Process,
+    /// Where conmon takes orders: a FIFO.
+    pub control: PathBuf,
+}
+
+/// One process, told from any other that has had its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started: clock ticks since boot, as in /proc/PID/stat.
+    pub start_time: u64,
+}
+
+impl Process {
+    /// The process that has this number now; `None`: there is none.
+    pub fn of(pid: i32) -> Option<Process> {
+        Some(Process { pid, start_time: lock::start_time(pid)? })
+    }
+
+    /// A handle on it; `None`: it has ended.
+    pub fn open(&self) -> Option<PidFd> {
+        let handle = PidFd::open(self.pid)?;
+        // Checked after the handle is there: the number can't be given to another process any more.
+        let is_it = lock::start_time(self.pid)? == self.start_time;
+        // A zombie has ended: the handle is readable.
+        (is_it && !handle.wait(Deadline::after(Duration::ZERO))).then_some(handle)
+    }
+}
+
 /// `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// QEMU's `-uuid`, unique to the instance.
+    /// Unique to the instance: QEMU's `-uuid`, or podman's id of the container.
     pub uuid: String,
     /// How far it has come.
     pub phase: Phase,
-    /// QEMU's process id: a hint for people, never liveness.
+    /// Process id of QEMU, or of the container's first process: a hint for people, never liveness.
     pub pid: i32,
     /// The supervisor's process id: a hint for people, never liveness.
     pub supervisor: i32,
-    /// The user QEMU runs as.
+    /// The user QEMU (or podman) runs as.
     pub uid: u32,
     /// When it was started: RFC 3339, UTC.
     pub started_at: String,
@@ -162,24 +205,27 @@ pub struct State {
     pub restarted_at: Vec<String>,
     /// Digest of the specification it was started from: see `node::drift`.
     pub spec: String,
-    /// The accelerator: `kvm` or `tcg`.
+    /// The accelerator: `kvm` or `tcg`; empty for a container.
     pub accel: String,
     /// Forwarded ports.
     pub ports: Vec<Port>,
     /// Where they are reached while another instance has them: this one is to replace that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scratch: Vec<Port>,
-    /// What it boots from.
+    /// What it boots from, or the container's image.
     pub image: PathBuf,
-    /// QEMU's version.
+    /// QEMU's version, or podman's.
     pub qemu: String,
-    /// QEMU's argument vector.
+    /// QEMU's argument vector, or podman's.
     pub argv: Vec<String>,
     /// What happened, newest last, at most 32: RFC 3339 and a few words.
     pub events: Vec<(String, String)>,
     /// Where its console begins in its slot's; `None`: an older `mcp` started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<Mark>,
+    /// What a container is known by; `None`: a VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerState>,
     /// How it ended.
     pub end: Option<End>,
 }
@@ -202,12 +248,17 @@ impl State {
     }
 }
 
-/// Whether the instance's VM lives: whether its QEMU holds the instance's lock.
+/// Whether the instance lives. A VM does as long as its QEMU holds the instance's lock. A container can't hold one of
+/// ours: podman hands our descriptors on to whatever it starts, name servers shared by all among them. It lives as long as
+/// its conmon does, by our state; whoever is about to start, stop or remove one asks podman itself.
 pub fn is_alive(paths: &InstancePaths) -> Result<bool> {
-    lock::is_held(&paths.lock())
+    match paths.slot {
+        Slot::A | Slot::B => lock::is_held(&paths.lock()),
+        Slot::C => Ok(State::read(paths)?.and_then(|s| s.container).is_some_and(|c| c.conmon.open().is_some())),
+    }
 }
 
-/// Whether any instance of the component has a VM that lives.
+/// Whether any instance of the component lives.
 pub fn any_alive(files: &ComponentPaths) -> Result<bool> {
     for slot in Slot::ALL {
         if is_alive(&files.instance(slot))? {

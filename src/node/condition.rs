@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(Condition::of(&e), Condition::Absent);
         e.supervised = true;
         assert_eq!(Condition::of(&e), Condition::Starting);
-        e.alive = [true, false];
+        e.alive = [true, false, false];
         assert_eq!(Condition::of(&e), Condition::Starting);
         for (phase, told) in [
             (Phase::Starting, Condition::Starting),

@@ -186,6 +186,7 @@ pub(crate) mod tests {
             argv: Vec::new(),
             events: Vec::new(),
             console: None,
+            container: None,
             end: end.map(|(by, code)| End {
                 at: "2026-01-01T00:00:01.000Z".into(),
                 by,
@@ -209,7 +210,7 @@ pub(crate) mod tests {
 
     fn alive(service: &Service) -> Entry<'_> {
         Entry {
-            alive: [true, false],
+            alive: [true, false, false],
             supervised: true,
             state: Found::Whole(state(Phase::Ready, None)),
             record: record(service, Wish::Run),

@@ -151,7 +151,7 @@ impl ComponentSubject {
             self.check = check;
         }
         let asker = Asker::new(&instance.qmp(), state.pid, guest);
-        let other = Slot::ALL.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
+        let other = Slot::VMS.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
         let other = other.map(|slot| self.paths.instance(slot));
         let forward = GuestForward { asker, guest_port: guest, other, known: None };
         self.forward = Some((state.uuid.clone(), state.pid, forward));

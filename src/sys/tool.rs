@@ -1,4 +1,4 @@
-//! Foreign programs that make disks: found, run side by side, waited for with a deadline, killed if they must be.
+//! Foreign programs: found, run side by side, waited for with a deadline, killed if they must be.
 
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
@@ -106,6 +106,28 @@ impl Drop for Tool {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Runs `command`, which messages call `name`, to its end; its standard output, of at most `limit` bytes. Anything but
+/// success is an error about `object`, with what it complained about.
+pub fn output(
+    name: &'static str,
+    command: &mut Command,
+    object: &str,
+    limit: u64,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    // A file in memory, for the same reason as with complaints.
+    let mut answer = File::from(memory("mcp-answer")?);
+    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+    Tool::start(name, command.stdout(Stdio::from(stdout)))?.succeed(object, deadline)?;
+    let mut bytes = Vec::new();
+    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(Error::os("read the answer of", name))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// How a program ended, in words.

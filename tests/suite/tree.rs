@@ -76,6 +76,7 @@ impl Tree {
             argv: vec!["qemu-system-x86_64".into(), "-S".into()],
             events: vec![(ago(90), "started".into())],
             console: None,
+            container: None,
             end: None,
         };
         change(&mut state);

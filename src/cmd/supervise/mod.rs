@@ -258,8 +258,10 @@ fn remove_traces(context: &Context<'_>, lock: Lock) {
     }
     // A start that failed has left nothing to tell.
     let files = context.files();
-    if !files.instance(Slot::A).state().exists() && !files.instance(Slot::B).state().exists() {
-        let _ = std::fs::remove_dir(files.instance(Slot::A).run);
+    if !Slot::ALL.iter().any(|slot| files.instance(*slot).state().exists()) {
+        for slot in Slot::ALL {
+            let _ = std::fs::remove_dir(files.instance(slot).run);
+        }
         let _ = std::fs::remove_dir(&files.run);
     }
 }

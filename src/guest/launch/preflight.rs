@@ -117,7 +117,7 @@ fn holder_of_ours(paths: &Paths, own: &ComponentId, port: &Port) -> Option<Strin
             if id == *own {
                 continue;
             }
-            for slot in Slot::ALL {
+            for slot in Slot::VMS {
                 let instance = paths.component(&id.service, &id.component).instance(slot);
                 if state::is_alive(&instance).unwrap_or(false)
                     && State::read(&instance)
