@@ -7,9 +7,8 @@ use crate::model::{ComponentId, Runtime, Target};
 use crate::node::{command, resolve};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, tool};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
@@ -169,7 +168,7 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
     if runtime == Runtime::Container {
         return Err(no_containers(id));
     }
-    let mut command = Command::new(beside_us("mcp-run-vm"));
+    let mut command = Command::new(tool::ours("mcp-run-vm"));
     command.arg(id.to_string());
     if let Some(root) = &args.common.root {
         command.arg("--root").arg(root);
@@ -186,10 +185,4 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         command.args(["--notify-fd", &fd.to_string()]);
     }
     Ok(command)
-}
-
-/// A program of ours in the folder of this one, else on PATH.
-fn beside_us(name: &str) -> PathBuf {
-    let own = std::env::current_exe().ok();
-    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }
