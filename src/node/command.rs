@@ -160,9 +160,9 @@ impl Begun<'_> {
         }
     }
 
-    /// Waits for the command's end alone. A failure is an error with what it complained about, final where the command
-    /// says so.
-    pub fn wait(mut self) -> Result<()> {
+    /// Waits for the command's end, and with `ready` until the component is ready. A failure is an error with what the
+    /// command complained about, final where it says so.
+    pub fn succeed(mut self, ready: bool) -> Result<()> {
         let id = &self.found.id;
         let handle = PidFd::open(self.child.id() as i32);
         if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
@@ -171,7 +171,7 @@ impl Begun<'_> {
         }
         let status = self.child.wait().map_err(Error::os("wait for", &self.program))?;
         if status.success() {
-            return Ok(());
+            return if ready { self.wait_until_ready().map(drop) } else { Ok(()) };
         }
         let told = self.kept.as_mut().map(tool::complaints).unwrap_or_default();
         let reason = match told.is_empty() {

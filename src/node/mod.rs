@@ -1,6 +1,7 @@
 //! The whole node: what is declared, what was recorded, what runs, and how these differ; probing by name.
 
 pub mod boot;
+pub mod chart;
 pub mod command;
 pub mod condition;
 pub mod drift;

@@ -10,6 +10,10 @@ use crate::model::{ComponentId, Node, Record, Version, Wish};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::{Error, Result, lock, memory};
 use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// Starts at once, for each processor.
+const AT_ONCE: usize = 4;
 
 /// How a component stands, by its locks and its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +121,82 @@ pub fn version(paths: &Paths, found: &Resolved) -> Result<Version> {
 }
 
 /// Starts (or adopts) `found` as its record says, through the node's start command, else in the background; returns when
-/// that has done its work. The component may not be ready then.
-pub fn start(paths: &Paths, node: &Node, found: &Resolved) -> Result<()> {
+/// that has done its work, or with `ready` when the component is ready.
+pub fn start(paths: &Paths, node: &Node, found: &Resolved, ready: bool) -> Result<()> {
     let version = version(paths, found)?;
     let words = node.start_command.clone().unwrap_or_else(|| command::in_background(version.spec.runtime));
-    command::spawn(paths, &words, found, &version, Complaints::Kept)?.wait()
+    command::spawn(paths, &words, found, &version, Complaints::Kept)?.succeed(ready)
+}
+
+/// Lets so many start at once.
+pub struct Gate {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// One for this node.
+    pub fn new() -> Gate {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Gate { free: Mutex::new(processors * AT_ONCE), changed: Condvar::new() }
+    }
+
+    /// Does `work` when its turn comes.
+    pub fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.changed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        drop(free);
+        let done = work();
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_one();
+        done
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::new()
+    }
+}
+
+/// What became of a component.
+#[derive(Debug)]
+pub enum Recovered {
+    /// It was started, or adopted.
+    Started,
+    /// It stands like this, and was left alone.
+    LeftAlone(Standing),
+}
+
+/// Recovers all of `chosen`, each with whether its definition is active, side by side; answers in their order.
+pub fn all(paths: &Paths, node: &Node, chosen: &[(Resolved, bool)], ready: bool) -> Vec<Result<Recovered>> {
+    let standings: Vec<Standing> = chosen.iter().map(|(found, active)| standing(paths, &found.id, *active)).collect();
+    let down = chosen.iter().zip(&standings).filter(|(_, standing)| **standing == Standing::Down);
+    let starts: Vec<_> = down.filter_map(|((f, _), _)| Some((f.id.clone(), version(paths, f).ok()?))).collect();
+    let mut unfit = unfit(&starts);
+    let gate = Gate::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = chosen
+            .iter()
+            .zip(standings)
+            .map(|((found, _), standing)| {
+                let unfit = unfit.remove(&found.id);
+                let gate = &gate;
+                scope.spawn(move || match (standing, unfit) {
+                    (_, Some(e)) => Err(e),
+                    (Standing::Unknown(why), _) => Err(Error::refused(&found.id, why)),
+                    (Standing::Down | Standing::Unsupervised, _) => {
+                        gate.pass(|| start(paths, node, found, ready)).map(|()| Recovered::Started)
+                    }
+                    (standing, _) => Ok(Recovered::LeftAlone(standing)),
+                })
+            })
+            .collect();
+        let lost = |(found, _): &(Resolved, bool)| Error::busy(&found.id, "its start ended unexpectedly; try again");
+        let ended = threads.into_iter().zip(chosen);
+        ended.map(|(thread, which)| thread.join().unwrap_or_else(|_| Err(lost(which)))).collect()
+    })
 }
 
 #[cfg(test)]

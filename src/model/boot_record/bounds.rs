@@ -1,6 +1,6 @@
 //! Keeps a boot record small, whatever happens: a foundation may wait for days, and a guest may say anything.
 
-use super::{BootRecord, Component, Event, Kind, SIZE_MAX};
+use super::{BootRecord, Component, Event, Kind, LeftOut, SIZE_MAX};
 use crate::sys::{Error, Result};
 
 /// How many of a component's first events are kept, and how many of its last.
@@ -34,7 +34,9 @@ impl Component {
         let too_many = self.events.len().saturating_sub(first + last);
         if too_many > 0 {
             self.events.drain(first..first + too_many);
-            self.dropped = self.dropped.saturating_add(u32::try_from(too_many).unwrap_or(u32::MAX));
+            let before = self.left_out.map_or(0, |l| l.count);
+            let count = before.saturating_add(u32::try_from(too_many).unwrap_or(u32::MAX));
+            self.left_out = Some(LeftOut { after: first, count });
         }
     }
 }

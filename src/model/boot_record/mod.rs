@@ -125,9 +125,18 @@ pub struct Component {
     pub deaths: u32,
     /// What happened, oldest first: the first ones and the last ones.
     pub events: Vec<Event>,
-    /// How many events between the first ones and the last ones were left out.
-    #[serde(default)]
-    pub dropped: u32,
+    /// What was left out between the first ones and the last ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// Events that a record has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// After so many of [`Component::events`].
+    pub after: usize,
+    /// How many they were.
+    pub count: u32,
 }
 
 /// One stage.

@@ -301,7 +301,7 @@ fn planned(plan: &Plan) -> Stage {
         retries: 0,
         deaths: 0,
         events: Vec::new(),
-        dropped: 0,
+        left_out: None,
     };
     Stage {
         run: 0,

@@ -6,7 +6,7 @@ use crate::health::{self, Cancel, Check, Forward, Hints, Reason, Subject, Verdic
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
 use crate::node::probe::ComponentSubject;
-use crate::node::recover::{self, Standing};
+use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Deadline, Error, Result, time};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The first pause before a foundation component is started again…
@@ -66,30 +66,6 @@ pub struct Shared {
     pub unfit: BTreeMap<ComponentId, Error>,
     /// Start commands under way at once.
     pub gate: Gate,
-}
-
-/// Lets so many through at once.
-pub struct Gate {
-    free: Mutex<usize>,
-    changed: Condvar,
-}
-
-impl Gate {
-    /// One for `places`.
-    pub fn new(places: usize) -> Gate {
-        Gate { free: Mutex::new(places), changed: Condvar::new() }
-    }
-
-    fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free = self.changed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-        drop(free);
-        let done = work();
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.changed.notify_one();
-        done
-    }
 }
 
 /// The stage's hold on a member.
@@ -255,7 +231,7 @@ impl Attempt {
         }
         self.shared.gate.pass(|| match self.handle.is_over() {
             true => Err(Error::busy(id, "its stage is over")),
-            false => recover::start(&self.shared.paths, &self.shared.node, &self.member.found),
+            false => recover::start(&self.shared.paths, &self.shared.node, &self.member.found, false),
         })
     }
 

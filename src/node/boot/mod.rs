@@ -8,13 +8,13 @@ pub mod plan;
 mod stage;
 pub mod tell;
 
-use self::member::{Gate, Shared};
+use self::member::Shared;
 use self::plan::Plan;
 use self::stage::{Ended, Running};
 use self::tell::Teller;
 use crate::model::boot_record::Outcome;
 use crate::model::{ComponentId, Node};
-use crate::node::recover::{self, Standing};
+use crate::node::recover::{self, Gate, Standing};
 use crate::sys::Result;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
@@ -29,9 +29,6 @@ pub enum Booted {
     Interrupted,
 }
 
-/// Start commands at once, for each processor.
-const AT_ONCE: usize = 4;
-
 /// Runs the stages of `plan`. `strict`: something unhealthy makes it a failure in the record.
 pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Signals, tell: Teller) -> Result<Booted> {
     let mut tell = tell;
@@ -44,9 +41,7 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
         }
     }
     let unfit = recover::unfit(&starts);
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let gate = Gate::new(processors * AT_ONCE);
-    let shared = Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate });
+    let shared = Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new() });
     let mut unhealthy = Vec::new();
     for stage in &plan.stages {
         match Running::begin(stage, &shared, signals, &mut tell)?.run()? {
