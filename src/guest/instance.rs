@@ -35,7 +35,6 @@ const QEMU_MINIMUM: (u64, u64, u64) = (7, 0, 0);
 /// Console lines that an end quotes, and bytes read for them.
 pub(super) const LAST_LINES: usize = 20;
 pub(super) const LAST_BYTES: usize = 16 << 10;
-const EVENTS_MAX: usize = 32;
 
 /// Everything that is worked out before a start.
 pub struct Prepared {
@@ -227,10 +226,7 @@ impl Instance {
 
     /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the guest.
     pub fn note(&mut self, event: &str) {
-        if self.state.events.len() >= EVENTS_MAX {
-            self.state.events.remove(0);
-        }
-        self.state.events.push((time::now(), event.to_string()));
+        self.state.add_event(event);
         if let Err(e) = self.state.write(&self.paths) {
             log::warn!("{e}");
         }
