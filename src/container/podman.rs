@@ -68,7 +68,7 @@ impl Podman {
     }
 
     /// A command with these arguments that reads nothing.
-    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).stdin(Stdio::null());
         for name in OURS {
@@ -190,7 +190,7 @@ fn run(command: &mut Command, sign: Option<File>, object: &str, deadline: Deadli
         None => Tool::start("podman", command)?,
     };
     let status = podman.wait(deadline).map_err(|e| {
-        podman.terminate(Deadline::after(GRACE));
+        podman.end();
         match e {
             Error::Busy { .. } => Error::busy(object, "podman does not answer in time; try again"),
             other => other,

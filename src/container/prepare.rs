@@ -2,7 +2,7 @@
 
 use super::argv::{self, Plan};
 use super::podman::{Podman, QUESTION};
-use super::{inspect, listing};
+use super::{image, listing};
 use crate::model::{Component, ComponentId, env_file};
 use crate::supervise::{Context, reserve};
 use crate::sys::{Deadline, Error, Result};
@@ -57,7 +57,7 @@ pub fn dry_run(context: &Context<'_>) -> Result<Vec<String>> {
 fn plan(context: &Context<'_>, podman: Podman, version: String) -> Result<Prepared> {
     let (id, component) = (context.id, context.component);
     let image = image_of(context)?;
-    let Some(about) = inspect::image(&podman, &image)? else {
+    let Some(about) = image::inspect(&podman, &image)? else {
         return Err(Error::refused(
             id,
             format!(
@@ -69,7 +69,7 @@ fn plan(context: &Context<'_>, podman: Podman, version: String) -> Result<Prepar
     let secrets = component.env_file.as_deref().map(|path| secrets(id, path)).transpose()?;
     let names: Vec<String> = secrets.iter().flatten().map(|(name, _)| name.clone()).collect();
     // Podman takes the image's own arguments where none are given, unless the entry point is named.
-    let bare = bare_entrypoint(component, about.config.entrypoint.as_deref()).map_err(|e| Error::refused(id, e))?;
+    let bare = bare_entrypoint(component, &about.entrypoint).map_err(|e| Error::refused(id, e))?;
     let plan = Plan { image: &image, entrypoint: bare, secret_names: &names };
     let argv = argv::argv(context, &plan);
     if let Some(control) = argv.iter().find(|arg| arg.contains('\0')) {
@@ -100,10 +100,10 @@ fn secrets(id: &ComponentId, path: &Path) -> Result<Vec<(String, String)>> {
 
 fn bare_entrypoint<'a>(
     component: &Component,
-    of_image: Option<&'a [String]>,
+    of_image: &'a [String],
 ) -> std::result::Result<Option<&'a [String]>, String> {
     match (component.args.as_deref(), of_image) {
-        (Some([]), Some(words @ [_, ..])) => Ok(Some(words)),
+        (Some([]), words @ [_, ..]) => Ok(Some(words)),
         (Some([]), _) => Err("args = [] leaves nothing to run: its image has no entry point".into()),
         _ => Ok(None),
     }

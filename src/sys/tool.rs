@@ -3,6 +3,8 @@
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -10,7 +12,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
 
@@ -93,12 +98,13 @@ impl Tool {
         }
     }
 
-    /// Asks it to end and waits for that until `deadline`; dropping it does the rest.
-    pub fn terminate(&mut self, deadline: Deadline) {
-        if !self.done && PidFd::open(self.child.id() as i32).is_some_and(|handle| handle.signal(libc::SIGTERM).is_ok())
-        {
-            let _ = self.wait(deadline);
+    /// Ends it where it still runs: it is asked to, and killed when it doesn't within two seconds.
+    pub fn end(&mut self) {
+        if self.done {
+            return;
         }
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.wait(Deadline::after(GRACE));
     }
 
     /// What it complained about, in one line; empty when it didn't.
@@ -141,7 +147,10 @@ pub fn output(
     // A file in memory, for the same reason as with complaints.
     let mut answer = File::from(memory("mcp-answer")?);
     let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
-    Tool::start(name, command.stdout(Stdio::from(stdout)))?.succeed(object, deadline)?;
+    let mut tool = Tool::start(name, command.stdout(Stdio::from(stdout)))?;
+    let ended = tool.succeed(object, deadline);
+    tool.end();
+    ended?;
     let mut bytes = Vec::new();
     let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
     read.map_err(Error::os("read the answer of", name))?;
@@ -149,17 +158,6 @@ pub fn output(
         return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
     }
     Ok(bytes)
-}
-
-/// What a program that ended wrote to the file that was its standard error, in one line.
-pub fn complaints(file: &mut File) -> String {
-    let mut told = Vec::new();
-    if file.seek(SeekFrom::Start(0)).is_ok() {
-        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
-    }
-    let told = String::from_utf8_lossy(&told);
-    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// What /proc/self/stat says, into `file`: between fork and exec.
@@ -186,6 +184,17 @@ pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
     let Some(text) = super::file::read_regular(path, 4096)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&text);
     Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
+}
+
+/// What a program that ended wrote to the file that was its standard error, in one line.
+pub fn complaints(file: &mut File) -> String {
+    let mut told = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
+    }
+    let told = String::from_utf8_lossy(&told);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// How a program ended, in words.
@@ -236,7 +245,7 @@ pub fn open_for(path: &Path, reader: Option<u32>) -> Result<OwnedFd> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn shell(script: &str) -> Tool {
         Tool::start("sh", Command::new("sh").args(["-c", script])).unwrap()
