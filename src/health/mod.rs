@@ -26,5 +26,5 @@ pub use forward::{Forward, Handshake};
 pub use hints::Hints;
 pub use probe::probe;
 pub use verdict::{Reason, TlsTrouble, Verdict};
-pub use wait::{Plain, Plan, Subject, wait};
+pub use wait::{Pace, Plain, Plan, Subject, wait, wait_on};
 pub use watch::{Change, Watch, watch};
