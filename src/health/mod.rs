@@ -18,6 +18,7 @@ mod tls;
 mod trust;
 mod url;
 mod verdict;
+mod verify;
 mod wait;
 mod watch;
 
