@@ -4,6 +4,7 @@
 //! CONFIG/mcp.toml                          node config
 //! CONFIG/services/NAME.toml                service definitions
 //! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
+//! LIB/boot.json, boot.json.1                records of the last boot and of the one before it
 //! LIB/store/blobs/HEX                      blobs as they were fetched, named by their SHA-256
 //! LIB/store/layers/HEX                     what is in the layer whose blob is HEX: see image::layer::index
 //! LIB/store/images/KEY/                    what mcp-pull made: image.json, and for a unikernel rootfs/
@@ -22,11 +23,15 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/lock         held by QEMU as long as the VM lives
 //! RUN/SERVICE/COMPONENT/{a,b}/qmp.sock     monitor for operators and the other programs
 //! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
-//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
+//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see model::state
+//! RUN/SERVICE/COMPONENT/c/                 a container
+//! RUN/SERVICE/COMPONENT/c/state.json       see model::state
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
+//! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
+//! LOG/SERVICE/COMPONENT/c/                 the same of a container; conmon writes the logs, in CRI's format
 //! LOG/SERVICE/COMPONENT/console.log        link to the serving instance's
 //! LOG/SERVICE/COMPONENT/supervisor.log     what a detached supervisor has to say
 //! ```
@@ -52,24 +57,29 @@ pub struct Paths {
     pub log: PathBuf,
 }
 
-/// Which of the two places for an instance.
+/// Which of the places for an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
-    /// The first.
+    /// The first of a VM's two.
     A,
-    /// The second.
+    /// The second of a VM's two.
     B,
+    /// A container's.
+    C,
 }
 
 impl Slot {
-    /// Both, in order.
-    pub const ALL: [Slot; 2] = [Slot::A, Slot::B];
+    /// All, in order.
+    pub const ALL: [Slot; 3] = [Slot::A, Slot::B, Slot::C];
+    /// Those for VMs, of which one may replace the other.
+    pub const VMS: [Slot; 2] = [Slot::A, Slot::B];
 
     /// Its folder name.
     pub fn name(self) -> &'static str {
         match self {
             Slot::A => "a",
             Slot::B => "b",
+            Slot::C => "c",
         }
     }
 }
@@ -125,6 +135,21 @@ impl Paths {
     /// The image store.
     pub fn store(&self) -> StorePaths {
         StorePaths { root: self.lib.join("store") }
+    }
+
+    /// The record of the last boot.
+    pub fn boot_record(&self) -> PathBuf {
+        self.lib.join("boot.json")
+    }
+
+    /// The record of the boot before that.
+    pub fn boot_record_before(&self) -> PathBuf {
+        self.lib.join("boot.json.1")
+    }
+
+    /// Folder of the locks that runs of mcp-boot hold. No service's name begins with a dot.
+    pub fn boot_runs(&self) -> PathBuf {
+        self.run.join(".boot")
     }
 
     /// Run directory of a component.
