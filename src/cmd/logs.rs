@@ -4,6 +4,8 @@ mod follow;
 mod format;
 mod merge;
 mod output;
+mod reader;
+mod records;
 mod source;
 mod targets;
 mod watch;
@@ -215,7 +217,7 @@ pub fn run(args: Args) -> Result<u8> {
     for (component, id) in components.iter().enumerate() {
         let first = parts.len();
         for series in which.series(&paths, id) {
-            parts.push(Piecewise::open(From { source: parts.len(), component }, series, wanted)?);
+            parts.push(Piecewise::open(From::new(parts.len(), component), series, wanted)?);
         }
         if let Some(count) = wanted.lines {
             let found: u64 = parts.iter().skip(first).map(|p| p.lines).sum();
@@ -229,18 +231,18 @@ pub fn run(args: Args) -> Result<u8> {
 fn show(mut parts: Vec<Piecewise>, sink: &mut Sink, follow: Option<Follow<'_>>) -> Result<()> {
     let mut filled = parts.iter_mut().filter(|p| !p.is_empty());
     let one = (filled.next(), filled.next().is_some());
-    let is_one = match one {
-        (Some(part), false) if sink.is_plain() => {
+    let (is_one, is_copied) = match one {
+        (Some(part), false) if sink.is_plain() && part.is_as_it_came() => {
             part.copy(sink)?;
-            true
+            (true, true)
         }
-        (_, several) => !several,
+        (_, several) => (!several, false),
     };
     let follows = follow.is_some();
     let mut sources = parts.into_iter().map(|p| p.source(follows)).collect::<Result<Vec<_>>>()?;
     match follow {
         Some(follow) => follow.run(sources, sink),
-        None if sink.is_plain() && is_one => {
+        None if is_copied => {
             sink.flush();
             Ok(())
         }
