@@ -3,7 +3,7 @@
 use super::Common;
 use crate::model::{Node, Target};
 use crate::node::resolve::{self, Resolved};
-use crate::node::stop::{self, Stopped, describe};
+use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
@@ -12,7 +12,8 @@ use std::time::Instant;
 
 /// Stop components: gracefully, then firmly; say which it took
 ///
-/// The guest's power button first; after the component's stop_timeout QEMU's quit; two seconds later SIGKILL. All
+/// A VM gets its power button first; after the component's stop_timeout QEMU's quit; two seconds later SIGKILL. A
+/// container gets its image's stop signal, and after stop_timeout SIGKILL. All
 /// targets are stopped side by side. What was stopped stays stopped until mcp-run or mcp-deploy starts it again.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-stop", version, after_help = EXAMPLES)]
@@ -66,7 +67,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
         let all = resolve::all(paths)?.into_iter().map(|(id, component)| Resolved { id, component, adhoc: false });
         let mut running = Vec::new();
         for what in all {
-            if what.component.is_vm() && stop::is_there(paths, &what.id)? {
+            if stop::is_there(paths, &what.id)? {
                 running.push(what);
             }
         }
@@ -84,7 +85,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
 
 fn stop_one(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> Result<String> {
     let began = Instant::now();
-    let told = match stop::stop(paths, node, what, signals)? {
+    let told = match stop::stop(paths, node, what, Manner::default(), signals)? {
         Stopped::Ended(end) => describe(end.rung, &end.reason),
         Stopped::Waiting => "stopped: did not run, and is not started again".into(),
     };

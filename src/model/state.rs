@@ -4,7 +4,7 @@ use super::{Port, Restart};
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Deadline, Error, Result, file, lock};
+use crate::sys::{Deadline, Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,10 @@ use std::time::Duration;
 pub const SCHEMA: u32 = 1;
 
 const SIZE_MAX: u64 = 4 << 20;
+const EVENTS_MAX: usize = 32;
+
+/// What is said of one that is ready because it has started.
+pub const UNASKED: &str = "started";
 
 /// How far an instance has come, as its supervisor last wrote it. Whether it lives is told by its locks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +235,13 @@ pub struct State {
 }
 
 impl State {
+    /// When (RFC 3339, UTC) and by which answer it was found healthy; `None`: it was not, or is ready unasked.
+    pub fn proof(&self) -> Option<(&str, &str)> {
+        let at = self.ready_at.as_deref()?;
+        let word = self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("ready: "))?;
+        (word != UNASKED).then_some((at, word))
+    }
+
     /// Reads an instance's state; `None` when there is none.
     pub fn read(paths: &InstancePaths) -> Result<Option<State>> {
         let path = paths.state();
@@ -238,6 +249,14 @@ impl State {
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
+    }
+
+    /// Adds an event, now; the oldest goes where there are too many.
+    pub fn add_event(&mut self, event: &str) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.remove(0);
+        }
+        self.events.push((time::now(), event.to_string()));
     }
 
     /// Writes it, whole.

@@ -1,24 +1,21 @@
 //! What is checked before anything is started. Each problem is one line that says the way out.
 
 use crate::guest::launch::argv::{Boot, Vm};
-use crate::guest::monitor::forward::{self, Reservation};
-use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Port};
+use crate::supervise::reserve::{self, Reservation};
 use crate::sys::disk::{check_disk, check_file, check_kernel};
-use crate::sys::paths::{Paths, Slot};
-use crate::sys::{Error, Result, disk};
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, disk, memory};
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
 /// What QEMU takes besides the guest's memory, MiB. Measured: about 40 under TCG.
-const QEMU_OWN_MIB: u64 = 40;
+pub const QEMU_OWN_MIB: u64 = 40;
 
 /// Checks that there is memory for a component, and reserves its ports, but those that its serving instance has (`held`).
 pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[Port]) -> Result<Vec<Reservation>> {
     check_memory(id, component.memory_mb)?;
-    let is_held = |port: &Port| held.iter().any(|h| h.host_addr() == port.host_addr() && h.protocol == port.protocol);
-    let free = component.ports.iter().filter(|port| !is_held(port));
-    free.map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+    reserve::all(paths, id, &component.ports, held)
 }
 
 /// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
@@ -56,20 +53,10 @@ pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
     Ok(())
 }
 
-/// Kibibytes of `key` in /proc/meminfo.
-fn meminfo(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find(|l| l.split(':').next() == Some(key))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// Whether this node has memory free for a VM of that many MiB.
 pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
-    let (Some(total), Some(available)) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemAvailable")) else {
-        return Ok(());
-    };
-    let (total, available) = (total / 1024, available / 1024);
+    let (Some(total), Some(available)) = (memory::total_mib(), memory::available_mib()) else { return Ok(()) };
     if needed > total {
         return Err(Error::refused(
             id,
@@ -103,32 +90,4 @@ fn check_space(dir: &Path, needed: u64) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The component of ours that has `port`, when it is one.
-fn holder_of_ours(paths: &Paths, own: &ComponentId, port: &Port) -> Option<String> {
-    let dirs = |dir: &Path| -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect()
-    };
-    for service in dirs(&paths.run) {
-        for component in dirs(&paths.run.join(&service)) {
-            let id = ComponentId { service: service.clone(), component };
-            if id == *own {
-                continue;
-            }
-            for slot in Slot::VMS {
-                let instance = paths.component(&id.service, &id.component).instance(slot);
-                if state::is_alive(&instance).unwrap_or(false)
-                    && State::read(&instance)
-                        .ok()
-                        .flatten()
-                        .is_some_and(|s| s.ports.iter().any(|other| other.clashes(port)))
-                {
-                    return Some(id.to_string());
-                }
-            }
-        }
-    }
-    None
 }
