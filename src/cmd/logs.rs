@@ -1,4 +1,4 @@
-//! `mcp-logs`: show and follow the consoles.
+//! `mcp-logs`: show and follow the consoles and containers' logs.
 
 mod follow;
 mod format;
@@ -34,7 +34,7 @@ Examples:
 Exit codes: 0 done (nothing logged counts as done), 2 usage, 100 no such component,
 111 failed but may work later, 128+n ended by signal n (how -f usually ends)";
 
-/// Show and follow the consoles
+/// Show and follow the consoles and containers' logs
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-logs", version, after_help = HELP)]
 pub struct Args {
@@ -58,13 +58,13 @@ pub struct Args {
     /// Put its time before each line: RFC 3339, UTC
     #[arg(short, long)]
     timestamps: bool,
-    /// Leave the guest's bytes as they are, on a terminal too (also: --no-sanitize)
+    /// Leave the bytes of guest or container as they are, on a terminal too (also: --no-sanitize)
     #[arg(long, alias = "no-sanitize", conflicts_with_all = ["sanitize", "json"])]
     raw: bool,
     /// Make control bytes harmless also where standard output is no terminal
     #[arg(long)]
     sanitize: bool,
-    /// One JSON object a line: time, component, line
+    /// One JSON object a line: time, component, a container's stream, line
     #[arg(long)]
     json: bool,
     /// What the components' detached supervisors had to say, instead of the consoles

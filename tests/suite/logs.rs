@@ -54,7 +54,7 @@ fn usage() {
         assert!(output.err.starts_with("mcp-logs: "), "{}", output.err);
     }
     let help = site.answer(&["--help"]);
-    assert!(help.starts_with("Show and follow the consoles\n"));
+    assert!(help.starts_with("Show and follow the consoles and containers' logs\n"));
 }
 
 #[test]
