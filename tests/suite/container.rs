@@ -1,6 +1,10 @@
 //! Containers: real podman, and a podman that misbehaves.
 
+mod console;
 mod environment;
+mod faults;
+mod kills;
+mod lost;
 mod run;
 
 use crate::harness::{ACT, Node, Podman};
@@ -22,4 +26,16 @@ fn service(name: &str, lines: &str) -> String {
 fn deploy(node: &Node, target: &str) {
     node.mcp("mcp-pull", &[target]).expect(0);
     node.mcp("mcp-record", &["--new", "--now", target]).expect(0);
+}
+
+fn signal(pid: i32, number: i32) {
+    // SAFETY: a plain system call.
+    let sent = unsafe { libc::kill(pid, number) };
+    assert_eq!(sent, 0, "kill {pid}: {}", std::io::Error::last_os_error());
+}
+
+/// Whether a process is there and no zombie.
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
