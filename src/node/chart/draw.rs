@@ -13,13 +13,13 @@ const MARGIN: f64 = 14.0;
 const RIGHT: f64 = 76.0;
 /// Widths of the columns before the picture, and the gap after them.
 const RUNTIME: f64 = 66.0;
-const TOOK: f64 = 86.0;
+const TOOK: f64 = 98.0;
 const GAP: f64 = 22.0;
 /// Where a wait is cut short, marks that are closer than this are left out.
 const CROWD: f64 = 9.0;
 /// A character of a name, of a label, of a stage's name, at most, on average.
 const ID: f64 = 6.7;
-const LETTER: f64 = 5.5;
+const LETTER: f64 = 5.8;
 /// Longer names are cut.
 const ID_MAX: usize = 40;
 /// Nothing is drawn that comes after a hundred years.

@@ -165,7 +165,7 @@ fn outcome(outcome: Outcome) -> &'static str {
 /// How the boot came out: `ready after 7.81 s`.
 pub fn boot_outcome(record: &BootRecord) -> String {
     let word = outcome(record.outcome);
-    match record.ended_ms {
+    match record.ended_ms.or(record.read_ms) {
         Some(ms) => format!("{word} after {}", span(ms)),
         None => word.to_string(),
     }

@@ -339,3 +339,85 @@ stage edge (waits 1 min at most, grpc): not reached
         assert_eq!(told.lines().count(), expected.lines().count());
     }
 }
+
+/// Numbers that are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        // xorshift64
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn time(&mut self) -> u64 {
+        match self.below(12) {
+            0 => 0,
+            1 => u64::MAX - self.below(3),
+            2 => self.below(1 << 40),
+            3..=5 => self.below(100_000),
+            _ => self.below(3000),
+        }
+    }
+
+    fn record(&mut self) -> BootRecord {
+        use StageOutcome::{Healthy, Interrupted, Running, TimedOut, Waiting};
+        const KINDS: [Kind; 12] = [
+            Kind::Start,
+            Kind::Started,
+            Kind::Ready,
+            Kind::Healthy,
+            Kind::Unhealthy,
+            Kind::Died,
+            Kind::Retry,
+            Kind::Already,
+            Kind::Adopted,
+            Kind::Skipped,
+            Kind::Failed,
+            Kind::Warned,
+        ];
+        let mut stages = Vec::new();
+        for _ in 0..self.below(5) {
+            let mut components = Vec::new();
+            for n in 0..self.below(6) {
+                let count = self.below(9);
+                let event = |d: &mut Dice| {
+                    let text: String =
+                        (0..d.below(4)).filter_map(|_| char::from_u32(d.below(0x1_1000) as u32)).collect();
+                    (d.time(), KINDS[d.below(12) as usize], text)
+                };
+                let mut events: Vec<_> = (0..count).map(|_| event(self)).collect();
+                if self.below(2) == 0 {
+                    events.sort_by_key(|e| e.0);
+                }
+                let events: Vec<_> = events.iter().map(|(at, kind, text)| (*at, *kind, text.as_str())).collect();
+                let mut one = component(&format!("a/{n}"), Runtime::Microvm, &events);
+                if self.below(4) == 0 {
+                    one.left_out = Some(LeftOut { after: self.below(10) as usize, count: u32::MAX });
+                }
+                components.push(one);
+            }
+            let outcome = [Healthy, Interrupted, Running, TimedOut, Waiting][self.below(5) as usize];
+            stages.push(stage("a", self.time(), self.time(), outcome, components));
+        }
+        let outcome = [Outcome::Ready, Outcome::Running, Outcome::Failed][self.below(3) as usize];
+        ended(stages, outcome, self.time())
+    }
+}
+
+#[test]
+fn no_record_breaks_them() {
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for n in 0..500 {
+        let record = dice.record();
+        let drawn = svg(&record, "");
+        parse(&drawn).unwrap_or_else(|e| panic!("record {n}: {e}: {record:?}"));
+        assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "record {n}: {record:?}");
+        assert!(drawn.len() < 200_000, "record {n}: {} bytes: {record:?}", drawn.len());
+        let width = dice.below(130) as usize;
+        let told = text(&record, "", Style { width: Some(width), colour: false });
+        assert!(told.lines().all(|l| l.chars().count() <= width.max(1)), "record {n}:\n{told}");
+    }
+}
