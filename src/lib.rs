@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | [`cmd`] | one file per program: its arguments and its `run` |
 //! | [`node`] | the whole node: what is declared, what runs, how they differ; probing a component by name |
-//! | [`guest`], [`image`], [`health`] | one VM; one image, from a registry to a disk; one health check. They don't know each other |
+//! | [`guest`], [`container`], [`image`], [`health`] | one VM; one podman container; one image, from a registry to a disk; one health check. They don't know each other |
+//! | [`supervise`], [`console`] | what the supervisors of VMs and containers share; logs on disk |
 //! | [`model`] | names, ports, durations, service definitions, node config, records |
 //! | [`sys`] | locks, paths, deadlines, whole files, signals, terminal, errors |
 //!
@@ -16,6 +17,10 @@
 
 #[cfg(feature = "host")]
 pub mod cmd;
+#[cfg(feature = "host")]
+pub mod console;
+#[cfg(feature = "host")]
+pub mod container;
 #[cfg(feature = "host")]
 pub mod guest;
 #[cfg(feature = "host")]
@@ -27,5 +32,7 @@ pub mod init;
 pub mod model;
 #[cfg(feature = "host")]
 pub mod node;
+#[cfg(feature = "host")]
+pub mod supervise;
 #[cfg(feature = "host")]
 pub mod sys;

@@ -13,7 +13,7 @@ use self::format::{From, Piece, Sink, Style};
 use self::merge::{Piecewise, Wanted};
 use self::watch::Watch;
 use super::Common;
-use crate::guest::console::{Series, index};
+use crate::console::{Series, index};
 use crate::model::duration;
 use crate::model::name::{ComponentId, Target};
 use crate::sys::error::EXIT_OK;

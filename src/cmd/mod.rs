@@ -1,5 +1,6 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod boot;
 pub mod build;
 pub mod health;
 pub mod logs;
@@ -10,6 +11,7 @@ pub mod run;
 pub mod run_vm;
 pub mod status;
 pub mod stop;
+mod supervise;
 
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};

@@ -1,7 +1,7 @@
 //! `mcp-record`: what was deployed: show it, put a new version on trial, go back.
 
 use super::Common;
-use crate::guest::state;
+use crate::model::state;
 use crate::model::{ComponentId, Node, Record, Target, Version, Wish};
 use crate::node::resolve::{self, Resolved};
 use crate::node::{provide, start};

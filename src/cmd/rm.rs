@@ -1,7 +1,7 @@
 //! `mcp-rm`: remove what a stopped component left.
 
 use super::Common;
-use crate::guest::state::is_alive;
+use crate::model::state::is_alive;
 use crate::model::{ComponentId, Target, load};
 use crate::node::inventory;
 use crate::sys::file::{self, remove_tree};

@@ -1,12 +1,13 @@
 //! VMs whose supervisor died: taken over, or, where that is of no use, ended.
 
-use crate::guest::console::rotate::Console;
+use crate::console::rotate::Console;
 use crate::guest::end::{Traces, conclude};
-use crate::guest::instance::{Context, Instance};
+use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::remains::bury;
-use crate::guest::state::{End, Phase, SCHEMA, State};
+use crate::model::state::{End, Phase, SCHEMA, State};
+use crate::supervise::Context;
 use crate::sys::lock;
 use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
@@ -85,8 +86,8 @@ impl Instance {
     /// Kills every VM of a component whose monitor is of no use, and writes down that it was. The caller holds the
     /// component's lock.
     pub fn kill(context: &Context<'_>) -> Result<End> {
-        let traces = Traces { stopped: Some((crate::guest::state::Rung::Kill, true)), ..Traces::default() };
-        for slot in Slot::ALL {
+        let traces = Traces { stopped: Some((crate::model::state::Rung::Kill, true)), ..Traces::default() };
+        for slot in Slot::VMS {
             let paths = context.files().instance(slot);
             if !lock::is_held(&paths.lock())? {
                 continue;
@@ -142,6 +143,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         argv,
         events: vec![(time::now(), "state lost and rebuilt".into())],
         console: None,
+        container: None,
         end: None,
     }
 }

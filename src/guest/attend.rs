@@ -1,15 +1,16 @@
 //! One VM attended: everything that can happen to it, and what is done about it.
 
-use crate::guest::instance::{Context, link_current};
+use crate::guest::instance::link_current;
 use crate::guest::ladder::{Action, Ladder};
 use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
-use crate::guest::replace::{self, Progress, Replacement, context_of, hindrance};
-use crate::guest::request::{self, answer};
-use crate::guest::state::{End, Phase, State};
-use crate::guest::supervise::{Hooks, Mode, Outcome, failure, means_replace};
-use crate::guest::watch::Health;
+use crate::guest::replace::{self, Progress, Replacement, hindrance};
+use crate::guest::supervise::{Hooks, Outcome};
+use crate::model::state::{End, Phase, State, UNASKED};
 use crate::model::{OnUnhealthy, Version};
+use crate::supervise::report::Health;
+use crate::supervise::request::{self, answer};
+use crate::supervise::{Context, Mode, failure};
 use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::notify::Notify;
 use crate::sys::paths::InstancePaths;
@@ -86,7 +87,7 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.start_deadline.is_none() {
-            self.ready("started");
+            self.ready(UNASKED);
         }
     }
 
@@ -159,7 +160,7 @@ impl<'a> Attended<'a> {
     fn take_signals(&mut self) {
         match self.signals.take() {
             Some(Signal::Stop) => self.stop("stop asked for by a signal"),
-            Some(Signal::Hangup) if means_replace(self.context) => self.begin_replace(),
+            Some(Signal::Hangup) if request::means_replace(&self.context.files()) => self.begin_replace(),
             Some(Signal::Hangup) => self.stop("the terminal closed"),
             None => {}
         }
@@ -213,7 +214,7 @@ impl<'a> Attended<'a> {
                 return;
             }
         };
-        let next = context_of(self.context, &version);
+        let next = self.context.of(&version);
         match hindrance(self.context, &next, &mut self.live.instance) {
             None => match Replacement::begin(self.context, version.clone(), &self.live.instance, self.hooks) {
                 Ok(replacement) => {

@@ -1,7 +1,7 @@
 //! How a VM ended, from what QEMU and the guest left behind. The table is in FACTS; QEMU's isa-debug-exit device ends
 //! it with `(code << 1 | 1) & 0xff`.
 
-use crate::guest::state::{End, EndedBy, Rung};
+use crate::model::state::{End, EndedBy, Rung};
 use crate::sys::time;
 
 /// What was seen of the end.
@@ -97,36 +97,6 @@ fn reason(traces: &Traces, end: &End) -> String {
             (None, Some(n)) => format!("QEMU ended by signal {n}"),
             (None, None) => "ended while nobody could see its exit code".into(),
         },
-    }
-}
-
-impl End {
-    /// Our own exit code for this end: the program's; 128+n for a signal; 111 where it is unknown or mcp ended it. A
-    /// graceful stop that was asked for is 0 where the program went by the SIGTERM it got.
-    pub fn exit_code(&self) -> u8 {
-        match (self.by, self.rung) {
-            (EndedBy::Mcp, _) => return crate::sys::error::EXIT_RETRY,
-            (_, Some(Rung::Quit | Rung::Kill)) => return 137,
-            (EndedBy::Operator, Some(Rung::Powerdown)) if self.went_by_sigterm() => return 0,
-            _ => {}
-        }
-        match (self.code, self.signal) {
-            (Some(code), _) => code,
-            (None, Some(n)) => 128 + (n & 0x7f) as u8,
-            (None, None) if self.rung.is_some() => 0,
-            (None, None) => crate::sys::error::EXIT_RETRY,
-        }
-    }
-
-    /// Nanos tells a signal as an exit code of its number.
-    fn went_by_sigterm(&self) -> bool {
-        const SIGTERM: i32 = 15;
-        self.signal == Some(SIGTERM) || self.code.is_some_and(|c| i32::from(c) == SIGTERM)
-    }
-
-    /// Whether it counts as a failure for `restart = "on-failure"`.
-    pub fn failed(&self) -> bool {
-        self.exit_code() != 0
     }
 }
 

@@ -1,7 +1,7 @@
 //! One instance of a component: a QEMU with its monitor, console and state, from start or adoption to its end.
 
-use crate::guest::console::rotate::Console;
-use crate::guest::console::{Mark, last_lines};
+use crate::console::rotate::Console;
+use crate::console::{last_lines, tail};
 use crate::guest::end::{Traces, conclude};
 use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
@@ -10,11 +10,12 @@ use crate::guest::monitor::forward;
 use crate::guest::monitor::forward::Reservation;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
-use crate::guest::state::{End, Phase, SCHEMA, State};
+use crate::model::ComponentId;
 use crate::model::node::Accel;
-use crate::model::{self, Component, ComponentId, Node, Pin, Source};
+use crate::model::state::{End, Mark, Phase, SCHEMA, State};
+use crate::supervise::{Context, Restarts};
 use crate::sys::lock::Lock;
-use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::user::{self, User};
 use crate::sys::{Deadline, Error, Result, file, time};
@@ -35,44 +36,6 @@ pub(super) const LAST_LINES: usize = 20;
 pub(super) const LAST_BYTES: usize = 16 << 10;
 const EVENTS_MAX: usize = 32;
 
-/// What one component is run with.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    /// Where everything lives.
-    pub paths: &'a Paths,
-    /// Its full name.
-    pub id: &'a ComponentId,
-    /// Its specification.
-    pub component: &'a Component,
-    /// The build that it runs, where its specification names an image.
-    pub pin: Option<&'a Pin>,
-    /// The node config.
-    pub node: &'a Node,
-    /// Whether the console is copied to standard output.
-    pub copy_console: bool,
-}
-
-impl Context<'_> {
-    /// The component's paths.
-    pub fn files(&self) -> ComponentPaths {
-        self.paths.component(&self.id.service, &self.id.component)
-    }
-
-    /// The directory of the build that it runs; `None` where it runs none, or none was deployed.
-    pub fn build(&self) -> Option<PathBuf> {
-        match &self.component.source {
-            Source::Built { built } => Some(built.clone()),
-            Source::Image { .. } => self.pin.map(|pin| self.paths.store().build(&pin.build)),
-            _ => None,
-        }
-    }
-
-    /// Digest of all that decides what runs: what a state says it was started from.
-    pub fn digest(&self) -> String {
-        model::record::digest(self.component, self.pin)
-    }
-}
-
 /// Everything that is worked out before a start.
 pub struct Prepared {
     /// The VM.
@@ -91,15 +54,6 @@ pub struct Prepared {
     pub reserved: Vec<Reservation>,
     /// Whether it boots beside the serving instance, on scratch ports: then only what that does not have is reserved.
     pub beside: bool,
-}
-
-/// Restarts by policy, so far.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Restarts {
-    /// How many.
-    pub count: u32,
-    /// When the last of them were: RFC 3339, UTC.
-    pub at: Vec<String>,
 }
 
 /// A living instance that we watch.
@@ -138,7 +92,7 @@ impl Instance {
         let reserved = std::mem::take(&mut prepared.reserved);
         let uuid = prepared.vm.uuid.clone();
         let started = Console::open(&paths, &context.node.log, context.copy_console).and_then(|console| {
-            let mark = Mark::now(&paths)?;
+            let mark = tail::mark(&paths)?;
             let launch = Launch {
                 binary: &prepared.binary,
                 plan: &prepared.plan,
@@ -234,6 +188,7 @@ impl Instance {
             argv: std::iter::once(prepared.binary.display().to_string()).chain(prepared.plan.lines()).collect(),
             events: Vec::new(),
             console: Some(mark),
+            container: None,
             end: None,
         };
         let guest = match prepared.vm.boot {

@@ -1,6 +1,6 @@
 //! The stop ladder: power button, `quit`, SIGKILL.
 
-use crate::guest::state::Rung;
+use crate::model::state::Rung;
 use crate::sys::Deadline;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Ladder {
                     self.rung = Rung::Kill;
                     Action::Kill
                 }
-                Rung::Kill => Action::Wait,
+                Rung::Kill | Rung::Term => Action::Wait,
             };
         }
         if self.rung == Rung::Powerdown && self.press_again.is_some_and(|again| again.passed()) {

@@ -1,9 +1,11 @@
 //! An instance under watch: what of it is polled, and what is done about what happens to it.
 
-use crate::guest::console::last_lines;
-use crate::guest::instance::{Context, Instance};
+use crate::console::last_lines;
+use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
-use crate::guest::watch::{self, Health, Reports, StartWatcher, Watcher};
+use crate::guest::supervise::StartWatcher;
+use crate::supervise::Context;
+use crate::supervise::report::{self, Health, Reports, Watcher};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
@@ -26,7 +28,7 @@ impl Live {
     /// Puts `instance` under watch. When this fails, one that we started is gone; one that was adopted runs on.
     pub fn new(context: &Context<'_>, instance: Instance, start_watcher: &StartWatcher<'_>) -> Result<Live> {
         let adopted = instance.is_adopted();
-        let watcher = watch::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
+        let watcher = report::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
             let watcher = start_watcher(context, &instance, reporter)?;
             Ok((watcher, reports))
         });
@@ -129,7 +131,7 @@ pub fn end_now(mut instance: Instance) {
         let _ = instance.pidfd.signal(libc::SIGKILL);
         instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT));
     }
-    instance.traces.stopped = Some((crate::guest::state::Rung::Quit, false));
+    instance.traces.stopped = Some((crate::model::state::Rung::Quit, false));
     if let Err(e) = instance.finish() {
         log::warn!("{e}");
     }

@@ -2,7 +2,6 @@
 
 pub mod adopt;
 mod attend;
-pub mod console;
 pub mod end;
 pub mod instance;
 pub mod ladder;
@@ -13,7 +12,4 @@ pub mod monitor;
 pub mod port;
 pub mod remains;
 pub mod replace;
-pub mod request;
-pub mod state;
 pub mod supervise;
-pub mod watch;

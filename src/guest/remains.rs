@@ -1,9 +1,10 @@
 //! What a VM and a supervisor that were killed leave behind. Each step may be cut short too: the next call does it.
 
-use crate::guest::console::last_lines;
+use crate::console::last_lines;
 use crate::guest::end::{Traces, conclude};
-use crate::guest::instance::{Context, LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
-use crate::guest::state::{Phase, State};
+use crate::guest::instance::{LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
+use crate::model::state::{Phase, State};
+use crate::supervise::Context;
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result, file};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// and half-written files. VMs that live are not touched. The caller holds the component's lock.
 pub fn sweep(context: &Context<'_>) -> Result<()> {
     let files = context.files();
-    for slot in Slot::ALL {
+    for slot in Slot::VMS {
         let paths = files.instance(slot);
         if paths.run.is_dir() && !lock::is_held(&paths.lock())? {
             bury(&paths, &Traces::default())?;

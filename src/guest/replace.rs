@@ -3,15 +3,16 @@
 //! The moment at which the new one counts is when the component's `current` link names it. Before, whoever finds both
 //! without a supervisor ends the new one; after, it gives the new one what ports it still lacks and ends the old one.
 
-use crate::guest::instance::{Context, Instance, link_current};
+use crate::guest::instance::{Instance, link_current};
 use crate::guest::launch::preflight;
 use crate::guest::live::{Live, POLLED, end_now};
 use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
 use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
-use crate::guest::state::Phase;
 use crate::guest::supervise::Hooks;
-use crate::guest::watch::Health;
+use crate::model::state::Phase;
 use crate::model::{Component, RootMode, Version, duration};
+use crate::supervise::Context;
+use crate::supervise::report::Health;
 use crate::sys::paths::Slot;
 use crate::sys::{Deadline, Result, time};
 use std::time::Duration;
@@ -75,15 +76,10 @@ pub fn has_one_writer(component: &Component) -> Option<&'static str> {
     }
 }
 
-/// The context of `version` on the same node.
-pub fn context_of<'a>(base: &Context<'a>, version: &'a Version) -> Context<'a> {
-    Context { component: &version.spec, pin: version.pin.as_ref(), ..*base }
-}
-
 impl Replacement {
     /// Boots `version` beside `old`.
     pub fn begin(base: &Context<'_>, version: Version, old: &Instance, hooks: &Hooks<'_>) -> Result<Replacement> {
-        let context = context_of(base, &version);
+        let context = base.of(&version);
         let slot = if old.paths.slot == Slot::A { Slot::B } else { Slot::A };
         let prepared = (hooks.prepare)(&context, slot, Some(&old.state.ports))?;
         let instance = Instance::start(&context, prepared, Default::default())?;
@@ -139,7 +135,7 @@ impl Replacement {
     }
 
     fn boot(&mut self, base: &Context<'_>, ended: bool, old: &mut Instance, hooks: &Hooks<'_>) -> Progress {
-        let context = context_of(base, &self.version);
+        let context = base.of(&self.version);
         let fail = |live: &Live, reason: &str| {
             Progress::Failed(reason.to_string(), live.complain(&context, &format!("the new version: {reason}")))
         };

@@ -17,6 +17,7 @@ pub mod record;
 pub mod reference;
 pub mod service;
 pub mod size;
+pub mod state;
 pub mod suggest;
 mod volume;
 

@@ -1,7 +1,7 @@
 //! The one word for how a component is.
 
 use super::Entry;
-use crate::guest::state::{EndedBy, Phase, State};
+use crate::model::state::{EndedBy, Phase, State};
 use crate::model::{Runtime, Wish};
 
 /// How a component is. The names are stable: scripts and metrics use them.
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(Condition::of(&e), Condition::Absent);
         e.supervised = true;
         assert_eq!(Condition::of(&e), Condition::Starting);
-        e.alive = [true, false];
+        e.alive = [true, false, false];
         assert_eq!(Condition::of(&e), Condition::Starting);
         for (phase, told) in [
             (Phase::Starting, Condition::Starting),

@@ -1,7 +1,7 @@
 //! How what is differs from what should be.
 
 use super::{Condition, Entry, Found, Verdict};
-use crate::guest::state::{Phase, State};
+use crate::model::state::{Phase, State};
 use crate::model::{Component, Runtime, Source, Version, Wish};
 use crate::sys::time;
 use std::time::{Duration, SystemTime};
@@ -145,7 +145,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::guest::state::{End, EndedBy, SCHEMA};
+    use crate::model::state::{End, EndedBy, SCHEMA};
     use crate::model::{ComponentId, Digest, Pin, Record, Service};
     use crate::node::inventory::Declared;
 
@@ -186,6 +186,7 @@ pub(crate) mod tests {
             argv: Vec::new(),
             events: Vec::new(),
             console: None,
+            container: None,
             end: end.map(|(by, code)| End {
                 at: "2026-01-01T00:00:01.000Z".into(),
                 by,
@@ -209,7 +210,7 @@ pub(crate) mod tests {
 
     fn alive(service: &Service) -> Entry<'_> {
         Entry {
-            alive: [true, false],
+            alive: [true, false, false],
             supervised: true,
             state: Found::Whole(state(Phase::Ready, None)),
             record: record(service, Wish::Run),

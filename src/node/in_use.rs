@@ -1,7 +1,7 @@
 //! What of the image store the node needs: what records pin, and what running VMs have open.
 
-use crate::guest::state::is_alive;
 use crate::image::build::gc::Needed;
+use crate::model::state::is_alive;
 use crate::model::{ComponentId, Digest};
 use crate::node::inventory;
 use crate::sys::paths::{Paths, Slot};

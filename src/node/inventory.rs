@@ -1,6 +1,6 @@
 //! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
 
-use crate::guest::state::{State, is_alive};
+use crate::model::state::{State, is_alive};
 use crate::model::{Component, ComponentId, Loaded, Record, Service, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};
@@ -70,8 +70,8 @@ pub struct Entry<'a> {
     pub state: Found<State>,
     /// The slot that `state` is of.
     pub slot: Option<Slot>,
-    /// Which slots' VMs live, in the order of [`Slot::ALL`].
-    pub alive: [bool; 2],
+    /// Which slots' instances live, in the order of [`Slot::ALL`].
+    pub alive: [bool; 3],
     /// Whether a supervisor holds the component's lock.
     pub supervised: bool,
     /// Who signed that lock, where somebody holds it.
@@ -88,7 +88,7 @@ impl<'a> Entry<'a> {
             record: Found::Nothing,
             state: Found::Nothing,
             slot: None,
-            alive: [false; 2],
+            alive: [false; 3],
             supervised: false,
             supervisor: None,
         }

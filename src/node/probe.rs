@@ -1,9 +1,9 @@
 //! Probing a component by name: which address to ask, whether it runs, and whether its guest has answered.
 
 use crate::guest::monitor::handshake::{Asker, Seen};
-use crate::guest::state::{self, State};
 use crate::health::{Cancel, wait, watch};
 use crate::health::{Change, Check, Forward, Handshake, Hints, Plan, Reason, Subject, Verdict, Watch};
+use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Health, HealthKind, Port, Protocol};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
 use crate::sys::{Deadline, Error, Result};
@@ -151,7 +151,7 @@ impl ComponentSubject {
             self.check = check;
         }
         let asker = Asker::new(&instance.qmp(), state.pid, guest);
-        let other = Slot::ALL.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
+        let other = Slot::VMS.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
         let other = other.map(|slot| self.paths.instance(slot));
         let forward = GuestForward { asker, guest_port: guest, other, known: None };
         self.forward = Some((state.uuid.clone(), state.pid, forward));

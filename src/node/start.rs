@@ -1,9 +1,9 @@
 //! What a start takes: the version on trial, the recorded one, or what the definition says; and what becomes of a trial.
 
 use super::resolve::Resolved;
-use crate::guest::instance::Context;
-use crate::guest::state::{self, State};
+use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, FileSystem, Record, Runtime, Source, Version};
+use crate::supervise::Context;
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result, time};
 use std::os::unix::fs::FileExt;

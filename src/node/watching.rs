@@ -1,10 +1,11 @@
 //! What a supervisor asks its guest: until it is ready, and after that where the definition wants it watched.
 
 use super::probe::{ComponentSubject, watch_for_supervisor};
-use crate::guest::instance::{Context, Instance};
-use crate::guest::watch::{Health as Report, Reporter, Watcher};
+use crate::guest::instance::Instance;
 use crate::health::{Cancel, Change, Verdict};
 use crate::model::{Health, OnUnhealthy, Protocol};
+use crate::supervise::Context;
+use crate::supervise::report::{Health as Report, Reporter, Watcher};
 use crate::sys::{Deadline, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -23,12 +23,15 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/lock         held by QEMU as long as the VM lives
 //! RUN/SERVICE/COMPONENT/{a,b}/qmp.sock     monitor for operators and the other programs
 //! RUN/SERVICE/COMPONENT/{a,b}/supervisor.sock, guest.sock
-//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see guest::state
+//! RUN/SERVICE/COMPONENT/{a,b}/state.json   see model::state
+//! RUN/SERVICE/COMPONENT/c/                 a container
+//! RUN/SERVICE/COMPONENT/c/state.json       see model::state
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
+//! LOG/SERVICE/COMPONENT/c/                 the same of a container; conmon writes the logs, in CRI's format
 //! LOG/SERVICE/COMPONENT/console.log        link to the serving instance's
 //! LOG/SERVICE/COMPONENT/supervisor.log     what a detached supervisor has to say
 //! ```
@@ -54,24 +57,29 @@ pub struct Paths {
     pub log: PathBuf,
 }
 
-/// Which of the two places for an instance.
+/// Which of the places for an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
-    /// The first.
+    /// The first of a VM's two.
     A,
-    /// The second.
+    /// The second of a VM's two.
     B,
+    /// A container's.
+    C,
 }
 
 impl Slot {
-    /// Both, in order.
-    pub const ALL: [Slot; 2] = [Slot::A, Slot::B];
+    /// All, in order.
+    pub const ALL: [Slot; 3] = [Slot::A, Slot::B, Slot::C];
+    /// Those for VMs, of which one may replace the other.
+    pub const VMS: [Slot; 2] = [Slot::A, Slot::B];
 
     /// Its folder name.
     pub fn name(self) -> &'static str {
         match self {
             Slot::A => "a",
             Slot::B => "b",
+            Slot::C => "c",
         }
     }
 }

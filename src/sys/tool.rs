@@ -1,4 +1,4 @@
-//! Foreign programs that make disks: found, run side by side, waited for with a deadline, killed if they must be.
+//! Foreign programs: found, run side by side, waited for with a deadline, killed if they must be.
 
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
@@ -20,6 +20,12 @@ pub fn find(name: &str, package: &str) -> Result<PathBuf> {
     let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     let found = std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| p.is_file());
     found.ok_or_else(|| Error::refused(name, format!("not found; apt install {package}")))
+}
+
+/// A program of ours: in the folder of this one, else on PATH.
+pub fn ours(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }
 
 /// A running program. Dropping it kills and reaps it.
@@ -76,13 +82,7 @@ impl Tool {
 
     /// What it complained about, in one line; empty when it didn't.
     pub fn complaints(&mut self) -> String {
-        let mut told = Vec::new();
-        if self.complaints.seek(SeekFrom::Start(0)).is_ok() {
-            let _ = (&mut self.complaints).take(TOLD_MAX).read_to_end(&mut told);
-        }
-        let told = String::from_utf8_lossy(&told);
-        let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        complaints(&mut self.complaints)
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -106,6 +106,39 @@ impl Drop for Tool {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Runs `command`, which messages call `name`, to its end; its standard output, of at most `limit` bytes. Anything but
+/// success is an error about `object`, with what it complained about.
+pub fn output(
+    name: &'static str,
+    command: &mut Command,
+    object: &str,
+    limit: u64,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    // A file in memory, for the same reason as with complaints.
+    let mut answer = File::from(memory("mcp-answer")?);
+    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+    Tool::start(name, command.stdout(Stdio::from(stdout)))?.succeed(object, deadline)?;
+    let mut bytes = Vec::new();
+    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(Error::os("read the answer of", name))?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// What a program that ended wrote to the file that was its standard error, in one line.
+pub fn complaints(file: &mut File) -> String {
+    let mut told = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
+    }
+    let told = String::from_utf8_lossy(&told);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// How a program ended, in words.

@@ -4,12 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each floor may name after `crate::`.
-const FLOORS: [(&str, &[&str]); 8] = [
-    ("cmd", &["cmd", "node", "guest", "image", "health", "init", "model", "sys"]),
-    ("node", &["node", "guest", "image", "health", "init", "model", "sys"]),
-    ("guest", &["guest", "init", "model", "sys"]),
+const FLOORS: [(&str, &[&str]); 11] = [
+    ("cmd", &["cmd", "node", "guest", "container", "image", "health", "supervise", "console", "init", "model", "sys"]),
+    ("node", &["node", "guest", "container", "image", "health", "supervise", "console", "init", "model", "sys"]),
+    ("guest", &["guest", "supervise", "console", "init", "model", "sys"]),
+    ("container", &["container", "supervise", "console", "model", "sys"]),
     ("image", &["image", "model", "sys"]),
     ("health", &["health", "model", "sys"]),
+    ("supervise", &["supervise", "model", "sys"]),
+    ("console", &["console", "model", "sys"]),
     ("model", &["model", "sys"]),
     ("sys", &["sys"]),
     ("init", &["init"]),

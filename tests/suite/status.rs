@@ -1,7 +1,7 @@
 //! mcp-status on nodes made of files.
 
 use crate::tree::{Tree, ago, end};
-use mcp::guest::state::{EndedBy, Phase};
+use mcp::model::state::{EndedBy, Phase};
 use mcp::model::{Port, Protocol, Wish};
 use mcp::sys::paths::Slot;
 use std::io::{BufRead, BufReader};
@@ -72,7 +72,7 @@ fn status_words_for_every_end() {
     tree.state("a/killed", Slot::B, |_| {});
     tree.record("a/signal", Wish::Run, true);
     tree.state("a/signal", Slot::A, |s| {
-        s.end = end(EndedBy::Guest, None).map(|e| mcp::guest::state::End { signal: Some(11), ..e })
+        s.end = end(EndedBy::Guest, None).map(|e| mcp::model::state::End { signal: Some(11), ..e })
     });
     tree.record("a/never", Wish::Run, true);
     tree.record("a/wished", Wish::Stop, true);

@@ -1,6 +1,6 @@
 //! A node made of files: records, states and held locks without any VM, for what only reads them.
 
-use mcp::guest::state::{End, EndedBy, Phase, SCHEMA, State};
+use mcp::model::state::{End, EndedBy, Phase, SCHEMA, State};
 use mcp::model::{Component, ComponentId, Record, Runtime, Source, Version, Wish};
 use mcp::sys::lock::Lock;
 use mcp::sys::paths::{ComponentPaths, Paths, Slot};
@@ -76,6 +76,7 @@ impl Tree {
             argv: vec!["qemu-system-x86_64".into(), "-S".into()],
             events: vec![(ago(90), "started".into())],
             console: None,
+            container: None,
             end: None,
         };
         change(&mut state);

@@ -5,7 +5,7 @@ use super::merge;
 use super::source::Source;
 use super::watch::{Happened, Watch};
 use super::{Which, targets};
-use crate::guest::console::tail;
+use crate::console::tail;
 use crate::model::name::{ComponentId, Target};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Result};

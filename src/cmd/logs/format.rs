@@ -1,7 +1,7 @@
 //! What a line looks like on its way out: prefix, time, harmless or as it is, or JSON.
 
 use super::output::Output;
-use crate::guest::console::harmless;
+use crate::console::harmless;
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 

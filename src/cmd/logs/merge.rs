@@ -2,8 +2,8 @@
 
 use super::format::{From, Piece, Sink};
 use super::source::{Head, Source};
-use crate::guest::console::tail::{self, Place};
-use crate::guest::console::{LogFile, Series};
+use crate::console::tail::{self, Place};
+use crate::console::{LogFile, Series};
 use crate::sys::Result;
 
 /// What of a log is asked for. Times are Unix times in nanoseconds.

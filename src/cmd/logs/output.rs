@@ -1,6 +1,6 @@
 //! Standard output for much: few and large writes, and whole files spliced into a pipe.
 
-use crate::guest::console::LogFile;
+use crate::console::LogFile;
 use crate::sys::{Result, out};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

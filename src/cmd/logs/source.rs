@@ -1,8 +1,8 @@
 //! One stream of lines: the console of one instance, all its files as one, with the time of each line.
 
 use super::format::{From, PART, Piece, Sink};
-use crate::guest::console::tail::Place;
-use crate::guest::console::{LogFile, Series};
+use crate::console::tail::Place;
+use crate::console::{LogFile, Series};
 use crate::sys::Result;
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
 //! `mcp-run --replace`: asks the supervisors, and waits for their answers.
 
 use crate::guest::replace::has_one_writer;
-use crate::guest::request;
 use crate::model::{Component, ComponentId, Record, Runtime, Target};
 use crate::node::{resolve, start};
+use crate::supervise::request;
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};

@@ -1,29 +1,22 @@
 //! `mcp-run-vm`: run one component as a VM and stay with it until it ends.
 
 mod adhoc;
-mod detach;
-mod supervisor;
 
 use self::adhoc::Adhoc;
-use self::detach::{Side, detach};
-use self::supervisor::Supervisor;
 use super::Common;
-use crate::guest::instance::Context;
+use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
+use crate::guest::instance::Instance;
 use crate::guest::launch::prepare;
-use crate::guest::replace::context_of;
-use crate::guest::state;
-use crate::model::{ComponentId, Record, Target, Version, Wish};
-use crate::node::provide;
-use crate::node::resolve;
+use crate::guest::supervise::{self, Hooks};
+use crate::model::{Target, Version, state};
 use crate::node::start::{self, Start};
-use crate::node::watching;
+use crate::node::{provide, resolve, watching};
+use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::error::EXIT_OK;
-use crate::sys::notify;
+use crate::sys::notify::Notify;
 use crate::sys::paths::{Paths, Slot};
+use crate::sys::signals::Signals;
 use crate::sys::{Error, Result, out, time};
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::time::Duration;
 
 /// Run one component as a VM and stay with it until it ends
 ///
@@ -40,24 +33,8 @@ pub struct Args {
     target: Option<String>,
     #[command(flatten)]
     adhoc: Adhoc,
-    /// Leave the supervisor in the background and return when the VM has started
-    #[arg(long)]
-    detach: bool,
-    /// With --detach: return when it is ready instead
-    #[arg(long, requires = "detach")]
-    wait: bool,
-    /// When it counts as ready: started, or healthy (the default where a health check is known)
-    #[arg(long, value_name = "WHEN", value_parser = ["started", "healthy"])]
-    ready: Option<String>,
-    /// Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)
-    #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"], default_value = "file")]
-    console: String,
-    /// Tell readiness by a newline on this descriptor, as s6 and dinit have it
-    #[arg(long, value_name = "N", conflicts_with = "detach")]
-    notify_fd: Option<i32>,
-    /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
-    #[arg(long)]
-    recover: bool,
+    #[command(flatten)]
+    options: Options,
     /// Print QEMU's argument vector, one argument a line, and start nothing
     #[arg(long)]
     dry_run: bool,
@@ -84,93 +61,70 @@ pub fn run(args: Args) -> Result<u8> {
     if !found.component.is_vm() {
         return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
     }
-    if args.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
+    let options = &args.options;
+    if options.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
         return Ok(EXIT_OK);
     }
     let start = match &args.target {
-        Some(_) => start::choose(&paths, &found, args.recover)?,
+        Some(_) => start::choose(&paths, &found, options.recover)?,
         // What the options say, whatever was run under that name before.
         None => Start { version: Version { spec: found.component.clone(), pin: None, at: time::now() }, trial: false },
     };
-    let copy_console = args.console == "stdout";
+    let copy_console = options.copies_console();
     let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
-    let context = context_of(&base, &start.version);
+    let context = base.of(&start.version);
     if args.dry_run {
         let (binary, plan) = prepare::dry_run(&context)?;
         out::print(format_args!("{}\n{}\n", binary.display(), plan.lines().join("\n")));
         return Ok(EXIT_OK);
     }
-    if let Some(fd) = args.notify_fd.filter(|fd| !notify::is_open(*fd)) {
-        return Err(Error::Usage { what: format!("--notify-fd {fd}: no such descriptor is open") });
-    }
     context.files().instance(Slot::B).check_socket_lengths()?;
-    args.check_health(&context)?;
+    options.check(&context)?;
     // What runs needs nothing of the store.
     let start = match state::any_alive(&context.files())? {
         true => start,
         false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
     };
-    let context = context_of(&base, &start.version);
-    let supervisor = Supervisor { args: &args, base, found: &found };
-    if !args.detach {
-        return supervisor.run(start, None);
-    }
-    check_lingering(&paths);
-    // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
-    let patience = context.component.start_timeout + context.component.stop_timeout + Duration::from_secs(30);
-    match detach(&context.files(), args.wait, patience, &id.to_string())? {
-        Side::Caller(code) => Ok(code),
-        Side::Supervisor(caller) => {
-            let caller = Rc::new(RefCell::new(caller));
-            let result = supervisor.run(start, Some(Rc::clone(&caller)));
-            let code = match &result {
-                Ok(code) => *code,
-                Err(e) => e.exit_code(),
-            };
-            if let Err(e) = result {
-                super::report(super::program(), &e);
-            }
-            caller.borrow_mut().ended(code);
-            Ok(code)
-        }
-    }
+    let runner = Vms { adhoc: found.adhoc, wants_health: options.wants_health() };
+    Supervisor { options, base, found: &found, runner }.begin(start)
 }
 
-impl Args {
-    fn wants_health(&self) -> bool {
-        self.ready.as_deref() != Some("started")
-    }
-
-    /// What can't be asked later is refused before anything is started.
-    fn check_health(&self, context: &Context<'_>) -> Result<()> {
-        if self.ready.as_deref() == Some("healthy") && watching::health(context).is_none() {
-            return Err(Error::refused(context.id, "--ready healthy: no health check is known; it has no tcp port"));
-        }
-        watching::check(context, self.wants_health())
-    }
+/// Runs versions as VMs.
+struct Vms {
+    adhoc: bool,
+    wants_health: bool,
 }
 
-/// Whether an operator stopped it, which is said.
-fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
-    let stays = Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop);
-    if stays {
-        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
-    }
-    Ok(stays)
-}
+impl Runner for Vms {
+    type Instance = Instance;
 
-/// A user's run directory goes with the last login unless the user lingers.
-fn check_lingering(paths: &Paths) {
-    let own = nix::unistd::geteuid();
-    let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") else { return };
-    if own.is_root() || !paths.run.starts_with(dir) {
-        return;
+    fn run(
+        &self,
+        context: &Context<'_>,
+        mode: &Mode,
+        carried: Option<Instance>,
+        next: &dyn Fn() -> Result<Version>,
+        notify: &mut Notify,
+        signals: &Signals,
+    ) -> Result<Outcome<Instance>> {
+        let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
+            let version = Version { spec: context.component.clone(), pin: context.pin.cloned(), at: time::now() };
+            start::check_volumes(context.paths, context.id, context.component)?;
+            let prepared = prepare::prepare(context, slot, beside)?;
+            start::note_start(context, &version, self.adhoc)?;
+            Ok(prepared)
+        };
+        let hooks = Hooks {
+            prepare: &prepare,
+            watcher: &|context, instance, reporter| watching::start(context, instance, reporter, self.wants_health),
+            ready: &|context| start::note_ready(context),
+            next,
+            failed: &|version| start::note_failed(context.paths, context.id, version),
+        };
+        supervise::run(context, mode, carried, &hooks, notify, signals)
     }
-    let name = nix::unistd::User::from_uid(own).ok().flatten().map(|u| u.name).unwrap_or_default();
-    if !std::path::Path::new("/var/lib/systemd/linger").join(&name).exists() {
-        log::warn!(
-            "{} goes with your last logout, and the VM's state with it; run loginctl enable-linger",
-            paths.run.display()
-        );
+
+    fn was_ready(&self, instance: &Instance) -> bool {
+        instance.state.ready_at.is_some()
     }
 }

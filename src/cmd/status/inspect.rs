@@ -1,7 +1,7 @@
 //! Everything known of one component, for people.
 
 use super::row::{Row, age, clean, ending, port};
-use crate::guest::state::{EndedBy, State};
+use crate::model::state::{EndedBy, State};
 use crate::model::{Source, Version, Wish, duration};
 use crate::node::{Remote, Verdict};
 use crate::sys::paths::{Paths, Slot};

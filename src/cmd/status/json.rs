@@ -1,7 +1,7 @@
 //! The same for programs: one JSON document.
 
 use super::row::Row;
-use crate::guest::state::End;
+use crate::model::state::End;
 use crate::model::{Pin, Port, Version};
 use crate::node::{Remote, Verdict};
 use crate::sys::paths::Paths;

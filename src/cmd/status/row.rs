@@ -1,6 +1,6 @@
 //! One component as it is shown, and how its values are written.
 
-use crate::guest::state::End;
+use crate::model::state::End;
 use crate::model::{Component, Port, Protocol, Runtime};
 use crate::node::{Condition, Drift, Entry, Remote, Verdict, drift};
 use crate::sys::time;

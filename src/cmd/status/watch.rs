@@ -1,9 +1,10 @@
 //! `--watch`: the same again whenever something changes.
 
-use super::{Args, View, style, window};
+use super::{Args, View, style};
 use crate::model::{Target, load};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
+use crate::sys::terminal::window;
 use crate::sys::{Deadline, Error, Result, out};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};

@@ -1,11 +1,11 @@
 //! What is booted: from where a component's program comes to a kernel and its disks, made where they are missing.
 
-use crate::guest::instance::Context;
 use crate::guest::launch::argv::Boot;
 use crate::guest::launch::disk;
 use crate::guest::microvm::{self, GuestKernel, Program};
 use crate::init::handover::Handover;
 use crate::model::{Built, RootMode, Runtime, Source, env_file};
+use crate::supervise::Context;
 use crate::sys::disk::check_disk;
 use crate::sys::user::User;
 use crate::sys::{Deadline, Error, Result};

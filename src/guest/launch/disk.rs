@@ -1,7 +1,7 @@
 //! Disks of a component's own, made at its first start: a private root, and Nanos volumes.
 
-use crate::guest::instance::Context;
 use crate::model::Built;
+use crate::supervise::Context;
 use crate::sys::{Error, Result, file};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};

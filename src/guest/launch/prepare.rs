@@ -1,6 +1,6 @@
 //! From a component's specification to all that its start needs.
 
-use crate::guest::instance::{Context, Prepared, take_user};
+use crate::guest::instance::{Prepared, take_user};
 use crate::guest::launch::accel;
 use crate::guest::launch::argv::{self, Boot, Plan, Vm};
 use crate::guest::launch::boot;
@@ -8,6 +8,7 @@ use crate::guest::launch::preflight;
 use crate::guest::launch::spawn;
 use crate::guest::microvm;
 use crate::model::{Egress, Port, RootMode};
+use crate::supervise::Context;
 use crate::sys::paths::Slot;
 use crate::sys::{Error, Result};
 use std::fs;

@@ -1,7 +1,7 @@
 //! How times, outcomes and kinds are said, in both views.
 
 use super::row::{End, Row};
-use crate::guest::console::harmless;
+use crate::console::harmless;
 use crate::model::boot_record::{BootRecord, Kind, Mode, Outcome, Run, Stage, StageOutcome};
 use crate::model::{HealthKind, Runtime};
 

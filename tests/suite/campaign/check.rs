@@ -2,8 +2,8 @@
 
 use super::{Bench, LINES, alive};
 use crate::harness::{find, leftovers, wait_for};
-use mcp::guest::console::index::{HEADER, RECORD, Record, decode_header};
-use mcp::guest::state::State;
+use mcp::console::index::{HEADER, RECORD, Record, decode_header};
+use mcp::model::state::State;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;

@@ -1,22 +1,21 @@
 //! The process that stays with a component: from one version to the next, for as long as something runs.
 
-use super::Args;
-use super::detach::Caller;
-use crate::guest::instance::{Context, Instance};
-use crate::guest::launch::prepare;
-use crate::guest::replace::context_of;
-use crate::guest::request;
-use crate::guest::state::End;
-use crate::guest::supervise::{self, Hooks, Mode, Outcome, failure};
+mod detach;
+mod options;
+
+pub use options::Options;
+
+use self::detach::{Caller, Side, detach};
+use crate::model::state::End;
 use crate::model::{ComponentId, Record, Version, Wish};
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
 use crate::node::stop::set_wish;
-use crate::node::watching;
+use crate::supervise::{Context, Mode, Outcome, failure, request};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
-use crate::sys::paths::Slot;
+use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
 use crate::sys::{Deadline, Error, Result};
@@ -24,23 +23,85 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What starts, adopts and attends the instances of one version: a VM's, or a container's.
+pub trait Runner {
+    /// One that runs.
+    type Instance;
+
+    /// Runs the version of `context` for as long as it lasts; `carried` runs already. `next` says what a replace that is
+    /// asked for shall start.
+    fn run(
+        &self,
+        context: &Context<'_>,
+        mode: &Mode,
+        carried: Option<Self::Instance>,
+        next: &dyn Fn() -> Result<Version>,
+        notify: &mut Notify,
+        signals: &Signals,
+    ) -> Result<Outcome<Self::Instance>>;
+
+    /// Whether `instance` was ready.
+    fn was_ready(&self, instance: &Self::Instance) -> bool;
+}
+
 /// How long a process that was killed may keep its locks.
 const DYING: Duration = Duration::from_millis(100);
+/// What a detached start may take beyond the component's timeouts.
+const SPARE: Duration = Duration::from_secs(30);
 
 /// One component's supervisor.
-pub struct Supervisor<'a> {
+pub struct Supervisor<'a, R> {
     /// How we were called.
-    pub args: &'a Args,
+    pub options: &'a Options,
     /// The context, with the specification that was found at first.
     pub base: Context<'a>,
     /// What was found at first.
     pub found: &'a Resolved,
+    /// What runs it.
+    pub runner: R,
 }
 
-impl Supervisor<'_> {
+/// Whether an operator stopped it, which is said.
+pub fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
+    let stays = Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop);
+    if stays {
+        log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
+    }
+    Ok(stays)
+}
+
+impl<R: Runner> Supervisor<'_, R> {
+    /// Runs `start`, in the background where that was asked for; returns the exit code. Must be called while there is one
+    /// thread.
+    pub fn begin(&self, start: Start) -> Result<u8> {
+        if !self.options.detach {
+            return self.run(start, None);
+        }
+        options::check_lingering(self.base.paths);
+        // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
+        let spec = &start.version.spec;
+        let patience = spec.start_timeout + spec.stop_timeout + SPARE;
+        match detach(&self.base.files(), self.options.wait, patience, &self.base.id.to_string())? {
+            Side::Caller(code) => Ok(code),
+            Side::Supervisor(caller) => {
+                let caller = Rc::new(RefCell::new(caller));
+                let result = self.run(start, Some(Rc::clone(&caller)));
+                let code = match &result {
+                    Ok(code) => *code,
+                    Err(e) => e.exit_code(),
+                };
+                if let Err(e) = result {
+                    super::report(super::program(), &e);
+                }
+                caller.borrow_mut().ended(code);
+                Ok(code)
+            }
+        }
+    }
+
     /// Takes the component's lock and stays with the component until it ends; returns our exit code. `caller` waits for
     /// us, if we are detached.
-    pub fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
+    fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
         let signals = Signals::catch()?;
         let mut lock = take_lock(&self.base)?;
         let signed = lock.sign(crate::cmd::program());
@@ -52,14 +113,14 @@ impl Supervisor<'_> {
     fn supervise(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, signals: &Signals) -> Result<Option<End>> {
         let (paths, id) = (self.base.paths, self.base.id);
         let files = self.base.files();
-        let mut notify = Notify::from_environment(self.args.notify_fd);
+        let mut notify = Notify::from_environment(self.options.notify_fd);
         let detached = caller.is_some();
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }
-        if !self.args.recover {
+        if !self.options.recover {
             set_wish(paths, id, Wish::Run)?;
-        } else if super::shall_stay_stopped(paths, id)? {
+        } else if shall_stay_stopped(paths, id)? {
             // A stop came while we waited for the lock of the supervisor that it ended.
             return Ok(None);
         }
@@ -74,7 +135,7 @@ impl Supervisor<'_> {
                 }
                 Ok(Outcome::Replaced(next, instance)) => {
                     version = *next;
-                    mode = Mode { trial: instance.state.ready_at.is_none(), fallback: None, ..mode };
+                    mode = Mode { trial: !self.runner.was_ready(&instance), fallback: None, ..mode };
                     carried = Some(*instance);
                 }
                 Ok(Outcome::Ended(end)) => {
@@ -112,29 +173,12 @@ impl Supervisor<'_> {
         &self,
         version: &Version,
         mode: &Mode,
-        carried: Option<Instance>,
+        carried: Option<R::Instance>,
         notify: &mut Notify,
         signals: &Signals,
-    ) -> Result<Outcome> {
-        let (paths, id, adhoc) = (self.base.paths, self.base.id, self.found.adhoc);
-        let context = context_of(&self.base, version);
-        let wants_health = self.args.wants_health();
-        let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
-            let version =
-                Version { spec: context.component.clone(), pin: context.pin.cloned(), at: crate::sys::time::now() };
-            start::check_volumes(context.paths, context.id, context.component)?;
-            let prepared = prepare::prepare(context, slot, beside)?;
-            start::note_start(context, &version, adhoc)?;
-            Ok(prepared)
-        };
-        let hooks = Hooks {
-            prepare: &prepare,
-            watcher: &|context, instance, reporter| watching::start(context, instance, reporter, wants_health),
-            ready: &|context| start::note_ready(context),
-            next: &|| start::next(paths, &self.found_now()?),
-            failed: &|version| start::note_failed(paths, id, version),
-        };
-        supervise::run(&context, mode, carried, &hooks, notify, signals)
+    ) -> Result<Outcome<R::Instance>> {
+        let next = || start::next(self.base.paths, &self.found_now()?);
+        self.runner.run(&self.base.of(version), mode, carried, &next, notify, signals)
     }
 
     /// The definition as it is now: it may have changed since we were started.
@@ -160,7 +204,7 @@ impl Supervisor<'_> {
     }
 }
 
-fn answer_failure(files: &crate::sys::paths::ComponentPaths, mode: &Mode, why: &str) {
+fn answer_failure(files: &ComponentPaths, mode: &Mode, why: &str) {
     match &mode.fallback {
         Some(text) => request::answer(files, EXIT_NO, &format!("{text}\nand the old version did not come back: {why}")),
         None => request::answer(files, EXIT_NO, why),
@@ -214,8 +258,10 @@ fn remove_traces(context: &Context<'_>, lock: Lock) {
     }
     // A start that failed has left nothing to tell.
     let files = context.files();
-    if !files.instance(Slot::A).state().exists() && !files.instance(Slot::B).state().exists() {
-        let _ = std::fs::remove_dir(files.instance(Slot::A).run);
+    if !Slot::ALL.iter().any(|slot| files.instance(*slot).state().exists()) {
+        for slot in Slot::ALL {
+            let _ = std::fs::remove_dir(files.instance(slot).run);
+        }
         let _ = std::fs::remove_dir(&files.run);
     }
 }

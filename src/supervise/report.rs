@@ -1,6 +1,5 @@
-//! How the supervisor hears of its guest's health. Who asks the guest is none of our business: the caller brings it.
+//! How a supervisor hears of the health of what it supervises. Who asks is none of its business: the caller brings it.
 
-use crate::guest::instance::{Context, Instance};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -65,11 +64,6 @@ pub fn pair() -> std::io::Result<(Reporter, Reports)> {
 
 /// A running watcher; dropping it ends it.
 pub trait Watcher {}
-
-/// Starts a watcher for an instance that has just started or was adopted. `None`: there is nothing to ask, and started
-/// is ready.
-pub type StartWatcher<'a> =
-    dyn Fn(&Context<'_>, &Instance, Reporter) -> crate::sys::Result<Option<Box<dyn Watcher>>> + 'a;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -363,8 +363,8 @@ fn last_lines_since_an_instance_began() {
     let dir = Dir::new();
     let paths = dir.paths();
     let live = dir.put(None, b"old 1\nold 2, cut sho");
-    let mark = tail::Mark::now(&paths).unwrap();
-    let since = |mark: &tail::Mark| tail::last_lines(&paths, Some(mark), 10, 4096);
+    let mark = tail::mark(&paths).unwrap();
+    let since = |mark: &crate::model::state::Mark| tail::last_lines(&paths, Some(mark), 10, 4096);
     assert_eq!(since(&mark), Vec::<String>::new());
     let append = |path: &Path, text: &str| {
         OpenOptions::new().append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
@@ -372,7 +372,7 @@ fn last_lines_since_an_instance_began() {
     append(&live, "new 1\nnew 2\n");
     assert_eq!(since(&mark), ["new 1", "new 2"]);
     // As state.json has it.
-    let kept: tail::Mark = serde_json::from_str(&serde_json::to_string(&mark).unwrap()).unwrap();
+    let kept: crate::model::state::Mark = serde_json::from_str(&serde_json::to_string(&mark).unwrap()).unwrap();
     assert_eq!(since(&kept), ["new 1", "new 2"]);
     // Rotated, once and twice: QEMU goes on in a new file.
     let series = dir.series();
@@ -389,7 +389,7 @@ fn last_lines_since_an_instance_began() {
     fs::remove_file(series.log_path(Some(2))).unwrap();
     assert_eq!(since(&mark), ["new 4"]);
     // The next instance in the slot, and one whose log was cut short by somebody.
-    let next = tail::Mark::now(&paths).unwrap();
+    let next = tail::mark(&paths).unwrap();
     append(&live, "newer\n");
     assert_eq!(since(&next), ["newer"]);
     fs::write(&live, "x\n").unwrap();

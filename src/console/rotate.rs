@@ -1,30 +1,32 @@
 //! The live console log: when its bytes came, and its rotation without losing one.
 //!
-//! QEMU writes the file itself. We are woken by inotify when it grew, at most 20 times a second, and never
+//! QEMU, or conmon for a container, writes the file itself. We are woken by inotify when it grew, at most 20 times a second, and never
 //! while the guest is silent.
 
-use crate::guest::console::copy::Copy;
-use crate::guest::console::{IndexWriter, Series};
-use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
+use crate::console::copy::Copy;
+use crate::console::{IndexWriter, Series};
 use crate::model::node::Log;
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::InstancePaths;
 use crate::sys::{Deadline, Error, Result, file};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use serde_json::{Value, json};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// How often a busy console is looked at.
 const PER_SECOND: u32 = 20;
 /// Pause after a rotation that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// Descriptor sets of consoles that we add; those of the command line are numbered from 1.
-const FIRST_SET: u64 = 1000;
-/// By this the sets of consoles are known in QEMU, whoever added them.
-pub const OPAQUE: &str = "console";
+
+/// Whoever writes the log: QEMU, or conmon for a container.
+pub trait Writer {
+    /// Has it write to `file`, which has the name `path`, from now on. Until it does it goes on with the file before. An
+    /// error that may pass ([`EXIT_RETRY`]): it may still do so.
+    fn point_at(&mut self, file: &File, path: &Path) -> Result<()>;
+}
 
 /// The console log of one instance, watched.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub struct Console {
     size: u64,
     inotify: Option<(Inotify, WatchDescriptor)>,
     resume: Option<Deadline>,
-    /// The next log, which QEMU was asked to write to and has not said that it does.
+    /// The next log, which the writer was asked to go on with and has not said that it does.
     undecided: Option<File>,
     copy: Option<Copy>,
 }
@@ -54,7 +56,7 @@ fn open_live(paths: &InstancePaths) -> Result<File> {
 }
 
 impl Console {
-    /// Opens the log for a VM that is about to start or is adopted. `copy`: also on standard output.
+    /// Opens the log for what is about to start or is adopted. `copy`: also on standard output.
     pub fn open(paths: &InstancePaths, limits: &Log, copy: bool) -> Result<Console> {
         file::create_dirs(&paths.log)?;
         Series::console(paths).settle()?;
@@ -67,7 +69,7 @@ impl Console {
             paths: paths.clone(),
             limits: limits.clone(),
             copy: if copy {
-                Some(Copy::start(open_again(&live, paths, OpenOptions::new().read(true))?, seen))
+                Some(Copy::start(open_again(&live, &paths.console(), OpenOptions::new().read(true))?, seen))
             } else {
                 None
             },
@@ -119,7 +121,7 @@ impl Console {
     }
 
     /// Looks at the log: notes the time, has it copied, rotates it when it is too large.
-    pub fn look(&mut self, qmp: &mut Qmp) {
+    pub fn look(&mut self, writer: &mut impl Writer) {
         if let Some((inotify, _)) = &self.inotify {
             while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
         }
@@ -132,7 +134,7 @@ impl Console {
         }
         self.resume = Some(Deadline::after(Duration::from_secs(1) / PER_SECOND));
         if (self.size >= self.limits.max_size || self.undecided.is_some())
-            && let Err(e) = self.rotate(qmp)
+            && let Err(e) = self.rotate(writer)
         {
             log::warn!("{}: not rotated: {e}", self.paths.console().display());
             self.resume = Some(Deadline::after(AFTER_FAILURE));
@@ -155,7 +157,7 @@ impl Console {
         true
     }
 
-    fn rotate(&mut self, qmp: &mut Qmp) -> Result<()> {
+    fn rotate(&mut self, writer: &mut impl Writer) -> Result<()> {
         let (log, index) = (self.paths.console(), self.paths.console_index());
         let series = Series::console(&self.paths);
         let next = match self.undecided.take() {
@@ -166,7 +168,7 @@ impl Console {
                 let old_index = series.index_path(number).unwrap_or_default();
                 fs::rename(&log, &old_log).map_err(Error::path("rename", &log))?;
                 fs::rename(&index, &old_index).map_err(Error::path("rename", &index))?;
-                let pointed = open_live(&self.paths).and_then(|next| match self.point_qemu_at(qmp, &next) {
+                let pointed = open_live(&self.paths).and_then(|next| match writer.point_at(&next, &log) {
                     Ok(()) => Ok(next),
                     // It may still do it: both files stay as they are, and it is asked again.
                     Err(e) if e.exit_code() == EXIT_RETRY => {
@@ -179,7 +181,7 @@ impl Console {
                     Ok(next) => return self.switch_to(next, &series),
                     Err(e) if self.undecided.is_some() => return Err(e),
                     Err(e) => {
-                        // QEMU still writes to the old file: give it its name back.
+                        // The writer is still at the old file: give it its name back.
                         fs::rename(&old_log, &log).map_err(Error::path("rename", &old_log))?;
                         fs::rename(&old_index, &index).map_err(Error::path("rename", &old_index))?;
                         return Err(e);
@@ -187,14 +189,14 @@ impl Console {
                 }
             }
         };
-        if let Err(e) = self.point_qemu_at(qmp, &next) {
+        if let Err(e) = writer.point_at(&next, &log) {
             self.undecided = Some(next);
             return Err(e);
         }
         self.switch_to(next, &series)
     }
 
-    /// QEMU writes to `next`, which has the live log's name.
+    /// The writer is at `next`, which has the live log's name.
     fn switch_to(&mut self, next: File, series: &Series) -> Result<()> {
         let (log, index) = (self.paths.console(), self.paths.console_index());
         // The old file is complete now.
@@ -202,7 +204,7 @@ impl Console {
         let inode = next.metadata().map_err(Error::path("stat", &log))?.ino();
         let new_index = IndexWriter::open(&index, inode)?;
         if let Some(copy) = &self.copy {
-            copy.switch(open_again(&next, &self.paths, OpenOptions::new().read(true))?);
+            copy.switch(open_again(&next, &log, OpenOptions::new().read(true))?);
         }
         self.live = next;
         self.index = new_index;
@@ -214,7 +216,7 @@ impl Console {
                 Err(_) => self.start_watching(),
             };
         }
-        // QEMU may have written to the new file before it was watched.
+        // It may have been already.
         self.note();
         for path in series.expired(self.limits.keep)? {
             file::remove_if_there(&path)?;
@@ -222,57 +224,17 @@ impl Console {
         Ok(())
     }
 
-    /// After an adoption: a supervisor killed in the middle of a rotation may have left QEMU with the old file.
-    pub fn reattach(&mut self, qmp: &mut Qmp) -> Result<()> {
-        self.point_qemu_at(qmp, &self.live)?;
+    /// After an adoption: a supervisor killed in the middle of a rotation may have left the writer with the old file.
+    pub fn reattach(&mut self, writer: &mut impl Writer) -> Result<()> {
+        writer.point_at(&self.live, &self.paths.console())?;
         self.note();
         Ok(())
-    }
-
-    fn point_qemu_at(&self, qmp: &mut Qmp, file: &File) -> Result<()> {
-        // QEMU takes from a set only a descriptor of just the access that it wants.
-        let file = open_again(file, &self.paths, OpenOptions::new().append(true))?;
-        let about = |e: QmpError| e.about(self.paths.console().display());
-        let deadline = Deadline::after(COMMAND_TIMEOUT);
-        let sets = qmp.execute("query-fdsets", Value::Null, deadline).map_err(about)?;
-        let (ours, highest) = console_sets(&sets);
-        let set = FIRST_SET.max(highest + 1);
-        let arguments = json!({ "fdset-id": set, "opaque": OPAQUE });
-        qmp.execute_with_fd("add-fd", arguments, file.as_fd(), deadline).map_err(about)?;
-        let out = format!("/dev/fdset/{set}");
-        let backend = json!({ "type": "file", "data": { "out": out, "append": true } });
-        let changed = qmp.execute("chardev-change", json!({ "id": "serial0", "backend": backend }), deadline);
-        let obsolete = match &changed {
-            Ok(_) => ours,
-            Err(QmpError::Refused(_)) => vec![set],
-            // Whether it comes to that, nobody knows.
-            Err(_) => Vec::new(),
-        };
-        for set in obsolete {
-            // Else the old file stays open, and its space taken once it is deleted. It makes no difference to what
-            // QEMU writes to, and the next rotation tries again.
-            if let Err(e) = qmp.execute("remove-fd", json!({ "fdset-id": set }), deadline) {
-                log::warn!("{}: {e}", self.paths.console().display());
-            }
-        }
-        changed.map(drop).map_err(about)
     }
 }
 
 /// Another descriptor of the same file, with a position of its own: by the descriptor, for the name may already be
 /// another file's.
-fn open_again(file: &File, paths: &InstancePaths, how: &OpenOptions) -> Result<File> {
+pub fn open_again(file: &File, path: &Path, how: &OpenOptions) -> Result<File> {
     use std::os::fd::AsRawFd;
-    how.open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Error::path("open", &paths.console()))
-}
-
-/// From the answer to `query-fdsets`: the sets of consoles, and the highest number of any.
-fn console_sets(answer: &Value) -> (Vec<u64>, u64) {
-    let sets: &[Value] = answer.as_array().map_or(&[], Vec::as_slice);
-    let id = |set: &Value| set.get("fdset-id").and_then(Value::as_u64).unwrap_or(0);
-    let is_console = |set: &&Value| {
-        let fds = set.get("fds").and_then(Value::as_array);
-        fds.is_some_and(|fds| fds.iter().any(|fd| fd.get("opaque").and_then(Value::as_str) == Some(OPAQUE)))
-    };
-    (sets.iter().filter(is_console).map(id).collect(), sets.iter().map(id).max().unwrap_or(0))
+    how.open(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(Error::path("open", path))
 }

@@ -16,4 +16,4 @@ mod tests;
 
 pub use files::{LogFile, Series};
 pub use index::{Index, IndexWriter, Record};
-pub use tail::{Mark, last_lines};
+pub use tail::last_lines;

@@ -126,3 +126,9 @@ fn reply(files: &ComponentPaths, code: u8, text: &str, again: bool) {
         log::warn!("{e}");
     }
 }
+
+/// For the supervisor: whether a SIGHUP asks for a replace. Without a request it is our terminal that closed, where we
+/// have one.
+pub fn means_replace(files: &ComponentPaths) -> bool {
+    is_pending(files) || std::fs::File::open("/dev/tty").is_err()
+}

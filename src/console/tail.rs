@@ -2,9 +2,9 @@
 
 use super::harmless;
 use super::{LogFile, Series};
+use crate::model::state::Mark;
 use crate::sys::paths::InstancePaths;
 use crate::sys::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 
 /// How many bytes are looked at in one go.
@@ -22,41 +22,28 @@ pub struct Place {
 /// The beginning.
 pub const BEGIN: Place = Place { file: 0, offset: 0 };
 
-/// Where in its slot's console an instance begins: before are the lines of those that ran there earlier. It holds
-/// whatever is rotated since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// The number that the live log gets when it is rotated.
-    number: u64,
-    /// The live log's inode.
-    inode: u64,
-    /// Its length in bytes.
-    offset: u64,
+/// The end of an instance's console as of now: where the next one in its slot begins. The caller holds the instance's lock,
+/// so that nobody writes or rotates it.
+pub fn mark(paths: &InstancePaths) -> Result<Mark> {
+    let series = Series::console(paths);
+    let path = paths.console();
+    let about = std::fs::metadata(&path).map_err(Error::path("stat", &path))?;
+    Ok(Mark { number: series.next_number()?, inode: about.ino(), offset: about.len() })
 }
 
-impl Mark {
-    /// The end of the console as of now. The caller holds the instance's lock, so that nobody writes or rotates it.
-    pub fn now(paths: &InstancePaths) -> Result<Mark> {
-        let series = Series::console(paths);
-        let path = paths.console();
-        let about = std::fs::metadata(&path).map_err(Error::path("stat", &path))?;
-        Ok(Mark { number: series.next_number()?, inode: about.ino(), offset: about.len() })
-    }
-
-    /// The place of it among `files`.
-    pub fn place(&self, files: &[LogFile]) -> Place {
-        let is_it = |f: &LogFile| match f.number {
-            Some(number) => number == self.number,
-            None => f.inode == self.inode,
-        };
-        let later = |f: &LogFile| f.number.is_none_or(|number| number > self.number);
-        // Where its own file has gone, all that is left of it is newer.
-        let found = files.iter().position(is_it).or_else(|| files.iter().position(later));
-        let Some((file, log)) = found.and_then(|at| Some((at, files.get(at)?))) else { return end(files) };
-        // A log that somebody has cut short is its own from the beginning.
-        let offset = if is_it(log) && self.offset <= log.length { self.offset } else { 0 };
-        Place { file, offset }
-    }
+/// The place of `mark` among `files`.
+pub fn place(mark: &Mark, files: &[LogFile]) -> Place {
+    let is_it = |f: &LogFile| match f.number {
+        Some(number) => number == mark.number,
+        None => f.inode == mark.inode,
+    };
+    let later = |f: &LogFile| f.number.is_none_or(|number| number > mark.number);
+    // Where its own file has gone, all that is left of it is newer.
+    let found = files.iter().position(is_it).or_else(|| files.iter().position(later));
+    let Some((file, log)) = found.and_then(|at| Some((at, files.get(at)?))) else { return end(files) };
+    // A log that somebody has cut short is its own from the beginning.
+    let offset = if is_it(log) && mark.offset <= log.length { mark.offset } else { 0 };
+    Place { file, offset }
 }
 
 /// The end, as of when the files were opened.
@@ -171,7 +158,7 @@ pub fn last_lines(paths: &InstancePaths, from: Option<&Mark>, count: usize, max_
     let Ok(files) = Series::console(paths).open() else { return Vec::new() };
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut room = max_bytes;
-    let from = from.map_or(BEGIN, |mark| mark.place(&files));
+    let from = from.map_or(BEGIN, |mark| place(mark, &files));
     let read = backwards(&files, from, end(&files), |_, block| {
         let cut = block.get(block.len().saturating_sub(room)..).unwrap_or_default();
         room -= cut.len();

@@ -1,0 +1,6 @@
+//! One podman container: how podman is asked, what runs, and who watches it.
+
+pub mod listing;
+pub mod podman;
+
+pub use podman::Podman;
