@@ -268,6 +268,11 @@ fn phases_follow_events() {
     );
     assert_eq!(of(&[(1, Kind::Skipped, "")], Some(50)), (vec![], End::Skipped, "stays stopped".into()));
     assert_eq!(of(&[], Some(50)), (vec![], End::Untouched, "not reached".into()));
+    let kept = [(1, Kind::Skipped, "not active")];
+    assert_eq!(of(&kept, Some(50)), (vec![], End::Skipped, "stays stopped: not active".into()));
+    let adopted = [(1, Kind::Adopted, ""), (20, Kind::Started, ""), (30, Kind::Healthy, "")];
+    let phases = vec![(1, 30, Phase::Checking), (30, 50, Phase::Healthy)];
+    assert_eq!(of(&adopted, Some(50)), (phases, End::Healthy, "adopted, healthy".into()));
     let ran = [(1, Kind::Already, ""), (2, Kind::Healthy, "")];
     assert_eq!(
         of(&ran, Some(50)),
