@@ -119,6 +119,8 @@ pub fn spawn<'a>(
         }
     };
     command.args(words).stdin(Stdio::null()).stdout(out).process_group(0);
+    // It would tell our readiness, not its own.
+    command.env_remove("NOTIFY_SOCKET");
     let began = time::now();
     let timeouts = version.spec.start_timeout + version.spec.stop_timeout;
     let deadline = Deadline::after(timeouts + SPARE);
