@@ -23,8 +23,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Whoever writes the log: QEMU, or conmon for a container.
 pub trait Writer {
-    /// Has it write to `file`, which has the name `path`, from now on. Until it does it goes on with the file before. An
-    /// error that may pass ([`EXIT_RETRY`]): it may still do so.
+    /// Has it write to `file`, which has the name `path`, from now on, or to one of its own that has taken its place. Until
+    /// it does it goes on with the file before. An error that may pass ([`EXIT_RETRY`]): it may still do so.
     fn point_at(&mut self, file: &File, path: &Path) -> Result<()>;
 }
 
@@ -169,18 +169,17 @@ impl Console {
                 let old_index = series.index_path(number).unwrap_or_default();
                 fs::rename(&log, &old_log).map_err(Error::path("rename", &log))?;
                 fs::rename(&index, &old_index).map_err(Error::path("rename", &index))?;
-                let pointed = open_live(&self.paths).and_then(|next| match writer.point_at(&next, &log) {
-                    Ok(()) => Ok(next),
+                let pointed = open_live(&self.paths).and_then(|next| {
+                    let pointed = writer.point_at(&next, &log);
                     // It may still do it: both files stay as they are, and it is asked again.
-                    Err(e) if e.exit_code() == EXIT_RETRY => {
-                        self.undecided = Some(next);
-                        Err(e)
-                    }
-                    Err(e) => Err(e),
+                    self.undecided = pointed.as_ref().is_err_and(|e| e.exit_code() == EXIT_RETRY).then_some(next);
+                    pointed
                 });
                 match pointed {
-                    Ok(next) => return self.switch_to(next, &series),
+                    Ok(()) => return self.switch_over(&series),
                     Err(e) if self.undecided.is_some() => return Err(e),
+                    // It had gone on before it ended.
+                    Err(_) if fs::metadata(&log).is_ok_and(|m| m.len() > 0) => return self.switch_over(&series),
                     Err(e) => {
                         // The writer is still at the old file: give it its name back.
                         fs::rename(&old_log, &log).map_err(Error::path("rename", &old_log))?;
@@ -194,12 +193,13 @@ impl Console {
             self.undecided = Some(next);
             return Err(e);
         }
-        self.switch_to(next, &series)
+        self.switch_over(&series)
     }
 
-    /// The writer is at `next`, which has the live log's name.
-    fn switch_to(&mut self, next: File, series: &Series) -> Result<()> {
+    /// The writer is at the file that has the live log's name.
+    fn switch_over(&mut self, series: &Series) -> Result<()> {
         let (log, index) = (self.paths.console(), self.paths.console_index());
+        let next = open_live(&self.paths)?;
         // The old file is complete now.
         self.note();
         let inode = next.metadata().map_err(Error::path("stat", &log))?.ino();
@@ -227,7 +227,12 @@ impl Console {
 
     /// After an adoption: a supervisor killed in the middle of a rotation may have left the writer with the old file.
     pub fn reattach(&mut self, writer: &mut impl Writer) -> Result<()> {
-        writer.point_at(&self.live, &self.paths.console())?;
+        let path = self.paths.console();
+        writer.point_at(&self.live, &path)?;
+        let inode = |m: std::io::Result<fs::Metadata>| m.map(|m| m.ino()).map_err(Error::path("stat", &path));
+        if inode(self.live.metadata())? != inode(fs::metadata(&path))? {
+            return self.switch_over(&Series::console(&self.paths));
+        }
         self.note();
         Ok(())
     }

@@ -65,10 +65,13 @@ impl Conmon {
 }
 
 impl Writer for Conmon {
-    fn point_at(&mut self, file: &File, path: &Path) -> Result<()> {
-        let wanted = file.metadata().map_err(Error::path("stat", path))?;
+    fn point_at(&mut self, _file: &File, path: &Path) -> Result<()> {
+        // Told to, it makes a file of its own and renames it to `path`, over the one that has the name: what was written
+        // there would be gone, so it is told only while it is still at another file (conmon's src/ctr_logging.c,
+        // `reopen_k8s_file`).
+        let is_there = |conmon: &Conmon| std::fs::metadata(path).is_ok_and(|named| conmon.writes_to(&named));
         // Asked for before, and it took its time; or a supervisor before us had got so far.
-        if self.writes_to(&wanted) {
+        if is_there(self) {
             return Ok(());
         }
         if self.wait(Deadline::after(Duration::ZERO)) {
@@ -77,7 +80,7 @@ impl Writer for Conmon {
         self.order(REOPEN_LOGS)?;
         let deadline = Deadline::after(REOPEN);
         // It tells nobody when it has done it.
-        while !self.writes_to(&wanted) {
+        while !is_there(self) {
             if deadline.passed() {
                 return Err(Error::busy(path.display(), "conmon does not go on with it; it is asked again"));
             }
