@@ -8,6 +8,7 @@ mod campaign;
 mod closure;
 mod console_floods;
 mod container;
+mod container_image;
 mod deploy;
 mod deployed;
 mod disk_trouble;
