@@ -28,6 +28,8 @@ pub struct Image {
     pub size: u64,
     /// What it wants to be stopped with, as it says it: `SIGTERM`, `15`, …
     pub stop_signal: String,
+    /// What it runs, without its arguments.
+    pub entrypoint: Vec<String>,
     /// Ports that it says it listens on, each `PORT/PROTOCOL`.
     pub ports: Vec<String>,
 }
@@ -71,6 +73,7 @@ struct Inspected {
 #[serde(rename_all = "PascalCase", default)]
 struct Config {
     stop_signal: String,
+    entrypoint: Option<Vec<String>>,
     exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
@@ -87,6 +90,7 @@ impl Inspected {
             digests: self.repo_digests.unwrap_or_default(),
             size: self.size,
             stop_signal: Some(config.stop_signal).filter(|s| !s.is_empty()).unwrap_or_else(|| STOP_SIGNAL.into()),
+            entrypoint: config.entrypoint.unwrap_or_default(),
             ports: config.exposed_ports.unwrap_or_default().into_keys().collect(),
         })
     }
@@ -176,16 +180,17 @@ const PASSING: [&str; 16] = [
 
 /// What went wrong in a pull, shortened to its last error and by whether trying again may help.
 fn in_words(object: &str, error: Error) -> Error {
-    let reason = match error {
+    let (reason, may_pass) = match error {
         // Not the end of it that podman told, but the deadline.
         Error::Busy { object: by, reason } if by != object => return Error::busy(object, format!("{by} {reason}")),
-        Error::Refused { reason, .. } | Error::Busy { reason, .. } => reason,
+        Error::Busy { reason, .. } => (reason, true),
+        Error::Refused { reason, .. } => (reason, false),
         other => return other,
     };
     let cause = reason.rsplit("Error: ").next().unwrap_or(&reason);
     let reason = format!("podman can't pull it: {cause}");
     let small = cause.to_ascii_lowercase();
-    match PASSING.iter().any(|words| small.contains(&words.to_ascii_lowercase())) {
+    match may_pass || PASSING.iter().any(|words| small.contains(&words.to_ascii_lowercase())) {
         true => Error::busy(object, reason),
         false => Error::refused(object, reason),
     }

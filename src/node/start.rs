@@ -88,7 +88,7 @@ fn of_definition(component: &Component) -> Version {
     Version { spec: component.clone(), pin: None, at: time::now() }
 }
 
-/// The state of the VM that lives, the serving one of two.
+/// The state of what lives, the serving one of two VMs.
 fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
     let files = paths.component(&id.service, &id.component);
     let slots = files.current_slot().into_iter().chain(Slot::ALL);
