@@ -5,8 +5,10 @@ use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
 use crate::container::instance::Instance;
 use crate::container::prepare;
 use crate::container::supervise::{self, Hooks};
+use crate::model::state;
 use crate::model::{Target, Version};
-use crate::node::{resolve, start, watching};
+use crate::node::start::{self, Start};
+use crate::node::{provide, resolve, watching};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::error::EXIT_OK;
 use crate::sys::notify::Notify;
@@ -62,6 +64,11 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(EXIT_OK);
     }
     options.check(&context)?;
+    // What runs has its image.
+    let start = match state::any_alive(&context.files())? {
+        true => start,
+        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+    };
     let runner = Containers { wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)
 }
@@ -85,6 +92,7 @@ impl Runner for Containers {
     ) -> Result<Outcome<Instance>> {
         let prepare = |context: &Context<'_>| {
             let version = Version { spec: context.component.clone(), pin: context.pin.cloned(), at: time::now() };
+            start::check_volumes(context.paths, context.id, context.component)?;
             let prepared = prepare::prepare(context)?;
             start::note_start(context, &version, false)?;
             Ok(prepared)
