@@ -2,5 +2,6 @@
 
 pub mod listing;
 pub mod podman;
+pub mod storage;
 
 pub use podman::Podman;

@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod condition;
+pub mod containers;
 pub mod drift;
 pub mod in_use;
 pub mod inventory;
