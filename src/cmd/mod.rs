@@ -3,6 +3,7 @@
 pub mod build;
 pub mod health;
 pub mod logs;
+mod nagios;
 pub mod pull;
 pub mod record;
 pub mod rm;

@@ -189,7 +189,8 @@ mod tests {
     #[test]
     fn none_only_when_the_lists_say_so() {
         let dir = Dir::new("lists");
-        let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/g\"\nrunroot = \"{0}/r\"\n", dir.0.display());
+        let conf =
+            format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/g\"\nrunroot = \"{0}/r\"\n", dir.0.display());
         let conf = dir.put("storage.conf", &conf);
         let of = Environment { root: true, conf: Some(conf.clone()), ..Environment::default() };
         let may = || may_have_containers(&of);

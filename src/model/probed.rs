@@ -202,13 +202,8 @@ mod tests {
 
     #[test]
     fn a_peer_fills_no_disk() {
-        let probe = |reason: String| Probe {
-            at: SystemTime::now(),
-            by: "test",
-            judged: Judged::Unhealthy,
-            reason,
-            wanted: 1,
-        };
+        let probe =
+            |reason: String| Probe { at: SystemTime::now(), by: "test", judged: Judged::Unhealthy, reason, wanted: 1 };
         let (now, _) = Probed::after(None, &probe("x".repeat(100_000)));
         assert_eq!(now.reason.unwrap().len(), REASON_MAX);
     }

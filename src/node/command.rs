@@ -10,8 +10,6 @@ use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +17,6 @@ use std::time::Duration;
 
 /// What a start takes besides the component's own timeouts, on a busy node.
 const SPARE: Duration = Duration::from_secs(30);
-/// From SIGTERM to SIGKILL for a command that takes too long.
-const GRACE: Duration = Duration::from_secs(2);
 /// A supervisor that is killed gives no hint: this often it is asked whether there is one.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -97,7 +93,7 @@ impl Begun<'_> {
         let status = match PidFd::open(self.child.id() as i32).is_none_or(|handle| handle.wait(self.deadline)) {
             true => self.child.wait().map_err(Error::os("wait for", &self.program))?,
             false => {
-                self.end();
+                tool::end_group(&mut self.child);
                 return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
             }
         };
@@ -111,16 +107,6 @@ impl Begun<'_> {
                 Ok(code.and_then(own).unwrap_or(EXIT_RETRY))
             }
         }
-    }
-
-    fn end(&mut self) {
-        let group = Pid::from_raw(self.child.id() as i32);
-        let _ = killpg(group, Signal::SIGTERM);
-        let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
-        if !gone {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        let _ = self.child.wait();
     }
 
     fn wait_until_ready(&self) -> Result<u8> {

@@ -1,8 +1,8 @@
 //! The one word for how a component is.
 
 use super::{Entry, Found};
-use crate::model::state::{EndedBy, Phase};
 use crate::model::Wish;
+use crate::model::state::{EndedBy, Phase};
 
 /// How a component is. The names are stable: scripts and metrics use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

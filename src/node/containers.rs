@@ -73,9 +73,10 @@ impl Question {
         Question { paths: paths.clone(), thread, strangers }
     }
 
-    /// The answer; `None`: there was nothing to ask about.
-    pub fn answer(self, entries: &[Entry<'_>]) -> Option<Answer> {
-        let wanted = self.strangers || entries.iter().any(is_container);
+    /// The answer; `None`: there was nothing to ask about. `missed`: something is looked for that is not in `entries`.
+    pub fn answer(self, entries: &[Entry<'_>], missed: bool) -> Option<Answer> {
+        let may_be = || storage::may_have_containers(&Environment::ours());
+        let wanted = self.strangers || entries.iter().any(is_container) || missed && may_be();
         match self.thread {
             Some(thread) => Some(thread.join().unwrap_or_else(|_| Answer {
                 listed: Err(Error::busy("podman", "could not be asked")),
@@ -239,9 +240,8 @@ fn published(range: &ListedPort) -> impl Iterator<Item = Port> {
     let (host, guest) = (range.host_port, range.container_port);
     let count = range.range.clamp(1, PORTS_MAX as u16);
     bind.zip(protocol).into_iter().flat_map(move |(bind, protocol)| {
-        (0..count).map_while(move |n| {
-            Some(Port { bind, host: host.checked_add(n)?, guest: guest.checked_add(n)?, protocol })
-        })
+        (0..count)
+            .map_while(move |n| Some(Port { bind, host: host.checked_add(n)?, guest: guest.checked_add(n)?, protocol }))
     })
 }
 

@@ -224,6 +224,17 @@ pub fn collect<'a>(paths: &Paths, loaded: &'a Loaded) -> Result<Vec<Entry<'a>>> 
     Ok(entries)
 }
 
+/// The same for one component, which need not be there.
+pub fn one<'a>(paths: &Paths, loaded: &'a Loaded, id: &ComponentId) -> Entry<'a> {
+    let mut entry = Entry::new(id.clone());
+    let component = |s: &'a Service| s.components.iter().find(|c| c.name == id.component);
+    entry.declared = loaded.service(&id.service).and_then(|s| Some(Declared { service: s, component: component(s)? }));
+    entry.broken = loaded.broken.binary_search(&id.service).is_ok();
+    entry.record = Found::from_read(Record::read(paths, id));
+    look(paths, &mut entry);
+    entry
+}
+
 /// Every component that anything is left of on this node, its logs and disks too.
 pub fn leftovers(paths: &Paths) -> Result<BTreeSet<ComponentId>> {
     let mut all = BTreeSet::new();

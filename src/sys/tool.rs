@@ -3,6 +3,8 @@
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -10,9 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
+/// From SIGTERM to SIGKILL for one that takes too long.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
 pub fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -130,6 +135,29 @@ pub fn output(
     Ok(bytes)
 }
 
+/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
+/// is ended with all that it has started, and is an error.
+pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
+        return child.wait().map_err(Error::os("wait for", &program));
+    }
+    end_group(&mut child);
+    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
+pub fn end_group(child: &mut Child) {
+    let group = Pid::from_raw(child.id() as i32);
+    let _ = killpg(group, Signal::SIGTERM);
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    if !gone {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
 /// How a program ended, in words.
 pub fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
@@ -178,7 +206,7 @@ pub fn open_for(path: &Path, reader: Option<u32>) -> Result<OwnedFd> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn shell(script: &str) -> Tool {
         Tool::start("sh", Command::new("sh").args(["-c", script])).unwrap()
@@ -204,6 +232,19 @@ mod tests {
         drop(tool);
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn a_group_that_takes_too_long_ends_as_a_whole() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        // The shell goes at SIGTERM, and its child with it.
+        command.args(["-c", "sleep 60 & sleep 60"]).stdin(Stdio::null());
+        let e = run_group(&mut command, Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(e.to_string(), "sh: took too long, stopped");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let ended = run_group(Command::new("sh").args(["-c", "exit 3"]), Deadline::after(Duration::from_secs(10)));
+        assert_eq!(ended.unwrap().code(), Some(3));
     }
 
     #[test]
