@@ -1,5 +1,6 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod boot;
 pub mod build;
 pub mod health;
 pub mod logs;

@@ -6,7 +6,7 @@ use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
-use crate::model::state::{End, Phase, State};
+use crate::model::state::{End, Phase, State, UNASKED};
 use crate::model::{OnUnhealthy, Version};
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
@@ -87,7 +87,7 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.start_deadline.is_none() {
-            self.ready("started");
+            self.ready(UNASKED);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Checked values: what may be said about a node, its services and their components.
 
+pub mod boot_record;
 pub mod built;
 pub mod component;
 mod digest;
@@ -21,6 +22,7 @@ pub mod state;
 pub mod suggest;
 mod volume;
 
+pub use boot_record::BootRecord;
 pub use built::{Built, BuiltVolume};
 pub use component::{Component, ContainerOnly, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
 pub use digest::Digest;

@@ -1,5 +1,7 @@
 //! The whole node: what is declared, what was recorded, what runs, and how these differ; probing by name.
 
+pub mod boot;
+pub mod chart;
 pub mod command;
 pub mod condition;
 pub mod containers;
@@ -8,6 +10,7 @@ pub mod in_use;
 pub mod inventory;
 pub mod probe;
 pub mod provide;
+pub mod recover;
 pub mod remote;
 pub mod resolve;
 pub mod standing;

@@ -27,6 +27,12 @@ pub fn find(name: &str, package: &str) -> Result<PathBuf> {
     found.ok_or_else(|| Error::refused(name, format!("not found; apt install {package}")))
 }
 
+/// A program of ours: in the folder of this one, else on PATH.
+pub fn ours(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
+}
+
 /// A running program. Dropping it kills and reaps it.
 pub struct Tool {
     name: &'static str,
@@ -81,13 +87,7 @@ impl Tool {
 
     /// What it complained about, in one line; empty when it didn't.
     pub fn complaints(&mut self) -> String {
-        let mut told = Vec::new();
-        if self.complaints.seek(SeekFrom::Start(0)).is_ok() {
-            let _ = (&mut self.complaints).take(TOLD_MAX).read_to_end(&mut told);
-        }
-        let told = String::from_utf8_lossy(&told);
-        let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        complaints(&mut self.complaints)
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -156,6 +156,17 @@ pub fn end_group(child: &mut Child) {
         let _ = killpg(group, Signal::SIGKILL);
     }
     let _ = child.wait();
+}
+
+/// What a program that ended wrote to the file that was its standard error, in one line.
+pub fn complaints(file: &mut File) -> String {
+    let mut told = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
+    }
+    let told = String::from_utf8_lossy(&told);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// How a program ended, in words.
