@@ -9,6 +9,7 @@ pub mod pull;
 pub mod record;
 pub mod rm;
 pub mod run;
+pub mod run_container;
 pub mod run_vm;
 pub mod status;
 pub mod stop;

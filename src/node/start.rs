@@ -88,7 +88,7 @@ fn of_definition(component: &Component) -> Version {
     Version { spec: component.clone(), pin: None, at: time::now() }
 }
 
-/// The state of the VM that lives, the serving one of two.
+/// The state of what lives, the serving one of two VMs.
 fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
     let files = paths.component(&id.service, &id.component);
     let slots = files.current_slot().into_iter().chain(Slot::ALL);
@@ -110,7 +110,8 @@ pub fn note_start(context: &Context<'_>, version: &Version, adhoc: bool) -> Resu
         if !known.into_iter().flatten().any(|v| v.runs_as(version)) {
             record.promote(version.clone());
         }
-        for volume in &context.component.volumes {
+        // A container's are podman's, or the node's.
+        for volume in context.component.volumes.iter().filter(|_| context.component.is_vm()) {
             record.volumes.entry(volume.name.clone()).or_insert_with(|| file_system_of(context.component));
         }
         Some(record)

@@ -26,6 +26,8 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/state.json   see model::state
 //! RUN/SERVICE/COMPONENT/c/                 a container
 //! RUN/SERVICE/COMPONENT/c/state.json       see model::state
+//! RUN/SERVICE/COMPONENT/c/podman           the podman that is changing something, as it signed itself
+//! RUN/SERVICE/COMPONENT/c/env              what is handed to podman out of an env_file, while it starts
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
@@ -280,7 +282,7 @@ impl ComponentPaths {
 /// Where one instance's files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstancePaths {
-    /// Which of the two.
+    /// Which of the places.
     pub slot: Slot,
     /// Its run directory.
     pub run: PathBuf,
@@ -304,6 +306,14 @@ impl InstancePaths {
     /// What a microvm's init has to say.
     pub fn guest(&self) -> PathBuf {
         self.run.join("guest.sock")
+    }
+    /// The podman that is changing something of a container.
+    pub fn podman(&self) -> PathBuf {
+        self.run.join("podman")
+    }
+    /// What a container's podman gets out of an `env_file`, while it starts.
+    pub fn env(&self) -> PathBuf {
+        self.run.join("env")
     }
     /// The instance's state.
     pub fn state(&self) -> PathBuf {

@@ -45,13 +45,26 @@ impl Tool {
     /// Starts `command`, which messages call `name`, in a process group of its own, with its complaints collected.
     /// Standard input is what the command says, else nothing.
     pub fn start(name: &'static str, command: &mut Command) -> Result<Tool> {
-        // A file in memory: a pipe would have to be read while the program runs.
-        let complaints = File::from(memory("mcp-complaints")?);
-        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
         // What it makes is of no use to anybody else when we are killed.
         let end_with_us = || nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Into::into);
         // SAFETY: one system call, and nothing that allocates.
         unsafe { command.pre_exec(end_with_us) };
+        Tool::spawn(name, command)
+    }
+
+    /// The same for a program that must come to its end though we are killed: half of what it does is worse than all or
+    /// nothing. It writes into `sign` what process it is, before it begins: see [`signed`].
+    pub fn start_lasting(name: &'static str, command: &mut Command, sign: File) -> Result<Tool> {
+        let sign_it = move || write_own_stat(&sign);
+        // SAFETY: system calls alone, on the stack.
+        unsafe { command.pre_exec(sign_it) };
+        Tool::spawn(name, command)
+    }
+
+    fn spawn(name: &'static str, command: &mut Command) -> Result<Tool> {
+        // A file in memory: a pipe would have to be read while the program runs.
+        let complaints = File::from(memory("mcp-complaints")?);
+        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
         let child = command
             .stderr(Stdio::from(stderr))
             .env("LC_ALL", "C")
@@ -82,6 +95,14 @@ impl Tool {
                 Ok(status)
             }
             None => Err(Error::busy(self.name, "took too long, stopped")),
+        }
+    }
+
+    /// Asks it to end and waits for that until `deadline`; dropping it does the rest.
+    pub fn terminate(&mut self, deadline: Deadline) {
+        if !self.done && PidFd::open(self.child.id() as i32).is_some_and(|handle| handle.signal(libc::SIGTERM).is_ok())
+        {
+            let _ = self.wait(deadline);
         }
     }
 
@@ -167,6 +188,32 @@ pub fn complaints(file: &mut File) -> String {
     let told = String::from_utf8_lossy(&told);
     let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
     told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// What /proc/self/stat says, into `file`: between fork and exec.
+fn write_own_stat(file: &File) -> std::io::Result<()> {
+    let mut stat = [0_u8; 1024];
+    // SAFETY: a constant string, a buffer of its own length, and a descriptor that is closed right here.
+    let length = unsafe {
+        let fd = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let length = libc::read(fd, stat.as_mut_ptr().cast(), stat.len());
+        libc::close(fd);
+        length
+    };
+    let told = usize::try_from(length).ok().and_then(|length| stat.get(..length));
+    let Some(told) = told else { return Err(std::io::Error::last_os_error()) };
+    std::io::Write::write_all(&mut &*file, told)
+}
+
+/// The process that [`Tool::start_lasting`] has begun with `path` as its `sign`: its number and start time. `None`: none
+/// was begun.
+pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
+    let Some(text) = super::file::read_regular(path, 4096)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
 }
 
 /// How a program ended, in words.

@@ -7,6 +7,7 @@ mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
+mod container;
 mod deploy;
 mod deployed;
 mod disk_trouble;

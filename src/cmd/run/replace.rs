@@ -45,7 +45,8 @@ fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
 
 fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
     let (now, next) = now_and_next(paths, id)?;
-    match has_one_writer(&now).or_else(|| has_one_writer(&next)) {
+    let is_container = || (!next.is_vm()).then_some("it is a container");
+    match has_one_writer(&now).or_else(|| has_one_writer(&next)).or_else(is_container) {
         Some(reason) => out::print(format_args!("{id} stopped and started: {reason}\n")),
         None => out::print(format_args!("{id} in place: the new VM boots beside the old one\n")),
     }
@@ -55,9 +56,6 @@ fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
 /// The specification that was deployed, and the one that a replace would start.
 fn now_and_next(paths: &Paths, id: &ComponentId) -> Result<(Component, Component)> {
     let (_, found) = resolve::one(paths, &Target::parse(&id.to_string())?)?;
-    if !found.component.is_vm() {
-        return Err(Error::refused(id, "replacing containers is not there yet"));
-    }
     let next = start::choose_next(paths, &found)?.spec;
     let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
     Ok((now, next))

@@ -116,7 +116,9 @@ impl Runner for Vms {
         };
         let hooks = Hooks {
             prepare: &prepare,
-            watcher: &|context, instance, reporter| watching::start(context, instance, reporter, self.wants_health),
+            watcher: &|context, instance, reporter| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            },
             ready: &|context| start::note_ready(context),
             next,
             failed: &|version| start::note_failed(context.paths, context.id, version),

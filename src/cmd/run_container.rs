@@ -1,0 +1,106 @@
+//! `mcp-run-container`: run one component as a podman container and stay with it until it ends.
+
+use super::Common;
+use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
+use crate::container::instance::Instance;
+use crate::container::prepare;
+use crate::container::supervise::{self, Hooks};
+use crate::model::{Target, Version};
+use crate::node::{resolve, start, watching};
+use crate::supervise::{Context, Mode, Outcome};
+use crate::sys::error::EXIT_OK;
+use crate::sys::notify::Notify;
+use crate::sys::paths::Paths;
+use crate::sys::signals::Signals;
+use crate::sys::{Error, Result, out, time};
+
+/// Run one component as a podman container and stay with it until it ends
+///
+/// SIGTERM and SIGINT stop it: the image's stop signal first, SIGKILL after the component's stop_timeout. One that lost
+/// its supervisor is adopted, not started twice.
+#[derive(Debug, clap::Parser)]
+#[command(name = "mcp-run-container", version, after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// What to run: SERVICE[/COMPONENT]
+    #[arg(value_name = "TARGET")]
+    target: String,
+    #[command(flatten)]
+    options: Options,
+    /// Print podman's argument vector, one argument a line, and start nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mcp-run-container shop/web                      in the foreground, until it ends
+  mcp-run-container --detach --wait shop/web      return when it is healthy
+  mcp-run-container --dry-run shop/web            what podman would be given
+
+Exit codes: the program's own; 100 failed for good (also: another supervisor has it),
+111 failed for now (also: ended while nobody could see its exit code), 128+n ended by signal n.";
+
+/// Runs the program and returns its exit code.
+pub fn run(args: Args) -> Result<u8> {
+    let paths = Paths::find(args.common.root.as_deref())?;
+    let (node, found) = resolve::one(&paths, &Target::parse(&args.target)?)?;
+    let (id, options) = (&found.id, &args.options);
+    if options.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
+        return Ok(EXIT_OK);
+    }
+    let start = start::choose(&paths, &found, options.recover)?;
+    if start.version.spec.is_vm() {
+        return Err(Error::refused(id, "is a VM, not a container; mcp-run runs either"));
+    }
+    let copy_console = options.copies_console();
+    let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
+    let context = base.of(&start.version);
+    if args.dry_run {
+        out::print(format_args!("{}\n", prepare::dry_run(&context)?.join("\n")));
+        return Ok(EXIT_OK);
+    }
+    options.check(&context)?;
+    let runner = Containers { wants_health: options.wants_health() };
+    Supervisor { options, base, found: &found, runner }.begin(start)
+}
+
+/// Runs versions as containers.
+struct Containers {
+    wants_health: bool,
+}
+
+impl Runner for Containers {
+    type Instance = Instance;
+
+    fn run(
+        &self,
+        context: &Context<'_>,
+        mode: &Mode,
+        _carried: Option<Instance>,
+        next: &dyn Fn() -> Result<Version>,
+        notify: &mut Notify,
+        signals: &Signals,
+    ) -> Result<Outcome<Instance>> {
+        let prepare = |context: &Context<'_>| {
+            let version = Version { spec: context.component.clone(), pin: context.pin.cloned(), at: time::now() };
+            let prepared = prepare::prepare(context)?;
+            start::note_start(context, &version, false)?;
+            Ok(prepared)
+        };
+        let hooks = Hooks {
+            prepare: &prepare,
+            watcher: &|context, instance, reporter| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            },
+            ready: &|context| start::note_ready(context),
+            next,
+        };
+        supervise::run(context, mode, &hooks, notify, signals)
+    }
+
+    fn was_ready(&self, instance: &Instance) -> bool {
+        instance.state.ready_at.is_some()
+    }
+}

@@ -1,0 +1,3 @@
+//! Containers: real podman, and a podman that misbehaves.
+
+mod environment;
