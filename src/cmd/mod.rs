@@ -1,8 +1,10 @@
 //! The programs: one file each, with its arguments and its `run`.
 
+pub mod boot;
 pub mod build;
 pub mod health;
 pub mod logs;
+mod nagios;
 pub mod pull;
 pub mod record;
 pub mod rm;

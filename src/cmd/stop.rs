@@ -3,7 +3,7 @@
 use super::Common;
 use crate::model::{Node, Target};
 use crate::node::resolve::{self, Resolved};
-use crate::node::stop::{self, Stopped, describe};
+use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
@@ -85,7 +85,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
 
 fn stop_one(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> Result<String> {
     let began = Instant::now();
-    let told = match stop::stop(paths, node, what, signals)? {
+    let told = match stop::stop(paths, node, what, Manner::default(), signals)? {
         Stopped::Ended(end) => describe(end.rung, &end.reason),
         Stopped::Waiting => "stopped: did not run, and is not started again".into(),
     };

@@ -6,7 +6,7 @@ use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
-use crate::model::state::Phase;
+use crate::model::state::{Phase, UNASKED};
 use crate::model::{OnUnhealthy, Version};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -74,7 +74,7 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.asked.start_deadline.is_none() {
-            self.ready("started");
+            self.ready(UNASKED);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Checked values: what may be said about a node, its services and their components.
 
+pub mod boot_record;
 pub mod built;
 pub mod component;
 mod digest;
@@ -10,6 +11,7 @@ pub mod load;
 pub mod name;
 pub mod node;
 pub mod port;
+pub mod probed;
 pub mod problem;
 pub mod read;
 pub mod record;
@@ -20,6 +22,7 @@ pub mod state;
 pub mod suggest;
 mod volume;
 
+pub use boot_record::BootRecord;
 pub use built::{Built, BuiltVolume};
 pub use component::{Component, ContainerOnly, Egress, OnUnhealthy, Restart, RootMode, Runtime, Source, Volume};
 pub use digest::Digest;

@@ -15,6 +15,9 @@ pub const SCHEMA: u32 = 1;
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
 
+/// What is said of one that is ready because it has started.
+pub const UNASKED: &str = "started";
+
 /// How far an instance has come, as its supervisor last wrote it. Whether it lives is told by its locks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -232,6 +235,13 @@ pub struct State {
 }
 
 impl State {
+    /// When (RFC 3339, UTC) and by which answer it was found healthy; `None`: it was not, or is ready unasked.
+    pub fn proof(&self) -> Option<(&str, &str)> {
+        let at = self.ready_at.as_deref()?;
+        let word = self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("ready: "))?;
+        (word != UNASKED).then_some((at, word))
+    }
+
     /// Reads an instance's state; `None` when there is none.
     pub fn read(paths: &InstancePaths) -> Result<Option<State>> {
         let path = paths.state();

@@ -4,14 +4,13 @@ use super::resolve::Resolved;
 use super::{start, stop};
 use crate::health::Hints;
 use crate::model::state::{self, Phase, State};
-use crate::model::{Record, Source, Wish};
+use crate::model::{ComponentId, Record, Runtime, Source, Version, Wish};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +18,6 @@ use std::time::Duration;
 
 /// What a start takes besides the component's own timeouts, on a busy node.
 const SPARE: Duration = Duration::from_secs(30);
-/// From SIGTERM to SIGKILL for a command that takes too long.
-const GRACE: Duration = Duration::from_secs(2);
 /// A supervisor that is killed gives no hint: this often it is asked whether there is one.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,6 +43,17 @@ pub struct Begun<'a> {
     child: Child,
     began: String,
     deadline: Deadline,
+    /// Where its complaints are kept; `None`: they go to our standard error.
+    kept: Option<File>,
+}
+
+/// Where the complaints of a start command go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Complaints {
+    /// To our standard error.
+    Told,
+    /// Into the error that a failure is.
+    Kept,
 }
 
 /// Runs `words` for `found`, with `{unit}` replaced and no shell in between. `None`: it shall stay stopped, which
@@ -57,27 +65,63 @@ pub fn begin<'a>(paths: &Paths, words: &[String], found: &'a Resolved, recover: 
         log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
         return Ok(None);
     }
-    let files = paths.component(&id.service, &id.component);
     let version = start::choose_next(paths, found)?;
     if !recover {
         stop::set_wish(paths, id, Wish::Run)?;
+        let files = paths.component(&id.service, &id.component);
         if !matches!(version.spec.source, Source::Image { .. }) && !state::any_alive(&files)? {
             start::next(paths, found)?;
         }
     }
-    let unit = escape(&id.to_string());
-    let mut words = words.iter().map(|word| word.replace("{unit}", &unit));
+    spawn(paths, words, found, &version, Complaints::Told).map(Some)
+}
+
+/// The words that start a component of this runtime in the background when no init does.
+pub fn in_background(runtime: Runtime) -> Vec<String> {
+    let program = if runtime == Runtime::Container { "mcp-run-container" } else { "mcp-run-vm" };
+    let program = tool::ours(program).to_string_lossy().into_owned();
+    [program.as_str(), "--detach", "--recover", "{id}"].map(str::to_string).into()
+}
+
+/// `words` with `{unit}` and `{id}` replaced.
+pub fn words_for(words: &[String], id: &ComponentId) -> Vec<String> {
+    let id = id.to_string();
+    let unit = escape(&id);
+    words.iter().map(|word| word.replace("{unit}", &unit).replace("{id}", &id)).collect()
+}
+
+/// Runs `words` for `found`, of which `version` is about to start, with `{unit}` and `{id}` replaced.
+pub fn spawn<'a>(
+    paths: &Paths,
+    words: &[String],
+    found: &'a Resolved,
+    version: &Version,
+    complaints: Complaints,
+) -> Result<Begun<'a>> {
+    let mut words = words_for(words, &found.id).into_iter();
     let program = words.next().unwrap_or_default();
     let mut command = Command::new(&program);
     // What it prints is no answer of ours.
-    let complaints = std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::os("duplicate", "descriptor"))?;
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::from(complaints)).process_group(0);
+    let (out, kept) = match complaints {
+        Complaints::Told => {
+            let ours = std::io::stderr().as_fd().try_clone_to_owned().map_err(Error::os("duplicate", "descriptor"))?;
+            (Stdio::from(ours), None)
+        }
+        Complaints::Kept => {
+            let file = File::from(tool::memory("mcp-complaints")?);
+            let copy = || file.try_clone().map(Stdio::from).map_err(Error::os("duplicate", "descriptor"));
+            command.stderr(copy()?);
+            (copy()?, Some(file))
+        }
+    };
+    command.args(words).stdin(Stdio::null()).stdout(out).process_group(0);
     let began = time::now();
     let timeouts = version.spec.start_timeout + version.spec.stop_timeout;
     let deadline = Deadline::after(timeouts + SPARE);
     log::debug!("{command:?}");
     let child = command.spawn().map_err(Error::os("run", &program))?;
-    Ok(Some(Begun { found, files, program, child, began, deadline }))
+    let files = paths.component(&found.id.service, &found.id.component);
+    Ok(Begun { found, files, program, child, began, deadline, kept })
 }
 
 /// The exit code for an error of [`begin`] or [`Begun::finish`]: a shell's, where the program can't be executed.
@@ -97,7 +141,7 @@ impl Begun<'_> {
         let status = match PidFd::open(self.child.id() as i32).is_none_or(|handle| handle.wait(self.deadline)) {
             true => self.child.wait().map_err(Error::os("wait for", &self.program))?,
             false => {
-                self.end();
+                tool::end_group(&mut self.child);
                 return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
             }
         };
@@ -107,20 +151,33 @@ impl Begun<'_> {
             code => {
                 let error = Error::busy(id, format!("{} {}", self.program, tool::describe(status)));
                 log::error!("{error}");
-                let own = |code: i32| u8::try_from(code).ok().filter(|code| matches!(code, &EXIT_FINAL | 126 | 127));
                 Ok(code.and_then(own).unwrap_or(EXIT_RETRY))
             }
         }
     }
 
-    fn end(&mut self) {
-        let group = Pid::from_raw(self.child.id() as i32);
-        let _ = killpg(group, Signal::SIGTERM);
-        let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
-        if !gone {
-            let _ = killpg(group, Signal::SIGKILL);
+    /// Waits for the command's end, and with `ready` until the component is ready. A failure is an error with what the
+    /// command complained about, final where it says so.
+    pub fn succeed(mut self, ready: bool) -> Result<()> {
+        let id = &self.found.id;
+        let handle = PidFd::open(self.child.id() as i32);
+        if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
+            tool::end_group(&mut self.child);
+            return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
         }
-        let _ = self.child.wait();
+        let status = self.child.wait().map_err(Error::os("wait for", &self.program))?;
+        if status.success() {
+            return if ready { self.wait_until_ready().map(drop) } else { Ok(()) };
+        }
+        let told = self.kept.as_mut().map(tool::complaints).unwrap_or_default();
+        let reason = match told.is_empty() {
+            true => format!("{} {}", self.program, tool::describe(status)),
+            false => told,
+        };
+        Err(match status.code().and_then(own) {
+            Some(_) => Error::refused(id, reason),
+            None => Error::busy(id, reason),
+        })
     }
 
     fn wait_until_ready(&self) -> Result<u8> {
@@ -162,6 +219,11 @@ impl Begun<'_> {
             _ => Ok(Progress::Coming),
         }
     }
+}
+
+/// An exit code of a start command that says that trying again will not help.
+fn own(code: i32) -> Option<u8> {
+    u8::try_from(code).ok().filter(|code| matches!(code, &EXIT_FINAL | 126 | 127))
 }
 
 enum Progress {

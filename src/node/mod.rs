@@ -1,15 +1,20 @@
 //! The whole node: what is declared, what was recorded, what runs, and how these differ; probing by name.
 
+pub mod boot;
+pub mod chart;
 pub mod command;
 pub mod condition;
 pub mod container_image;
+pub mod containers;
 pub mod drift;
 pub mod in_use;
 pub mod inventory;
 pub mod probe;
 pub mod provide;
+pub mod recover;
 pub mod remote;
 pub mod resolve;
+pub mod standing;
 pub mod start;
 pub mod stop;
 pub mod verdict;
@@ -19,4 +24,4 @@ pub use condition::Condition;
 pub use drift::Drift;
 pub use inventory::{Entry, Found};
 pub use remote::Remote;
-pub use verdict::Verdict;
+pub use verdict::{Health, Verdict};

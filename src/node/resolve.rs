@@ -90,12 +90,31 @@ pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
     let loaded = load::load(paths)?.whole()?;
     let declared = loaded.components().map(|(id, _, c)| Resolved { id, component: c.clone(), adhoc: false });
     let mut found = declared.collect::<Vec<_>>();
-    for service in subdirectories(&paths.lib.join("registry")) {
-        if loaded.service(&service).is_none() {
-            found.extend(recorded(paths, &Target { service, component: None })?);
-        }
+    for service in undeclared(paths, &loaded) {
+        found.extend(recorded(paths, &Target { service, component: None })?);
     }
     found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+/// Those that were started ad hoc and have no definition. A record that can't be read is said, and hides no other.
+pub fn adhoc(paths: &Paths, loaded: &Loaded) -> Vec<Resolved> {
+    let mut found = Vec::new();
+    for service in undeclared(paths, loaded) {
+        let components = recorded(paths, &Target { service, component: None }).unwrap_or_else(|e| {
+            log::warn!("{e}");
+            Vec::new()
+        });
+        let is_adhoc = |f: &Resolved| Record::read(paths, &f.id).ok().flatten().is_some_and(|r| r.adhoc);
+        found.extend(components.into_iter().filter(is_adhoc));
+    }
+    found
+}
+
+/// Services that have records and no definition.
+fn undeclared(paths: &Paths, loaded: &Loaded) -> Vec<String> {
+    let mut names = subdirectories(&paths.lib.join("registry"));
+    names.retain(|name| loaded.service(name).is_none());
+    names
 }
 
 fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Component)> {

@@ -40,32 +40,52 @@ pub fn set_wish(paths: &Paths, id: &ComponentId, wish: Wish) -> Result<()> {
     }
 }
 
-/// Stops a component and records that it shall stay so. One that does not run is [`Error::No`].
-pub fn stop(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> Result<Stopped> {
+/// How a component is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Manner {
+    /// Its wish stays what it is: the node goes down, and the component comes up with it again.
+    pub for_now: bool,
+    /// So long it has, where its own stop_timeout is longer.
+    pub within: Option<Duration>,
+}
+
+/// Stops a component and, unless it is for now, records that it shall stay so. One that does not run is [`Error::No`].
+pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals: &Signals) -> Result<Stopped> {
     // A record that can't be read must not keep anybody from stopping what it is about.
-    if let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
-        log::warn!("{e}");
-    }
+    let note = || {
+        if !manner.for_now
+            && let Err(e) = set_wish(paths, &what.id, Wish::Stop)
+        {
+            log::warn!("{e}");
+        }
+    };
+    note();
     let context = Context { paths, id: &what.id, component: &what.component, pin: None, node, copy_console: false };
     let files = context.files();
     if !files.run.is_dir() {
         return Err(Error::no(&what.id, "not running"));
     }
     let idle = last_state(&files).is_none_or(|s| matches!(s.phase, Phase::Ended | Phase::Waiting));
-    let ladder = Deadline::after(what.component.stop_timeout + AFTER_STOP_TIMEOUT);
+    let all_of_it = what.component.stop_timeout + AFTER_STOP_TIMEOUT;
+    let ladder = Deadline::after(manner.within.map_or(all_of_it, |within| within.min(all_of_it)));
     let told = tell_supervisor(&files, ladder)?;
     let Some(lock) = take_lock(&files)? else {
         return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
     };
     // A supervisor that was just starting may have written its first record after ours.
-    if told && let Err(e) = set_wish(paths, &what.id, Wish::Stop) {
-        log::warn!("{e}");
+    if told {
+        note();
     }
     let alive = state::any_alive(&files)?;
+    let mut component = what.component.clone();
+    if manner.within.is_some() {
+        component.stop_timeout = component.stop_timeout.min(ladder.left());
+    }
+    let in_time = Context { component: &component, ..context };
     let stopped = match alive {
-        true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&context, signals),
+        true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&in_time, signals),
         // What podman has may be more than we know of.
-        _ if files.instance(Slot::C).run.is_dir() => stop_containers(&context, signals),
+        _ if files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
         _ => Ok(None),
     };
     // Whatever was killed on the way, by whomever: nothing of it stays.

@@ -29,6 +29,11 @@ impl Deadline {
         Deadline(self.0.min(other.0))
     }
 
+    /// The later of the two.
+    pub fn max(self, other: Deadline) -> Deadline {
+        Deadline(self.0.max(other.0))
+    }
+
     /// What is left as a timeout for `poll`, in whole milliseconds rounded up, so that a wait never ends too early.
     pub fn poll_timeout(&self) -> nix::poll::PollTimeout {
         let ms = self.left().as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;

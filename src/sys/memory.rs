@@ -1,4 +1,4 @@
-//! Giving memory back before a long sleep.
+//! What memory the node has, and giving ours back before a long sleep.
 
 /// Returns what the allocator holds free to the kernel, and drops the pages of our own program that start-up touched:
 /// they come back from the page cache if they are ever needed.
@@ -19,4 +19,21 @@ pub fn trim() {
             unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
         }
     }
+}
+
+/// Mebibytes that the node has in all.
+pub fn total_mib() -> Option<u64> {
+    meminfo("MemTotal")
+}
+
+/// Mebibytes that are free or can be made so.
+pub fn available_mib() -> Option<u64> {
+    meminfo("MemAvailable")
+}
+
+/// `key` of /proc/meminfo in mebibytes.
+fn meminfo(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.split(':').next() == Some(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
 }

@@ -108,6 +108,11 @@ impl Notify {
         self.systemd(&format!("STATUS={text}"));
     }
 
+    /// It may take so long from now: systemd is to wait for it that long, whatever its unit says.
+    pub fn extend(&self, more: Duration) {
+        self.systemd(&format!("EXTEND_TIMEOUT_USEC={}", more.as_micros()));
+    }
+
     /// On the way down.
     pub fn stopping(&self) {
         self.systemd("STOPPING=1");

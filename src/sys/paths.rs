@@ -4,6 +4,7 @@
 //! CONFIG/mcp.toml                          node config
 //! CONFIG/services/NAME.toml                service definitions
 //! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
+//! LIB/boot.json, boot.json.1                records of the last boot and of the one before it
 //! LIB/store/blobs/HEX                      blobs as they were fetched, named by their SHA-256
 //! LIB/store/layers/HEX                     what is in the layer whose blob is HEX: see image::layer::index
 //! LIB/store/images/KEY/                    what mcp-pull made: image.json, and for a unikernel rootfs/
@@ -31,6 +32,8 @@
 //! RUN/SERVICE/COMPONENT/c/env              what is handed to podman out of an env_file, while it starts
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
+//! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
+//! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
 //! LOG/SERVICE/COMPONENT/c/                 the same of a container; conmon writes the logs, in CRI's format
@@ -149,6 +152,21 @@ impl Paths {
         self.lib.join("containers/certs").join(host)
     }
 
+    /// The record of the last boot.
+    pub fn boot_record(&self) -> PathBuf {
+        self.lib.join("boot.json")
+    }
+
+    /// The record of the boot before that.
+    pub fn boot_record_before(&self) -> PathBuf {
+        self.lib.join("boot.json.1")
+    }
+
+    /// Folder of the locks that runs of mcp-boot hold. No service's name begins with a dot.
+    pub fn boot_runs(&self) -> PathBuf {
+        self.run.join(".boot")
+    }
+
     /// Run directory of a component.
     pub fn component(&self, service: &str, component: &str) -> ComponentPaths {
         ComponentPaths {
@@ -244,6 +262,11 @@ impl ComponentPaths {
     /// Held by the one who asks.
     pub fn replace_lock(&self) -> PathBuf {
         self.run.join("replace.lock")
+    }
+
+    /// What the last recorded probe said.
+    pub fn probe(&self) -> PathBuf {
+        self.run.join("probe.json")
     }
 
     /// The link to the serving instance's directory.

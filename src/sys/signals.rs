@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What a signal means to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Signals {
     sender: UnixStream,
     stop: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
+    /// The number of the last one.
+    last: Arc<AtomicUsize>,
 }
 
 impl Signals {
@@ -32,9 +34,10 @@ impl Signals {
         let signals = || -> std::io::Result<Signals> {
             let (wake, sender) = UnixStream::pair()?;
             wake.set_nonblocking(true)?;
-            let signals = Signals { wake, sender, stop: Arc::default(), hangup: Arc::default() };
+            let signals = Signals { wake, sender, stop: Arc::default(), hangup: Arc::default(), last: Arc::default() };
             for (number, flag) in [(SIGTERM, &signals.stop), (SIGINT, &signals.stop), (SIGHUP, &signals.hangup)] {
                 // The flag first: whoever is woken finds it set.
+                signal_hook::flag::register_usize(number, Arc::clone(&signals.last), number as usize)?;
                 signal_hook::flag::register(number, Arc::clone(flag))?;
                 signal_hook::low_level::pipe::register(number, signals.sender.try_clone()?)?;
             }
@@ -50,6 +53,13 @@ impl Signals {
             return Some(Signal::Stop);
         }
         self.hangup.swap(false, Ordering::SeqCst).then_some(Signal::Hangup)
+    }
+
+    /// Ends this process as the last signal would have done uncaught, so that whoever waits for us sees that.
+    pub fn die(&self) -> ! {
+        let number = self.last.load(Ordering::SeqCst) as i32;
+        let _ = signal_hook::low_level::emulate_default_handler(number);
+        std::process::exit(128 + number)
     }
 
     /// As if a stop came (again): for whoever took one that is for somebody else.

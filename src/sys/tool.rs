@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// From SIGTERM to SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
+/// From SIGTERM to SIGKILL for one that takes too long.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
 pub fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -25,6 +25,12 @@ pub fn find(name: &str, package: &str) -> Result<PathBuf> {
     let more = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     let found = std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| p.is_file());
     found.ok_or_else(|| Error::refused(name, format!("not found; apt install {package}")))
+}
+
+/// A program of ours: in the folder of this one, else on PATH.
+pub fn ours(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }
 
 /// A running program. Dropping it kills and reaps it.
@@ -103,13 +109,7 @@ impl Tool {
 
     /// What it complained about, in one line; empty when it didn't.
     pub fn complaints(&mut self) -> String {
-        let mut told = Vec::new();
-        if self.complaints.seek(SeekFrom::Start(0)).is_ok() {
-            let _ = (&mut self.complaints).take(TOLD_MAX).read_to_end(&mut told);
-        }
-        let told = String::from_utf8_lossy(&told);
-        let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-        told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+        complaints(&mut self.complaints)
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -159,6 +159,40 @@ pub fn output(
         return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
     }
     Ok(bytes)
+}
+
+/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
+/// is ended with all that it has started, and is an error.
+pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
+        return child.wait().map_err(Error::os("wait for", &program));
+    }
+    end_group(&mut child);
+    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
+pub fn end_group(child: &mut Child) {
+    let group = Pid::from_raw(child.id() as i32);
+    let _ = killpg(group, Signal::SIGTERM);
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    if !gone {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
+/// What a program that ended wrote to the file that was its standard error, in one line.
+pub fn complaints(file: &mut File) -> String {
+    let mut told = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
+    }
+    let told = String::from_utf8_lossy(&told);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// What /proc/self/stat says, into `file`: between fork and exec.
@@ -261,6 +295,19 @@ mod tests {
         drop(tool);
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn a_group_that_takes_too_long_ends_as_a_whole() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        // The shell goes at SIGTERM, and its child with it.
+        command.args(["-c", "sleep 60 & sleep 60"]).stdin(Stdio::null());
+        let e = run_group(&mut command, Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(e.to_string(), "sh: took too long, stopped");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let ended = run_group(Command::new("sh").args(["-c", "exit 3"]), Deadline::after(Duration::from_secs(10)));
+        assert_eq!(ended.unwrap().code(), Some(3));
     }
 
     #[test]

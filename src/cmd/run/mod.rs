@@ -1,5 +1,6 @@
 //! `mcp-run`: look at the component's runtime and exec the program that runs it.
 
+mod recover;
 mod replace;
 
 use super::Common;
@@ -7,15 +8,15 @@ use crate::model::{ComponentId, Runtime, Target};
 use crate::node::{command, resolve};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, tool};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
 ///
-/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets, or --all, want --detach or --by-init;
-/// they are started side by side.
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach or
+/// --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and
+/// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -24,17 +25,17 @@ pub struct Args {
     /// What to run: SERVICE or SERVICE/COMPONENT
     #[arg(value_name = "TARGET", required_unless_present = "all")]
     targets: Vec<String>,
-    /// Run all components of all active services
-    #[arg(long, conflicts_with = "targets")]
+    /// Recover all components: start what shall run and doesn't, as it was deployed
+    #[arg(long, conflicts_with_all = ["targets", "console", "notify_fd"], group = "in_background")]
     all: bool,
     /// Leave the supervisor in the background and return when it has started
-    #[arg(long, group = "background")]
+    #[arg(long, groups = ["background", "in_background"])]
     detach: bool,
     /// Start through the node's [boot] start_command, so that the init system owns it; without one as --detach
-    #[arg(long, group = "background", conflicts_with_all = ["console", "notify_fd"])]
+    #[arg(long, groups = ["background", "in_background"], conflicts_with_all = ["console", "notify_fd"])]
     by_init: bool,
-    /// With --detach or --by-init: return when it is ready instead
-    #[arg(long, requires = "background")]
+    /// With --detach, --by-init or --all: return when it is ready instead
+    #[arg(long, requires = "in_background")]
     wait: bool,
     /// Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)
     #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"])]
@@ -57,7 +58,7 @@ const EXAMPLES: &str = "\
 Examples:
   mcp-run shop/api                      in the foreground, until it ends
   mcp-run --detach --wait shop          all components of shop; return when they are healthy
-  mcp-run --all --detach --recover      what shall run and doesn't
+  mcp-run --all                         what shall run and doesn't
   mcp-run --by-init --wait shop         through the init system, as mcp.toml says
   mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
@@ -67,6 +68,9 @@ healthy and the old one serves on (or nothing ran), 100 it can't be started, 111
 /// Runs the program; returns only for several targets.
 pub fn run(mut args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
+    if args.all && !args.replace {
+        return recover::run(&paths, args.common.root.as_deref(), args.wait);
+    }
     let mut chosen: Vec<(ComponentId, Runtime)> = Vec::new();
     if args.all {
         let loaded = crate::model::load::load(&paths)?.whole()?;
@@ -92,9 +96,6 @@ pub fn run(mut args: Args) -> Result<u8> {
     }
     match chosen.as_slice() {
         [] => Ok(EXIT_OK),
-        _ if args.all && !args.detach => {
-            Err(Error::Usage { what: "--all wants --detach, --by-init or --replace".into() })
-        }
         [(id, runtime)] => {
             let mut command = command(&args, id, *runtime)?;
             // Returns only when it failed.
@@ -160,7 +161,7 @@ fn by_init(args: &Args, paths: &Paths, words: &[String], chosen: &[(ComponentId,
 /// What runs `id`, with our options handed on.
 fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
     let program = if runtime == Runtime::Container { "mcp-run-container" } else { "mcp-run-vm" };
-    let mut command = Command::new(beside_us(program));
+    let mut command = Command::new(tool::ours(program));
     command.arg(id.to_string());
     if let Some(root) = &args.common.root {
         command.arg("--root").arg(root);
@@ -177,10 +178,4 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         command.args(["--notify-fd", &fd.to_string()]);
     }
     Ok(command)
-}
-
-/// A program of ours in the folder of this one, else on PATH.
-fn beside_us(name: &str) -> PathBuf {
-    let own = std::env::current_exe().ok();
-    own.and_then(|exe| Some(exe.parent()?.join(name))).filter(|p| p.is_file()).unwrap_or_else(|| name.into())
 }

@@ -5,12 +5,12 @@ use crate::model::{Component, ComponentId, Port};
 use crate::supervise::reserve::{self, Reservation};
 use crate::sys::disk::{check_disk, check_file, check_kernel};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, disk};
+use crate::sys::{Error, Result, disk, memory};
 use std::path::Path;
 
 const MIB: u64 = 1 << 20;
 /// What QEMU takes besides the guest's memory, MiB. Measured: about 40 under TCG.
-const QEMU_OWN_MIB: u64 = 40;
+pub const QEMU_OWN_MIB: u64 = 40;
 
 /// Checks that there is memory for a component, and reserves its ports, but those that its serving instance has (`held`).
 pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[Port]) -> Result<Vec<Reservation>> {
@@ -53,20 +53,10 @@ pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
     Ok(())
 }
 
-/// Kibibytes of `key` in /proc/meminfo.
-fn meminfo(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find(|l| l.split(':').next() == Some(key))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 /// Whether this node has memory free for a VM of that many MiB.
 pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
-    let (Some(total), Some(available)) = (meminfo(&text, "MemTotal"), meminfo(&text, "MemAvailable")) else {
-        return Ok(());
-    };
-    let (total, available) = (total / 1024, available / 1024);
+    let (Some(total), Some(available)) = (memory::total_mib(), memory::available_mib()) else { return Ok(()) };
     if needed > total {
         return Err(Error::refused(
             id,

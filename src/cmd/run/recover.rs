@@ -1,0 +1,38 @@
+//! `mcp-run --all`: what shall run and doesn't, from the records alone.
+
+use crate::model::load;
+use crate::node::recover::{self, Recovered, Standing};
+use crate::node::resolve::{self, Resolved};
+use crate::sys::error::EXIT_OK;
+use crate::sys::paths::Paths;
+use crate::sys::{Result, out};
+use std::path::Path;
+
+/// Recovers the whole node; with `wait` it returns when all are ready.
+pub fn run(paths: &Paths, root: Option<&Path>, wait: bool) -> Result<u8> {
+    let loaded = load::load(paths)?.whole()?;
+    let declared = loaded
+        .components()
+        .map(|(id, service, component)| (Resolved { id, component: component.clone(), adhoc: false }, service.active));
+    let mut chosen: Vec<(Resolved, bool)> = declared.collect();
+    chosen.extend(resolve::adhoc(paths, &loaded).into_iter().map(|found| (found, true)));
+    // What is started finds the same node.
+    if let Some(root) = root {
+        // SAFETY: there is one thread.
+        unsafe { std::env::set_var("MCP_ROOT", root) };
+    }
+    let mut worst = EXIT_OK;
+    for ((found, _), result) in chosen.iter().zip(recover::all(paths, &loaded.node, &chosen, wait)) {
+        let id = &found.id;
+        match result {
+            Ok(Recovered::Started) => out::print(format_args!("{id}: {}\n", if wait { "ready" } else { "started" })),
+            Ok(Recovered::LeftAlone(Standing::Unwanted(why))) => out::print(format_args!("{id}: left alone: {why}\n")),
+            Ok(Recovered::LeftAlone(_)) => out::print(format_args!("{id}: runs already\n")),
+            Err(e) => {
+                crate::cmd::report(crate::cmd::program(), &e);
+                worst = crate::cmd::worse(worst, e.exit_code());
+            }
+        }
+    }
+    Ok(worst)
+}

@@ -1,0 +1,1 @@
+//! What a record keeps, and what it refuses.

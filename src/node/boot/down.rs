@@ -1,0 +1,100 @@
+//! Taking the node down: the stages in reverse, inside a time that is shared fairly among them.
+
+use super::plan::{Member, Plan, StagePlan};
+use crate::model::Node;
+use crate::node::resolve::Resolved;
+use crate::node::stop::{self, Manner, Stopped, describe};
+use crate::sys::paths::Paths;
+use crate::sys::signals::Signals;
+use crate::sys::{Deadline, Error, Result};
+use std::time::{Duration, Instant};
+
+/// What a stage takes beyond the longest stop_timeout of its components: QEMU's quit, and a busy node.
+const BEYOND: Duration = Duration::from_secs(5);
+
+/// How the stop of one component went.
+pub struct Answer {
+    /// Its stage.
+    pub stage: String,
+    /// The component.
+    pub id: crate::model::ComponentId,
+    /// How: in words, with the rung; or why not. `None`: nothing of it was there.
+    pub result: Option<Result<String>>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The longest that a stage should need.
+fn weight(stage: &StagePlan) -> Duration {
+    let longest = stage.members.iter().map(|m| m.found.component.stop_timeout).max();
+    longest.unwrap_or_default() + BEYOND
+}
+
+/// The time that all stages need when each component takes all of its stop_timeout.
+pub fn whole(plan: &Plan) -> Duration {
+    plan.stages.iter().map(weight).sum()
+}
+
+/// A stage's share of what is left: as much of it as the stage is of those that are still to be stopped.
+fn share(left: Duration, own: Duration, all: Duration) -> Duration {
+    left.mul_f64((own.as_secs_f64() / all.as_secs_f64().max(0.001)).min(1.0))
+}
+
+/// Stops what runs of `plan`, the last stage first, within `budget`; `tell` hears of each stage's components when they are
+/// stopped. Their wishes stay: the next boot starts them again.
+pub fn run(paths: &Paths, node: &Node, plan: &Plan, budget: Duration, signals: &Signals, mut tell: impl FnMut(Answer)) {
+    let deadline = Deadline::after(budget);
+    let mut rest = whole(plan);
+    for stage in plan.stages.iter().rev() {
+        let own = weight(stage);
+        let within = share(deadline.left(), own, rest);
+        rest = rest.saturating_sub(own);
+        let answers: Vec<Answer> = std::thread::scope(|scope| {
+            let stop = |member| scope.spawn(move || stop_one(paths, node, stage, member, within, signals));
+            let threads: Vec<_> = stage.members.iter().map(|member| (member, stop(member))).collect();
+            let lost = |member: &Member| Answer {
+                stage: stage.stage.name.clone(),
+                id: member.id().clone(),
+                result: Some(Err(Error::busy(member.id(), "its stop ended unexpectedly; try again"))),
+                took: Duration::ZERO,
+            };
+            threads.into_iter().map(|(member, thread)| thread.join().unwrap_or_else(|_| lost(member))).collect()
+        });
+        answers.into_iter().for_each(&mut tell);
+    }
+}
+
+fn stop_one(
+    paths: &Paths,
+    node: &Node,
+    stage: &StagePlan,
+    member: &Member,
+    within: Duration,
+    signals: &Signals,
+) -> Answer {
+    let began = Instant::now();
+    let manner = Manner { for_now: true, within: Some(within) };
+    let what = Resolved { component: member.spec(paths), ..member.found.clone() };
+    let result = match stop::stop(paths, node, &what, manner, signals) {
+        Ok(Stopped::Ended(end)) => Some(Ok(describe(end.rung, &end.reason))),
+        Ok(Stopped::Waiting) => Some(Ok("stopped: it was about to be started again".into())),
+        Err(Error::No { .. }) => None,
+        Err(e) => Some(Err(e)),
+    };
+    Answer { stage: stage.stage.name.clone(), id: member.id().clone(), result, took: began.elapsed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_fair_and_use_up_no_more_than_there_is() {
+        let s = Duration::from_secs;
+        assert_eq!(share(s(90), s(30), s(90)), s(30));
+        assert_eq!(share(s(10), s(40), s(80)), s(5));
+        assert_eq!(share(s(10), s(40), s(40)), s(10));
+        assert_eq!(share(Duration::ZERO, s(40), s(40)), Duration::ZERO);
+        assert_eq!(share(s(10), s(40), Duration::ZERO), s(10));
+    }
+}

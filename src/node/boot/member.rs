@@ -1,0 +1,382 @@
+//! One component on its way up, in a thread of its own: started where it doesn't run, asked until it is healthy, and, in
+//! the foundation, started again as often as it takes.
+
+use super::plan::Member;
+use crate::health::{self, Cancel, Check, Forward, Hints, Reason, Subject, Verdict};
+use crate::model::state::{Phase, State};
+use crate::model::{ComponentId, Node};
+use crate::node::probe::ComponentSubject;
+use crate::node::recover::{self, Gate, Standing};
+use crate::sys::error::EXIT_FINAL;
+use crate::sys::paths::{Paths, Slot};
+use crate::sys::{Deadline, Error, Result, time};
+use nix::poll::{PollFd, PollFlags, poll};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The first pause before a foundation component is started again…
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// …and the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long one is asked before its stage is told why it is not healthy, at first…
+const FIRST_SLICE: Duration = Duration::from_secs(1);
+/// …and at last.
+const LONGEST_SLICE: Duration = Duration::from_secs(30);
+/// The longest pause between two questions to one that is not healthy.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a member tells its stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It runs already.
+    Already,
+    /// It is being started.
+    Start,
+    /// It is being started again.
+    Retry,
+    /// It runs, and is being given a supervisor again.
+    Adopt,
+    /// The start command has done its work.
+    Started,
+    /// It is healthy, by this answer.
+    Healthy(String),
+    /// It is not healthy yet, or no more, for this reason.
+    Unhealthy(String),
+    /// It ended.
+    Died(String),
+    /// It could not be started; it is tried again.
+    Failed(String),
+    /// It ended or could not be started, and nothing more is tried.
+    GaveUp(String),
+    /// It shall not run.
+    Skipped(String),
+}
+
+/// What all members share.
+pub struct Shared {
+    /// Where everything lives.
+    pub paths: Paths,
+    /// The node config.
+    pub node: Node,
+    /// Those that don't fit beside the others.
+    pub unfit: BTreeMap<ComponentId, Error>,
+    /// Start commands under way at once.
+    pub gate: Gate,
+}
+
+/// The stage's hold on a member.
+pub struct Handle {
+    over: AtomicBool,
+    doubted: AtomicBool,
+    cancel: Mutex<Arc<Cancel>>,
+}
+
+impl Handle {
+    /// A hold on one that is about to begin.
+    pub fn new() -> Result<Handle> {
+        let cancel = Mutex::new(Arc::new(Cancel::new()?));
+        Ok(Handle { over: AtomicBool::new(false), doubted: AtomicBool::new(false), cancel })
+    }
+
+    /// The stage is over: the member does nothing more.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// It was found unhealthy after it said that it was healthy: it is asked again.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.cancel.lock().unwrap_or_else(PoisonError::into_inner).set();
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// A flag that is not set, unless the stage is over.
+    fn fresh(&self) -> Result<Arc<Cancel>> {
+        let mut kept = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_set() && !self.is_over() {
+            *kept = Arc::new(Cancel::new()?);
+        }
+        Ok(kept.clone())
+    }
+}
+
+/// One member at work.
+pub struct Attempt {
+    /// What all share.
+    pub shared: Arc<Shared>,
+    /// Which it is.
+    pub member: Member,
+    /// Its place in its stage.
+    pub index: usize,
+    /// Whether it is tried for ever.
+    pub foundation: bool,
+    /// The stage's hold.
+    pub handle: Arc<Handle>,
+    /// Where news go.
+    pub news: Sender<(usize, News)>,
+    /// Wakes the stage.
+    pub wake: Arc<nix::sys::eventfd::EventFd>,
+}
+
+/// What waiting for its health came to.
+enum Waited {
+    Healthy(String),
+    Ended(String),
+    Unwanted,
+    Over,
+}
+
+impl Attempt {
+    fn tell(&self, news: News) {
+        if self.news.send((self.index, news)).is_ok() {
+            let _ = self.wake.write(1);
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        recover::standing(&self.shared.paths, self.member.id(), self.member.active)
+    }
+
+    /// Brings it up. Returns when there is nothing more to do about it.
+    pub fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        let mut first = true;
+        while !self.handle.is_over() {
+            let began = time::now();
+            match self.standing() {
+                Standing::Unwanted(why) => return self.tell(News::Skipped(why.into())),
+                Standing::Unknown(why) => {
+                    if !self.go_on(News::Failed(why), true, &mut pause) {
+                        return;
+                    }
+                    continue;
+                }
+                Standing::Running if first => self.tell(News::Already),
+                Standing::Running | Standing::Coming => {}
+                standing @ (Standing::Unsupervised | Standing::Down) => {
+                    self.tell(match (standing, first) {
+                        (Standing::Unsupervised, _) => News::Adopt,
+                        (_, true) => News::Start,
+                        (_, false) => News::Retry,
+                    });
+                    if let Err(e) = self.start(first) {
+                        first = false;
+                        // Whoever was quicker has it now.
+                        let taken = matches!(self.standing(), Standing::Running | Standing::Coming);
+                        if !taken {
+                            let is_final = e.exit_code() == EXIT_FINAL;
+                            let own = format!("{}: ", self.member.id());
+                            let why = e.to_string().replace(&own, "");
+                            if !self.go_on(News::Failed(why), is_final, &mut pause) {
+                                return;
+                            }
+                            continue;
+                        }
+                    } else {
+                        self.tell(News::Started);
+                    }
+                }
+            }
+            first = false;
+            match self.wait_until_healthy(&began) {
+                Ok(Waited::Healthy(detail)) => {
+                    pause = FIRST_PAUSE;
+                    self.tell(News::Healthy(detail));
+                    if !self.foundation {
+                        return;
+                    }
+                    match self.watch(&began) {
+                        Waited::Ended(why) => self.tell(News::Died(why)),
+                        // In doubt.
+                        Waited::Healthy(_) | Waited::Unwanted => {}
+                        Waited::Over => return,
+                    }
+                }
+                Ok(Waited::Ended(why)) => {
+                    // An init that owns it may start it again.
+                    let is_final = self.shared.node.start_command.is_none();
+                    self.tell(News::Died(why.clone()));
+                    if !self.go_on(News::Failed(why), is_final, &mut pause) {
+                        return;
+                    }
+                }
+                Ok(Waited::Unwanted) => {}
+                Ok(Waited::Over) => return,
+                Err(e) => {
+                    if !self.go_on(News::Failed(e.to_string()), true, &mut pause) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&self, first: bool) -> Result<()> {
+        let id = self.member.id();
+        // Later ones see for themselves whether there is room by then.
+        if let Some(e) = self.shared.unfit.get(id).filter(|_| first) {
+            return Err(Error::busy(id, e.to_string()));
+        }
+        self.shared.gate.pass(|| match self.handle.is_over() {
+            true => Err(Error::busy(id, "its stage is over")),
+            false => recover::start(&self.shared.paths, &self.shared.node, &self.member.found, false),
+        })
+    }
+
+    /// Tells `failure` and waits before the next try; false where there is none.
+    fn go_on(&self, failure: News, is_final: bool, pause: &mut Duration) -> bool {
+        if is_final && !self.foundation {
+            if let News::Failed(why) = failure {
+                self.tell(News::GaveUp(why));
+            }
+            return false;
+        }
+        self.tell(failure);
+        let until = Deadline::after(*pause);
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        self.rest(None, until);
+        !self.handle.is_over()
+    }
+
+    /// Waits for a hint, for the stage, or until then.
+    fn rest(&self, hints: Option<&Hints>, until: Deadline) {
+        let Ok(cancel) = self.handle.fresh() else { return };
+        let mut fds = vec![PollFd::new(cancel.as_fd(), PollFlags::POLLIN)];
+        fds.extend(hints.map(|h| PollFd::new(h.as_fd(), PollFlags::POLLIN)));
+        let _ = poll(&mut fds, until.poll_timeout());
+    }
+
+    /// Names of files that come and go with it.
+    fn hints(&self) -> Option<Hints> {
+        let id = self.member.id();
+        let files = self.shared.paths.component(&id.service, &id.component);
+        let names = std::iter::once(files.run.clone()).chain(Slot::ALL.map(|slot| files.instance(slot).run));
+        // Without hints it takes longer.
+        Hints::new(names.collect(), Vec::new()).map_err(|e| log::debug!("{id}: {e}")).ok()
+    }
+
+    fn state(&self) -> (Option<State>, bool) {
+        let id = self.member.id();
+        recover::instance(&self.shared.paths.component(&id.service, &id.component))
+    }
+
+    /// By its supervisor's word where that asks, else by asking ourselves.
+    fn wait_until_healthy(&self, began: &str) -> Result<Waited> {
+        let id = self.member.id();
+        let hints = self.hints();
+        let mut slice = FIRST_SLICE;
+        loop {
+            let until = Deadline::after(slice);
+            slice = (slice * 2).min(LONGEST_SLICE);
+            // While its supervisor asks, nobody else need do so.
+            loop {
+                if self.handle.is_over() {
+                    return Ok(Waited::Over);
+                }
+                hints.iter().for_each(Hints::drain);
+                match (self.standing(), self.state()) {
+                    (Standing::Unwanted(_), _) => return Ok(Waited::Unwanted),
+                    (_, (Some(state), true)) => match state.proof().filter(|(at, _)| *at >= began) {
+                        Some((_, detail)) => return Ok(Waited::Healthy(detail.to_string())),
+                        None if state.phase != Phase::Starting => break,
+                        None => {}
+                    },
+                    (Standing::Down, _) => {
+                        let end = recover::ended_since(&self.shared.paths, id, began);
+                        return Ok(Waited::Ended(end.map_or("it is gone".into(), |end| end.reason)));
+                    }
+                    _ => {}
+                }
+                if until.passed() {
+                    break;
+                }
+                self.rest(hints.as_ref(), until);
+            }
+            match self.ask(until)? {
+                Some(Verdict::Healthy { detail, .. }) => return Ok(Waited::Healthy(detail)),
+                Some(Verdict::Unhealthy(Reason::Cancelled)) => {}
+                Some(Verdict::Unhealthy(reason)) => self.tell(News::Unhealthy(reason.to_string())),
+                None if self.state().0.is_some_and(|s| s.ready_at.is_some()) => {
+                    return Ok(Waited::Healthy("runs; it has no check".into()));
+                }
+                None => self.rest(hints.as_ref(), Deadline::after(slice)),
+            }
+        }
+    }
+
+    /// Asks until it is healthy, at least once, until then. `None`: it has no check.
+    fn ask(&self, until: Deadline) -> Result<Option<Verdict>> {
+        let id = self.member.id();
+        let paths = &self.shared.paths;
+        let spec = self.member.spec(paths);
+        let Some(subject) = ComponentSubject::new(paths, id, &spec, Some(self.member.stage_health))? else {
+            return Ok(None);
+        };
+        let cancel = self.handle.fresh()?;
+        let hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
+        let health = subject.health();
+        let interval = health.interval.max((until.left() / 8).min(LONGEST_INTERVAL));
+        let deadline = until.max(Deadline::after(health.timeout.min(FIRST_SLICE)));
+        let plan = health::Plan { interval, successes: health.successes, deadline };
+        let mut subject = UntilEnded { subject, of: self, cancel: &cancel };
+        Ok(Some(health::wait(&mut subject, &plan, hints.as_ref(), Some(&cancel))))
+    }
+
+    /// Watches one that is healthy until it ends, until it is in doubt, or until the stage is over.
+    fn watch(&self, began: &str) -> Waited {
+        let hints = self.hints();
+        loop {
+            hints.iter().for_each(Hints::drain);
+            if self.handle.is_over() {
+                return Waited::Over;
+            }
+            if self.handle.doubted.swap(false, Ordering::SeqCst) {
+                return Waited::Healthy(String::new());
+            }
+            match self.standing() {
+                Standing::Down => {
+                    let end = recover::ended_since(&self.shared.paths, self.member.id(), began);
+                    return Waited::Ended(end.map_or("it is gone".into(), |end| end.reason));
+                }
+                Standing::Coming => return Waited::Ended("ended; its supervisor starts it again".into()),
+                Standing::Unwanted(_) => return Waited::Unwanted,
+                Standing::Unsupervised => return Waited::Ended("lost its supervisor".into()),
+                Standing::Running | Standing::Unknown(_) => {}
+            }
+            // Both of them killed at once give no hint.
+            self.rest(hints.as_ref(), Deadline::after(LONGEST_SLICE));
+        }
+    }
+}
+
+/// Ends the wait when there is nothing left to ask.
+struct UntilEnded<'a> {
+    subject: ComponentSubject,
+    of: &'a Attempt,
+    cancel: &'a Cancel,
+}
+
+impl Subject for UntilEnded<'_> {
+    fn parts(&mut self) -> std::result::Result<(&Check, Option<&mut dyn Forward>), Reason> {
+        let gone = || !matches!(self.of.standing(), Standing::Running | Standing::Coming);
+        match self.subject.parts() {
+            Err(Reason::NotRunning) if gone() => {
+                self.cancel.set();
+                Err(Reason::NotRunning)
+            }
+            parts => parts,
+        }
+    }
+}

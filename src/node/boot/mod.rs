@@ -1,0 +1,61 @@
+//! Bringing the node up: stages in order, each waits for the health of its components. The first stage is the foundation:
+//! it blocks until it is healthy and is tried for ever; later ones warn when their time is up.
+
+pub mod down;
+pub mod dry_run;
+mod member;
+pub mod plan;
+mod stage;
+pub mod tell;
+
+use self::member::Shared;
+use self::plan::Plan;
+use self::stage::{Ended, Running};
+use self::tell::Teller;
+use crate::model::boot_record::Outcome;
+use crate::model::{ComponentId, Node};
+use crate::node::recover::{self, Gate, Standing};
+use crate::sys::Result;
+use crate::sys::paths::Paths;
+use crate::sys::signals::Signals;
+use std::sync::Arc;
+
+/// How a boot came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Booted {
+    /// All stages are over; these components are not healthy.
+    Ready(Vec<(ComponentId, String)>),
+    /// A signal came first. What runs is left running.
+    Interrupted,
+}
+
+/// Runs the stages of `plan`. `strict`: something unhealthy makes it a failure in the record.
+pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Signals, tell: Teller) -> Result<Booted> {
+    let mut tell = tell;
+    let mut starts = Vec::new();
+    for member in plan.members() {
+        if matches!(recover::standing(paths, member.id(), member.active), Standing::Down)
+            && let Ok(version) = recover::version(paths, &member.found)
+        {
+            starts.push((member.id().clone(), version));
+        }
+    }
+    let unfit = recover::unfit(&starts);
+    let shared = Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new() });
+    let mut unhealthy = Vec::new();
+    for stage in &plan.stages {
+        match Running::begin(stage, &shared, signals, &mut tell)?.run()? {
+            Ended::Healthy => {}
+            Ended::Unhealthy(which) => unhealthy.extend(which),
+            Ended::Interrupted => {
+                tell.interrupted();
+                tell.recorder.finish(Outcome::Interrupted);
+                return Ok(Booted::Interrupted);
+            }
+        }
+    }
+    tell.ready(unhealthy.len());
+    let failed = strict && !unhealthy.is_empty();
+    tell.recorder.finish(if failed { Outcome::Failed } else { Outcome::Ready });
+    Ok(Booted::Ready(unhealthy))
+}

@@ -1,0 +1,246 @@
+//! One stage: its members side by side, until all are healthy or, but for the foundation, its time is up.
+
+use super::member::{Attempt, Handle, News, Shared};
+use super::plan::{Member, StagePlan};
+use super::tell::Teller;
+use crate::health::Reason;
+use crate::model::ComponentId;
+use crate::model::boot_record::StageOutcome;
+use crate::node::probe;
+use crate::sys::signals::{Signal, Signals};
+use crate::sys::{Deadline, Error, Result};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// So often people and the init system are told what is waited for.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// What the init system is to wait beyond what we know of.
+const MARGIN: Duration = Duration::from_secs(60);
+/// An answer older than this is asked for again before the foundation counts as healthy.
+const FRESH: Duration = Duration::from_secs(10);
+/// What a member's thread needs of stack, in bytes.
+const STACK: usize = 512 << 10;
+
+/// How a member stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Now {
+    /// Not healthy yet; what is known of it.
+    Waiting(String),
+    Healthy(Instant),
+    /// Not waited for.
+    Skipped,
+    /// Nothing more is tried.
+    GaveUp(String),
+}
+
+/// How a stage came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// All that shall run are healthy.
+    Healthy,
+    /// These are not.
+    Unhealthy(Vec<(ComponentId, String)>),
+    /// A signal came.
+    Interrupted,
+}
+
+/// A stage at work.
+pub struct Running<'a> {
+    plan: &'a StagePlan,
+    shared: &'a Arc<Shared>,
+    signals: &'a Signals,
+    tell: &'a mut Teller,
+    now: Vec<Now>,
+    handles: Vec<Arc<Handle>>,
+    news: Receiver<(usize, News)>,
+    wake: Arc<EventFd>,
+    began: Instant,
+}
+
+impl<'a> Running<'a> {
+    /// Starts to bring the members of `plan` up.
+    pub fn begin(
+        plan: &'a StagePlan,
+        shared: &'a Arc<Shared>,
+        signals: &'a Signals,
+        tell: &'a mut Teller,
+    ) -> Result<Running<'a>> {
+        tell.stage_began(plan);
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+        let wake = Arc::new(wake.map_err(Error::os("create", "an event descriptor"))?);
+        let (sender, news) = channel();
+        let mut handles = Vec::new();
+        for (index, member) in plan.members.iter().enumerate() {
+            let handle = Arc::new(Handle::new()?);
+            let attempt = Attempt {
+                shared: Arc::clone(shared),
+                member: member.clone(),
+                index,
+                foundation: plan.foundation,
+                handle: Arc::clone(&handle),
+                news: sender.clone(),
+                wake: Arc::clone(&wake),
+            };
+            // Not joined: one that hangs in a start command must not hold the boot up.
+            let spawned = std::thread::Builder::new().stack_size(STACK).spawn(|| attempt.run());
+            spawned.map_err(Error::os("start", "a thread"))?;
+            handles.push(handle);
+        }
+        let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
+        Ok(Running { plan, shared, signals, tell, now, handles, news, wake, began: Instant::now() })
+    }
+
+    /// Waits for its end.
+    pub fn run(mut self) -> Result<Ended> {
+        let deadline = (!self.plan.foundation).then(|| Deadline::after(self.plan.stage.timeout));
+        let mut say_again = Deadline::after(SAY_AGAIN);
+        self.extend(deadline);
+        self.say(false);
+        let ended = loop {
+            self.take_news();
+            if self.is_settled() && !self.doubts() {
+                break self.result();
+            }
+            if deadline.is_some_and(|d| d.passed()) {
+                break self.result();
+            }
+            if self.signals.take() == Some(Signal::Stop) {
+                break Ended::Interrupted;
+            }
+            if say_again.passed() {
+                say_again = Deadline::after(SAY_AGAIN);
+                self.extend(deadline);
+                self.say(true);
+            }
+            let due = [deadline, self.tell.due(), Some(say_again)].into_iter().flatten().reduce(Deadline::min);
+            let timeout = due.unwrap_or(say_again).poll_timeout();
+            let mut fds = [self.signals.as_fd(), self.wake.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::os("poll", &self.plan.stage.name)(e)),
+            }
+            self.tell.catch_up();
+        };
+        for handle in &self.handles {
+            handle.end();
+        }
+        let (outcome, unhealthy) = match &ended {
+            Ended::Healthy => (StageOutcome::Healthy, &[][..]),
+            Ended::Unhealthy(which) => (StageOutcome::TimedOut, which.as_slice()),
+            Ended::Interrupted => (StageOutcome::Interrupted, &[][..]),
+        };
+        self.tell.stage_ended(&self.plan.stage.name, outcome, unhealthy, self.began.elapsed());
+        Ok(ended)
+    }
+
+    fn take_news(&mut self) {
+        let _ = self.wake.read();
+        let mut changed = false;
+        while let Ok((index, news)) = self.news.try_recv() {
+            let (Some(member), Some(now)) = (self.plan.members.get(index), self.now.get_mut(index)) else { continue };
+            let next = match &news {
+                News::Already => Now::Waiting("not asked yet".into()),
+                News::Start | News::Retry | News::Adopt => Now::Waiting("starting".into()),
+                News::Started => Now::Waiting("not ready yet".into()),
+                News::Healthy(_) => Now::Healthy(Instant::now()),
+                News::Unhealthy(why) | News::Died(why) | News::Failed(why) => Now::Waiting(why.clone()),
+                News::GaveUp(why) => Now::GaveUp(why.clone()),
+                News::Skipped(_) => Now::Skipped,
+            };
+            // Said once, however often it is found so.
+            let is_news = !matches!(news, News::Unhealthy(_)) || *now != next;
+            *now = next;
+            if is_news {
+                self.tell.member(&self.plan.stage.name, member.id(), &news);
+                changed = true;
+            }
+        }
+        if changed {
+            self.say(false);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        !self.now.iter().any(|now| matches!(now, Now::Waiting(_)))
+    }
+
+    /// Asks those of the foundation again whose answers are old; true when one of them is not healthy any more.
+    fn doubts(&mut self) -> bool {
+        if !self.plan.foundation {
+            return false;
+        }
+        let old = |now: &Now| matches!(now, Now::Healthy(at) if at.elapsed() > FRESH);
+        let asked: Vec<usize> = (0..self.now.len()).filter(|i| self.now.get(*i).is_some_and(old)).collect();
+        let verdicts: Vec<(usize, Option<String>)> = std::thread::scope(|scope| {
+            let ask = |i: &usize| self.plan.members.get(*i).map(|m| scope.spawn(|| unhealthy(self.shared, m)));
+            let threads: Vec<_> = asked.iter().filter_map(|i| Some((*i, ask(i)?))).collect();
+            threads.into_iter().map(|(i, thread)| (i, thread.join().unwrap_or_default())).collect()
+        });
+        let mut doubts = false;
+        for (i, why) in verdicts {
+            let (Some(now), Some(handle)) = (self.now.get_mut(i), self.handles.get(i)) else { continue };
+            match why {
+                None => *now = Now::Healthy(Instant::now()),
+                Some(why) => {
+                    *now = Now::Waiting(why.clone());
+                    handle.doubt();
+                    doubts = true;
+                    if let Some(member) = self.plan.members.get(i) {
+                        self.tell.member(&self.plan.stage.name, member.id(), &News::Unhealthy(why));
+                    }
+                }
+            }
+        }
+        doubts
+    }
+
+    fn result(&self) -> Ended {
+        let mut unhealthy = Vec::new();
+        for (member, now) in self.plan.members.iter().zip(&self.now) {
+            if let Now::Waiting(why) | Now::GaveUp(why) = now {
+                unhealthy.push((member.id().clone(), why.clone()));
+            }
+        }
+        if unhealthy.is_empty() { Ended::Healthy } else { Ended::Unhealthy(unhealthy) }
+    }
+
+    fn extend(&self, deadline: Option<Deadline>) {
+        self.tell.extend(deadline.map_or(SAY_AGAIN, |d| d.left()) + MARGIN);
+    }
+
+    /// `stage core: 2 of 3 healthy, waiting for mcr/api: guest does not answer on 8443`.
+    fn say(&mut self, aloud: bool) {
+        let waited = self.now.iter().filter(|now| **now != Now::Skipped).count();
+        let healthy = self.now.iter().filter(|now| matches!(now, Now::Healthy(_))).count();
+        let mut text = format!("stage {}: {healthy} of {waited} healthy", self.plan.stage.name);
+        let mut waiting = self.plan.members.iter().zip(&self.now).filter_map(|(member, now)| match now {
+            Now::Waiting(why) => Some((member.id(), why)),
+            _ => None,
+        });
+        if let Some((id, why)) = waiting.next() {
+            text.push_str(&format!(", waiting for {id}: {why}"));
+            match waiting.count() {
+                0 => {}
+                more => text.push_str(&format!(" (and {more} more)")),
+            }
+        }
+        self.tell.status(&text, aloud);
+    }
+}
+
+/// Why `member` is not healthy now; `None`: it is, or nothing can be asked.
+fn unhealthy(shared: &Shared, member: &Member) -> Option<String> {
+    let id = member.id();
+    let spec = member.spec(&shared.paths);
+    let deadline = Deadline::after(spec.effective_health(Some(member.stage_health))?.timeout);
+    match probe::component_probe(&shared.paths, id, &spec, Some(member.stage_health), deadline) {
+        Ok(Some(crate::health::Verdict::Unhealthy(Reason::Cancelled))) | Ok(None) => None,
+        Ok(Some(crate::health::Verdict::Healthy { .. })) => None,
+        Ok(Some(crate::health::Verdict::Unhealthy(reason))) => Some(reason.to_string()),
+        Err(e) => Some(e.to_string()),
+    }
+}
