@@ -5,10 +5,9 @@ use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
 use crate::container::instance::Instance;
 use crate::container::prepare;
 use crate::container::supervise::{self, Hooks};
-use crate::model::state;
-use crate::model::{Target, Version};
-use crate::node::start::{self, Start};
-use crate::node::{provide, resolve, watching};
+use crate::model::{Target, Version, state};
+use crate::node::start::Start;
+use crate::node::{provide, resolve, start, watching};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::error::EXIT_OK;
 use crate::sys::notify::Notify;
@@ -64,7 +63,7 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(EXIT_OK);
     }
     options.check(&context)?;
-    // What runs has its image.
+    // What runs needs no image any more.
     let start = match state::any_alive(&context.files())? {
         true => start,
         false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },

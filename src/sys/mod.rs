@@ -12,6 +12,7 @@ pub mod paths;
 pub mod pidfd;
 pub mod signals;
 pub mod squashfs;
+pub mod terminal;
 pub mod time;
 pub mod tool;
 pub mod trust;

@@ -10,6 +10,7 @@ mod console_floods;
 mod container;
 mod container_image;
 mod deploy;
+mod deploy_container;
 mod deployed;
 mod disk_trouble;
 mod dispatch;

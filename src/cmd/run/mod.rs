@@ -62,8 +62,8 @@ Examples:
   mcp-run --by-init --wait shop         through the init system, as mcp.toml says
   mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
-Exit codes: those of mcp-run-vm and mcp-run-container; with several targets the highest. Of --replace: 0 the new one serves, 1 it was not
-healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
+Exit codes: those of mcp-run-vm and mcp-run-container; with several targets the highest. Of --replace: 0 the new one
+serves, 1 it was not healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
 
 /// Runs the program; returns only for several targets.
 pub fn run(mut args: Args) -> Result<u8> {
