@@ -288,10 +288,10 @@ fn container_image_that_can_not_be_had_is_told_in_words() {
     bench.podman.ask(&["rmi", "--force", "--all"]);
     fake.does("hang:pull");
     let answer = bench.node.mcp("mcp-pull", &["--timeout", "1s", "--for", "container", &reference]).expect(111);
-    assert_eq!(answer.one_line(), format!("mcp-pull: {reference}: podman took too long, stopped"));
+    assert_eq!(answer.one_line(), format!("mcp-pull: {reference}: podman does not answer in time; try again"));
     fake.does("deaf:pull");
     let answer = bench.node.mcp("mcp-pull", &["--timeout", "1s", "--for", "container", &reference]).expect(111);
-    assert_eq!(answer.one_line(), format!("mcp-pull: {reference}: podman took too long, stopped"));
+    assert_eq!(answer.one_line(), format!("mcp-pull: {reference}: podman does not answer in time; try again"));
     fake.does("junk:image");
     bench.node.define("shop", &format!("name = \"shop\"\n[[components]]\nname = \"web\"\nimage = \"{reference}\"\n"));
     assert!(bench.node.mcp("mcp-record", &["--new", "shop"]).expect(100).one_line().contains("not what we know"));
