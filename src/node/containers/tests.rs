@@ -85,9 +85,8 @@ fn kinds(entry: &Entry<'_>) -> String {
 }
 
 /// State and drift of the first entry after `listed` was laid beside it.
-fn told(loaded: &Loaded, mut entry: Vec<Entry<'_>>, listed: Vec<Listed>) -> (&'static str, String) {
-    let loaded: &Loaded = loaded;
-    let mut entries: Vec<Entry<'_>> = entry.drain(..).collect();
+fn told<'a>(loaded: &'a Loaded, entry: Entry<'a>, listed: Vec<Listed>) -> (&'static str, String) {
+    let mut entries = vec![entry];
     assert!(merge(&mut entries, &paths(), loaded, answer(listed), true).is_none());
     (Condition::of(&entries[0]).name(), kinds(&entries[0]))
 }
@@ -100,7 +99,7 @@ fn podman_says_what_lives() {
         let mut entry = entry(&loaded, &version);
         change(&mut entry);
         let listed = if state.is_empty() { Vec::new() } else { vec![ours(state, &version)] };
-        told(&loaded, vec![entry], listed)
+        told(&loaded, entry, listed)
     };
     let none: &dyn Fn(&mut Entry<'_>) = &|_| {};
     assert_eq!(say("running", none), ("running", String::new()));
@@ -134,12 +133,12 @@ fn what_runs_is_told_by_the_label() {
     new.components[0].source = Source::Image { reference: "localhost/web:2".into() };
     let declared = loaded(vec![new]);
     let version = version(&old.services[0]);
-    let runs = |listed: Listed| told(&declared, vec![entry(&declared, &version)], vec![listed]).1;
+    let runs = |listed: Listed| told(&declared, entry(&declared, &version), vec![listed]).1;
     assert_eq!(runs(ours("running", &version)), "image");
     let mut more = service();
     more.components[0].args = Some(vec!["-v".into()]);
     let declared = loaded(vec![more]);
-    let runs = |listed: Listed| told(&declared, vec![entry(&declared, &version)], vec![listed]).1;
+    let runs = |listed: Listed| told(&declared, entry(&declared, &version), vec![listed]).1;
     assert_eq!(runs(ours("running", &version)), "config");
     // Started from something that no record has any more, whatever our state says.
     let mut stranger = ours("running", &version);
