@@ -6,11 +6,12 @@ use crate::model::{duration, load};
 use crate::node::boot::plan::Plan;
 use crate::node::boot::tell::Teller;
 use crate::node::boot::{self, Booted, down, dry_run};
+use crate::node::chart;
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::notify::{self, Notify};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, out};
+use crate::sys::{Error, Result, file, out, terminal};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,7 +75,7 @@ pub fn run(args: Args) -> Result<u8> {
     if let Some(fd) = args.notify_fd.filter(|fd| !notify::is_open(*fd)) {
         return Err(Error::Usage { what: format!("--notify-fd {fd}: no such descriptor is open") });
     }
-    let loaded = load::load(&paths)?.whole()?;
+    let loaded = load::load(&paths)?;
     let plan = Plan::new(&loaded, args.stage.as_deref())?;
     if args.dry_run {
         out::print(format_args!("{}", dry_run::text(&paths, &loaded.node, &plan)));
@@ -134,6 +135,20 @@ fn show(paths: &Paths, args: &Args) -> Result<u8> {
     let Some(record) = BootRecord::read(paths)? else {
         return Err(Error::refused(paths.boot_record().display(), "no boot was recorded yet; mcp-boot makes it"));
     };
-    let _ = (&record, args);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    match &args.chart {
+        Some(file) if file.as_os_str() == "-" => out::print(format_args!("{}", chart::svg(&record, host))),
+        Some(file) => file::publish(file, chart::svg(&record, host).as_bytes())?,
+        None if args.json => {
+            let text =
+                serde_json::to_string_pretty(&record).map_err(|e| Error::refused("boot record", e.to_string()))?;
+            out::print(format_args!("{text}\n"));
+        }
+        None => {
+            let style = chart::Style { width: terminal::width(), colour: terminal::has_colour() };
+            out::print(format_args!("{}", chart::text(&record, host, style)));
+        }
+    }
     Ok(EXIT_OK)
 }

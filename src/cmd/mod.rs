@@ -14,6 +14,7 @@ pub mod run_vm;
 pub mod status;
 pub mod stop;
 mod supervise;
+mod ticker;
 
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};

@@ -1,9 +1,10 @@
 //! `mcp-rm`: remove what a stopped component left.
 
 use super::Common;
+use crate::container::podman::Podman;
 use crate::model::state::is_alive;
-use crate::model::{ComponentId, Target, load};
-use crate::node::inventory;
+use crate::model::{ComponentId, Record, Target, load};
+use crate::node::{container_image, inventory, resolve};
 use crate::sys::file::{self, remove_tree};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
@@ -91,6 +92,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
         steps.push(remove_tree(&files.instance(slot).run));
     }
     steps.into_iter().collect::<Result<Vec<()>>>()?;
+    release(paths, id);
     // What a start that was killed while it wrote left behind goes with it.
     file::remove_if_there(&files.record.with_extension("json.tmp"))?;
     file::remove_if_there(&files.record)?;
@@ -107,6 +109,23 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
         say_kept(id, &files)?;
     }
     Ok(true)
+}
+
+/// Takes our names from images of podman's, where the component was a container at any time that its record knows. No
+/// trouble of podman's keeps anything else from being removed.
+fn release(paths: &Paths, id: &ComponentId) {
+    let record = Record::read(paths, id).ok().flatten().unwrap_or_default();
+    let mut versions = [&record.current, &record.candidate, &record.previous].into_iter().flatten();
+    if versions.all(|version| version.spec.is_vm()) {
+        return;
+    }
+    let released = resolve::node(paths).and_then(|node| {
+        let podman = Podman::find(&node)?;
+        container_image::release(paths, &podman, id, &[])
+    });
+    if let Err(e) = released {
+        log::warn!("{id}: names of its images stay in podman's storage: {e}");
+    }
 }
 
 /// Takes the component's lock, so that nothing starts it meanwhile, and makes sure that no VM of it lives.

@@ -5,8 +5,9 @@ use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
 use crate::container::instance::Instance;
 use crate::container::prepare;
 use crate::container::supervise::{self, Hooks};
-use crate::model::{Target, Version};
-use crate::node::{resolve, start, watching};
+use crate::model::{Target, Version, state};
+use crate::node::start::Start;
+use crate::node::{provide, resolve, start, watching};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::error::EXIT_OK;
 use crate::sys::notify::Notify;
@@ -62,6 +63,11 @@ pub fn run(args: Args) -> Result<u8> {
         return Ok(EXIT_OK);
     }
     options.check(&context)?;
+    // What runs needs no image any more.
+    let start = match state::any_alive(&context.files())? {
+        true => start,
+        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+    };
     let runner = Containers { wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)
 }

@@ -3,7 +3,7 @@
 use super::instance::Instance;
 use super::ladder::{Action, Ladder};
 use super::supervise::{Hooks, Live, Outcome};
-use crate::model::state::Phase;
+use crate::model::state::{Phase, UNASKED};
 use crate::model::{OnUnhealthy, Version, duration};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -50,7 +50,7 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.asked.start_deadline.is_none() {
-            self.ready("started");
+            self.ready(UNASKED);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What podman tells of one container, or of one image.
+//! What podman tells of one container.
 
 use super::podman::{Podman, QUESTION, parse};
 use crate::sys::{Deadline, Result};
@@ -54,22 +54,6 @@ pub struct Config {
     pub stop_signal: Value,
 }
 
-/// One image.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Image {
-    /// How its containers are made.
-    pub config: ImageConfig,
-}
-
-/// How an image's containers are made.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ImageConfig {
-    /// What is run.
-    pub entrypoint: Option<Vec<String>>,
-}
-
 impl Inspected {
     /// Whether it has come to its end, and podman knows how.
     pub fn is_over(&self) -> bool {
@@ -119,15 +103,6 @@ pub fn container(podman: &Podman, id: &str) -> Result<Option<Inspected>> {
     let answer = podman.ask_about(id, ["container", "inspect", id], Deadline::after(QUESTION))?;
     Ok(match answer {
         Some(answer) => parse::<Vec<Inspected>>(id, &answer)?.pop(),
-        None => None,
-    })
-}
-
-/// The image with that id; `None`: there is none.
-pub fn image(podman: &Podman, id: &str) -> Result<Option<Image>> {
-    let answer = podman.ask_about(id, ["image", "inspect", id], Deadline::after(QUESTION))?;
-    Ok(match answer {
-        Some(answer) => parse::<Vec<Image>>(id, &answer)?.pop(),
         None => None,
     })
 }

@@ -5,7 +5,7 @@ use super::end::{Known, conclude};
 use super::inspect::{self, Inspected};
 use super::listing;
 use super::podman::{CHANGE, Podman};
-use super::prepare::{Prepared, name_taken};
+use super::prepare::{Prepared, image_gone, name_taken};
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
 use crate::model::state::{ContainerState, End, Mark, Phase, Process, Rung, SCHEMA, State};
@@ -63,6 +63,9 @@ impl Instance {
         let forgotten = file::remove_if_there(&paths.env());
         let begun = ran.map_err(|e| match e.to_string() {
             text if text.contains("already in use") && text.contains(name.as_str()) => name_taken(context.id, name),
+            text if text.contains("image not known") || text.contains("no such image") => {
+                image_gone(context.id, &prepared.image)
+            }
             _ => e,
         });
         let begun = begun.and_then(|answer| forgotten.map(|()| String::from_utf8_lossy(&answer).trim().to_string()));

@@ -5,6 +5,7 @@ pub mod argv;
 mod attend;
 pub mod conmon;
 pub mod end;
+pub mod image;
 pub mod inspect;
 pub mod instance;
 pub mod ladder;

@@ -2,8 +2,8 @@
 
 use super::argv::{self, Plan};
 use super::podman::{Podman, QUESTION};
-use super::{inspect, listing};
-use crate::model::{Component, ComponentId, env_file};
+use super::{image, listing};
+use crate::model::{ComponentId, env_file};
 use crate::supervise::{Context, reserve};
 use crate::sys::{Deadline, Error, Result};
 use std::path::Path;
@@ -57,20 +57,14 @@ pub fn dry_run(context: &Context<'_>) -> Result<Vec<String>> {
 fn plan(context: &Context<'_>, podman: Podman, version: String) -> Result<Prepared> {
     let (id, component) = (context.id, context.component);
     let image = image_of(context)?;
-    let Some(about) = inspect::image(&podman, &image)? else {
-        return Err(Error::refused(
-            id,
-            format!(
-                "its image {} is not among podman's on this node; mcp deploy {id}",
-                image.get(..12).unwrap_or(&image)
-            ),
-        ));
-    };
     let secrets = component.env_file.as_deref().map(|path| secrets(id, path)).transpose()?;
     let names: Vec<String> = secrets.iter().flatten().map(|(name, _)| name.clone()).collect();
     // Podman takes the image's own arguments where none are given, unless the entry point is named.
-    let bare = bare_entrypoint(component, about.config.entrypoint.as_deref()).map_err(|e| Error::refused(id, e))?;
-    let plan = Plan { image: &image, entrypoint: bare, secret_names: &names };
+    let bare = match component.args.as_deref() {
+        Some([]) => Some(entrypoint(id, &podman, &image)?),
+        _ => None,
+    };
+    let plan = Plan { image: &image, entrypoint: bare.as_deref(), secret_names: &names };
     let argv = argv::argv(context, &plan);
     if let Some(control) = argv.iter().find(|arg| arg.contains('\0')) {
         return Err(Error::refused(id, format!("{:?} has a NUL byte", control.replace('\0', "\u{fffd}"))));
@@ -98,15 +92,18 @@ fn secrets(id: &ComponentId, path: &Path) -> Result<Vec<(String, String)>> {
     }
 }
 
-fn bare_entrypoint<'a>(
-    component: &Component,
-    of_image: Option<&'a [String]>,
-) -> std::result::Result<Option<&'a [String]>, String> {
-    match (component.args.as_deref(), of_image) {
-        (Some([]), Some(words @ [_, ..])) => Ok(Some(words)),
-        (Some([]), _) => Err("args = [] leaves nothing to run: its image has no entry point".into()),
-        _ => Ok(None),
+fn entrypoint(id: &ComponentId, podman: &Podman, image: &str) -> Result<Vec<String>> {
+    let about = image::inspect(podman, image)?.ok_or_else(|| image_gone(id, image))?;
+    match about.entrypoint.is_empty() {
+        true => Err(Error::refused(id, "args = [] leaves nothing to run: its image has no entry point")),
+        false => Ok(about.entrypoint),
     }
+}
+
+/// The error for an image that podman has no more.
+pub fn image_gone(id: &ComponentId, image: &str) -> Error {
+    let short = image.get(..12).unwrap_or(image);
+    Error::refused(id, format!("its image {short} is not among podman's on this node; mcp deploy {id}"))
 }
 
 /// The error for a name that a container has which is not ours.

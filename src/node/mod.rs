@@ -4,6 +4,7 @@ pub mod boot;
 pub mod chart;
 pub mod command;
 pub mod condition;
+pub mod container_image;
 pub mod containers;
 pub mod drift;
 pub mod in_use;

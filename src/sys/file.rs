@@ -1,9 +1,9 @@
 //! Files that are always whole: either the old contents or the new, whenever we are killed.
 
 use super::{Error, Result};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Creates `dir` and its parents, each 0700. One that is there already stays as it is.
@@ -104,4 +104,31 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::path("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Writes `bytes` to `path`, which a user named, by way of a temporary file and a rename; readable by all. Anything there
+/// that is not a file is left alone.
+pub fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        // A rename would put a file in the place of the device.
+        Ok(there) if !there.is_file() => {
+            return Err(Error::refused(path.display(), "not a regular file; \"-\" is standard output"));
+        }
+        _ => {}
+    }
+    // Not ending as the name does, so that no collector reads it half written; with our number, since a cron job and an
+    // operator may write at once.
+    let name = path.file_name().ok_or_else(|| Error::refused(path.display(), "not a file name"))?;
+    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::Os { action: "write", object: path.display().to_string(), source: e }
+    })
 }

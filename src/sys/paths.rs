@@ -13,6 +13,8 @@
 //! LIB/store/locks/NAME                     held by whoever makes NAME
 //! LIB/store/tmp/                           what is not whole yet
 //! LIB/store/salt                           goes into the keys of builds that hold secrets
+//! LIB/containers/pulled/HEX.json           what a container's reference (whose SHA-256 is HEX) was pulled as
+//! LIB/containers/certs/HOST/ca.crt         a copy of that registry's CA, for podman
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
 //! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
@@ -138,6 +140,16 @@ impl Paths {
     /// The image store.
     pub fn store(&self) -> StorePaths {
         StorePaths { root: self.lib.join("store") }
+    }
+
+    /// What references of containers were last pulled as.
+    pub fn containers_pulled(&self) -> PathBuf {
+        self.lib.join("containers/pulled")
+    }
+
+    /// Folder with the certificates that podman is to trust of the registry `host`.
+    pub fn containers_certificates(&self, host: &str) -> PathBuf {
+        self.lib.join("containers/certs").join(host)
     }
 
     /// The record of the last boot.

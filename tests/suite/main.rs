@@ -18,6 +18,7 @@ mod drift;
 mod fake_qemu;
 mod floors;
 mod from_registry;
+mod grpc;
 mod harness;
 mod health;
 mod health_record;

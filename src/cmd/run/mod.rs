@@ -14,11 +14,12 @@ use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
 ///
-/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach or
-/// --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and
-/// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach
+/// or --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and doesn't, adopts what
+/// lost its supervisor, and leaves alone what runs and what an operator stopped.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
+#[command(group(clap::ArgGroup::new("in_background").multiple(true)))]
 pub struct Args {
     #[command(flatten)]
     common: Common,
@@ -62,8 +63,8 @@ Examples:
   mcp-run --by-init --wait shop         through the init system, as mcp.toml says
   mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
-Exit codes: those of mcp-run-vm and mcp-run-container; with several targets the highest. Of --replace: 0 the new one serves, 1 it was not
-healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
+Exit codes: those of mcp-run-vm and mcp-run-container; with several targets the highest. Of --replace: 0 the new one
+serves, 1 it was not healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
 
 /// Runs the program; returns only for several targets.
 pub fn run(mut args: Args) -> Result<u8> {

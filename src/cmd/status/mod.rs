@@ -14,8 +14,7 @@ use crate::model::{Target, duration, load};
 use crate::node::{Condition, inventory};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, out};
-use std::io::IsTerminal;
+use crate::sys::{Error, Result, file, out, terminal};
 use std::path::PathBuf;
 use std::time::Duration;
 use table::Style;
@@ -117,11 +116,11 @@ fn look(paths: &Paths, args: &Args, targets: &[Target], show: impl FnOnce(&View<
 
 fn print(view: &View<'_>, paths: &Paths, args: &Args) -> Result<u8> {
     view.complain();
-    if let Some(file) = &args.prometheus {
+    if let Some(path) = &args.prometheus {
         let text = prometheus::text(view);
-        match file.as_os_str() == "-" {
+        match path.as_os_str() == "-" {
             true => out::print(format_args!("{text}")),
-            false => prometheus::write(file, &text)?,
+            false => file::publish(path, text.as_bytes())?,
         }
         // The drift is in the metrics; the program did what it was asked.
         return Ok(view.trouble());
@@ -150,20 +149,5 @@ fn wanted(paths: &Paths, target: &Target) -> Result<u8> {
 
 /// How the table is drawn on this standard output.
 fn style(args: &Args) -> Style {
-    let terminal = std::io::stdout().is_terminal();
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-        || std::env::var_os("TERM").is_none_or(|v| v == "dumb");
-    Style { width: terminal.then(|| window().1), colour: terminal && !plain, health: args.health }
-}
-
-/// Rows and columns of the terminal on standard output; 24 and 80 where it doesn't tell.
-fn window() -> (usize, usize) {
-    // SAFETY: all-zero is a valid winsize, and the kernel fills in no more than that.
-    let size = unsafe {
-        let mut size: libc::winsize = std::mem::zeroed();
-        libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &mut size);
-        size
-    };
-    let told = |n: u16, default| if n == 0 { default } else { usize::from(n) };
-    (told(size.ws_row, 24), told(size.ws_col, 80))
+    Style { width: terminal::width(), colour: terminal::has_colour(), health: args.health }
 }

@@ -3,12 +3,7 @@
 use super::row::Row;
 use super::view::View;
 use crate::node::{Condition, Drift, Verdict};
-use crate::sys::{Error, Result};
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 /// The whole text.
@@ -124,30 +119,4 @@ impl Metrics {
 /// A label's value: backslash, quote and newline are escaped, as the format wants.
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-/// Writes `text` to `path` by way of a temporary file and a rename, readable by all: the collector is another user.
-pub fn write(path: &Path, text: &str) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        // A rename would put a file in the place of the device.
-        Ok(there) if !there.is_file() => {
-            return Err(Error::refused(path.display(), "not a regular file; \"-\" is standard output"));
-        }
-        _ => {}
-    }
-    // Not ending in .prom, so that no collector reads it half written; with our number, since a cron job and an
-    // operator may write at once.
-    let name = path.file_name().ok_or_else(|| Error::refused(path.display(), "not a file name"))?;
-    let temporary = path.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Error::Os { action: "write", object: path.display().to_string(), source: e }
-    })
 }

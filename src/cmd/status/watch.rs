@@ -1,10 +1,11 @@
 //! `--watch`: the same again whenever something changes.
 
 use super::view::View;
-use super::{Args, style, window};
+use super::{Args, style};
 use crate::model::{Target, load};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
+use crate::sys::terminal::window;
 use crate::sys::{Deadline, Error, Result, out};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
