@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<u8> {
     if let Some(fd) = args.notify_fd.filter(|fd| !notify::is_open(*fd)) {
         return Err(Error::Usage { what: format!("--notify-fd {fd}: no such descriptor is open") });
     }
-    let loaded = load::load(&paths)?.whole()?;
+    let loaded = load::load(&paths)?;
     let plan = Plan::new(&loaded, args.stage.as_deref())?;
     if args.dry_run {
         out::print(format_args!("{}", dry_run::text(&paths, &loaded.node, &plan)));

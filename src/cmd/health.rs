@@ -87,7 +87,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "quiet")]
     nagios: bool,
     #[command(flatten)]
-    recording: record::Options,
+    recording: record::Recording,
 }
 
 fn positive(text: &str) -> std::result::Result<Duration, String> {

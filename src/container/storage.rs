@@ -76,17 +76,15 @@ fn places(of: &Environment) -> Option<[PathBuf; 2]> {
         (None, true) => None,
         (None, false) => of.config_home.as_ref().map(|dir| dir.join("containers/storage.conf")),
     };
-    let named = own.is_some() && of.conf.is_some();
+    // One that is named and isn't there goes before the node's all the same.
+    let named = of.conf.is_some();
     let own = match own {
         Some(path) => read(&path)?,
         None => None,
     };
     if let Some(conf) = own {
         (graph, run) = (path(&conf, "graphroot", of)?, path(&conf, "runroot", of)?);
-    } else if named {
-        // It names a file that isn't there: podman will say what it thinks of that.
-        return None;
-    } else {
+    } else if !named {
         for file in CONFS {
             let Some(conf) = read(Path::new(file))? else { continue };
             if of.root {
@@ -218,8 +216,6 @@ mod tests {
         assert!(of("storage = 1\n"));
         assert!(of("[storage]\ngraphroot = \"$SOMEWHERE/x\"\n"));
         assert!(of("[storage]\ngraphroot = 7\n"));
-        let gone = Some(dir.0.join("gone.conf"));
-        assert!(may_have_containers(&Environment { root: true, conf: gone, ..Environment::default() }));
     }
 
     #[test]
@@ -234,8 +230,10 @@ mod tests {
             ..Environment::default()
         };
         assert!(!may_have_containers(&of));
+        let gone = Environment { conf: Some(dir.0.join("gone.conf")), ..of.clone() };
+        assert!(!may_have_containers(&gone));
         let list = dir.put("d/containers/storage/overlay-containers/containers.json", "[{}]");
-        assert!(may_have_containers(&of));
+        assert!(may_have_containers(&of) && may_have_containers(&gone));
         std::fs::remove_file(list).unwrap();
         dir.put("c/containers/storage.conf", "[storage]\ngraphroot = \"$HOME/g$UID\"\n");
         assert!(!may_have_containers(&of));

@@ -35,7 +35,10 @@ fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) ->
     }
     match &check.tls {
         None => speak(&mut peer, check, limits.deadline),
-        Some(tls) => speak(&mut tls::handshake(peer, check, tls)?, check, limits.deadline),
+        Some(tls) => {
+            let mut stream = tls::handshake(peer, check, tls)?;
+            speak(&mut stream, check, limits.deadline).map_err(|reason| tls::explain(reason, check))
+        }
     }
 }
 

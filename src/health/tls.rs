@@ -2,6 +2,7 @@
 
 use super::peer::Peer;
 use super::trust::server_name;
+use super::verify::SelfSigned;
 use super::{Check, GrpcTrouble, Kind, Reason, Tls, TlsTrouble};
 use crate::sys::Error;
 use rustls::{CertificateError, ClientConnection, StreamOwned};
@@ -18,9 +19,7 @@ pub(super) fn handshake<'a>(mut peer: Peer<'a>, check: &Check, tls: &Tls) -> Res
     let mut session = ClientConnection::new(config, name).map_err(|e| Reason::Tls(TlsTrouble::Other(e.to_string())))?;
     while session.is_handshaking() {
         if let Err(e) = session.complete_io(&mut peer) {
-            // A CA that was renewed is then seen.
-            check.trust.forget();
-            return Err(match e.kind() {
+            let reason = match e.kind() {
                 ErrorKind::TimedOut => Reason::TimedOut("in the TLS handshake"),
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                     Reason::Tls(TlsTrouble::ClosedInHandshake)
@@ -29,13 +28,28 @@ pub(super) fn handshake<'a>(mut peer: Peer<'a>, check: &Check, tls: &Tls) -> Res
                 _ => Reason::Tls(
                     trouble(&e, check).unwrap_or_else(|| TlsTrouble::Other(crate::sys::error::os_reason(&e))),
                 ),
-            });
+            };
+            let reason = explain(reason, check);
+            // A CA that was renewed is seen the next time.
+            check.trust.forget();
+            return Err(reason);
         }
     }
     if matches!(check.kind, Kind::Grpc(_)) && session.alpn_protocol() != Some(b"h2") {
         return Err(no_http2());
     }
     Ok(StreamOwned::new(session, peer))
+}
+
+/// What is behind a connection that came to nothing after the peer had asked who we are.
+pub(super) fn explain(reason: Reason, check: &Check) -> Reason {
+    let about_us =
+        matches!(reason, Reason::Closed | Reason::Tls(TlsTrouble::ClosedInHandshake | TlsTrouble::NothingInCommon));
+    let Some(tls) = check.tls.as_ref().filter(|_| about_us && check.trust.was_asked()) else { return reason };
+    Reason::Tls(match tls.identity {
+        None => TlsTrouble::WantsCertificate,
+        Some(_) => TlsTrouble::RefusesCertificate("it closed the connection".into()),
+    })
 }
 
 fn no_http2() -> Reason {
@@ -61,6 +75,7 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             }
             CertificateError::BadSignature => TlsTrouble::Certificate("its signature is wrong".into()),
             CertificateError::Revoked => TlsTrouble::Certificate("revoked".into()),
+            CertificateError::Other(other) if other.0.is::<SelfSigned>() => TlsTrouble::SelfSigned,
             other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
                 TlsTrouble::Certificate("it is a CA's own; the server needs one that its CA has issued".into())
             }

@@ -1,14 +1,17 @@
 //! Whom TLS trusts and as whom it comes: read from files once.
 
+use super::verify::{Anybody, Trusted};
 use super::{Check, Identity, Kind, Tls};
 use crate::sys::{Error, Result, file, trust};
-use rustls::client::WantsClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// No key comes near this many bytes.
@@ -16,17 +19,37 @@ const KEY_MAX: u64 = 1 << 20;
 
 /// What a check trusts and shows, read once.
 #[derive(Debug, Default)]
-pub(super) struct Trust(Mutex<Option<Arc<ClientConfig>>>);
+pub(super) struct Trust(Mutex<Option<(Arc<ClientConfig>, Arc<Shown>)>>);
+
+/// Our certificate, or none, and whether the last server asked for it. What a server does when it gets none that it likes
+/// is as often a closed connection as an alert.
+#[derive(Debug)]
+struct Shown {
+    certificate: Option<Arc<CertifiedKey>>,
+    asked: AtomicBool,
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::SeqCst);
+        self.certificate.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.certificate.is_some()
+    }
+}
 
 impl Trust {
     /// The configuration, from files at the first call.
     pub fn load(&self, check: &Check, tls: &Tls) -> Result<Arc<ClientConfig>> {
         server_name(check)?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*kept {
+        if let Some((config, shown)) = &*kept {
+            shown.asked.store(false, Ordering::SeqCst);
             return Ok(config.clone());
         }
-        let mut config = configure(tls)?;
+        let (mut config, shown) = configure(tls)?;
         config.alpn_protocols = match check.kind {
             // Whatever it speaks inside.
             Kind::Tcp => Vec::new(),
@@ -34,8 +57,14 @@ impl Trust {
             Kind::Grpc(_) => vec![b"h2".to_vec()],
         };
         let config = Arc::new(config);
-        *kept = Some(config.clone());
+        *kept = Some((config.clone(), shown));
         Ok(config)
+    }
+
+    /// Whether the server of the last handshake asked who we are.
+    pub fn was_asked(&self) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().is_some_and(|(_, shown)| shown.asked.load(Ordering::SeqCst))
     }
 
     /// Reads the files anew next time: a CA or a certificate that was renewed is then seen.
@@ -51,19 +80,22 @@ pub(super) fn server_name(check: &Check) -> Result<ServerName<'static>> {
         .map_err(|_| Error::Usage { what: format!("{name:?}: not a name that a certificate can have") })
 }
 
-fn configure(tls: &Tls) -> Result<ClientConfig> {
+fn configure(tls: &Tls) -> Result<(ClientConfig, Arc<Shown>)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::refused("TLS", e.to_string()))?;
-    let builder = match tls.no_verify {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        false => builder.with_root_certificates(roots(tls)?),
+    let refused = |e: rustls::Error| Error::refused("TLS", e.to_string());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions().map_err(refused)?.dangerous();
+    let certificate = match &tls.identity {
+        Some(identity) => Some(Arc::new(identify(identity, &provider)?)),
+        None => None,
     };
-    match &tls.identity {
-        None => Ok(builder.with_no_client_auth()),
-        Some(identity) => identify(builder, identity),
-    }
+    let verifier: Arc<dyn ServerCertVerifier> = match tls.no_verify {
+        true => Arc::new(Anybody(provider)),
+        false => Arc::new(Trusted::new(roots(tls)?, provider).map_err(|e| Error::refused("TLS", e))?),
+    };
+    let shown = Arc::new(Shown { certificate, asked: AtomicBool::new(false) });
+    let builder = builder.with_custom_certificate_verifier(verifier);
+    Ok((builder.with_client_cert_resolver(shown.clone()), shown))
 }
 
 fn roots(tls: &Tls) -> Result<RootCertStore> {
@@ -82,12 +114,15 @@ fn roots(tls: &Tls) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-fn identify(builder: ConfigBuilder<ClientConfig, WantsClientCert>, identity: &Identity) -> Result<ClientConfig> {
+fn identify(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey> {
     let certificates = trust::certificates(&identity.cert)?;
     let key = private_key(&identity.key)?;
-    builder.with_client_auth_cert(certificates, key).map_err(|e| {
+    CertifiedKey::from_der(certificates, key, provider).map_err(|e| {
         let reason = match e {
             rustls::Error::InconsistentKeys(_) => "not the key of that certificate".into(),
+            rustls::Error::InvalidCertificate(_) => {
+                "a certificate that can't be used; it must be X.509 version 3".into()
+            }
             e => e.to_string(),
         };
         Error::refused(identity.key.display(), format!("with {}: {reason}", identity.cert.display()))
@@ -108,43 +143,4 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
             },
         )
     })
-}
-
-/// Takes any certificate; only that its owner is at the other end is still checked.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -77,6 +77,8 @@ pub enum TlsTrouble {
     NotYetValid,
     /// Nobody that we trust has issued it.
     UnknownIssuer,
+    /// It was issued by nobody but itself.
+    SelfSigned,
     /// It is for other names than this one.
     WrongName(String),
     /// What came back is not TLS.
@@ -155,6 +157,9 @@ impl fmt::Display for TlsTrouble {
             TlsTrouble::UnknownIssuer => {
                 f.write_str("certificate of an unknown issuer; name its CA (--ca, or ca in the definition)")
             }
+            TlsTrouble::SelfSigned => f.write_str(
+                "self-signed certificate; let a CA issue one, and name that (--ca, or ca in the definition)",
+            ),
             TlsTrouble::WrongName(name) => {
                 write!(f, "certificate is not for {name}; name the right one (--server-name, or server_name)")
             }

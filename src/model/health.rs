@@ -77,45 +77,4 @@ impl Component {
         health.port = Some(port);
         (kind != HealthKind::None).then_some(health)
     }
-
-    /// Why the kind of check that a boot stage names can't be made of this component, which names none of its own: there
-    /// is no tcp port to ask. `None`: it can. A stage's tcp, the default, only means that nothing is checked then.
-    pub fn stage_trouble(&self, stage: HealthKind) -> Option<String> {
-        let word = match stage {
-            HealthKind::Http => "http",
-            HealthKind::Grpc => "grpc",
-            HealthKind::Tcp | HealthKind::None => return None,
-        };
-        let own = self.health.as_ref().is_some_and(|h| h.kind.is_some());
-        (!own && self.effective_health(Some(stage)).is_none()).then(|| {
-            format!(
-                "its stage's health is \"{word}\", and there is no tcp port to ask: add one to ports, or set kind = \"none\" \
-                 in its [components.health]"
-            )
-        })
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::model::{Port, Runtime, Source};
-
-    #[test]
-    fn what_a_stage_asks_wants_a_port() {
-        let mut component = Component::new("api", Runtime::Container, Source::Rootfs { rootfs: "/x".into() });
-        let told = component.stage_trouble(HealthKind::Grpc).unwrap();
-        assert!(told.starts_with("its stage's health is \"grpc\", and there is no tcp port to ask: "), "{told}");
-        assert_eq!(component.stage_trouble(HealthKind::Tcp), None);
-        component.ports = vec![Port::parse("5353:53/udp").unwrap()];
-        assert!(component.stage_trouble(HealthKind::Http).is_some());
-        component.health = Some(Health { kind: Some(HealthKind::None), ..Health::default() });
-        assert_eq!(component.stage_trouble(HealthKind::Grpc), None);
-        component.health = Some(Health { port: Some(50051), ..Health::default() });
-        assert_eq!(component.stage_trouble(HealthKind::Grpc), None);
-        component.health = None;
-        component.ports.push(Port::parse("50051:50051").unwrap());
-        assert_eq!(component.stage_trouble(HealthKind::Grpc), None);
-    }
 }

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long podman may think about it: it waits for its own locks while something is pulled or started.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Published ports of one container that are shown; a range may have thousands.
 const PORTS_MAX: usize = 64;
 

@@ -1,6 +1,7 @@
 //! Foreign programs: found, run side by side, waited for with a deadline, killed if they must be.
 
 use crate::sys::pidfd::PidFd;
+use crate::sys::sink::Sink;
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -14,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
-/// From SIGTERM to SIGKILL for one that takes too long.
-const GRACE: Duration = Duration::from_secs(2);
+/// What of them is kept, in bytes.
+const COMPLAINTS_MAX: u64 = 1 << 20;
 
 /// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
 pub fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -37,7 +40,7 @@ pub fn ours(name: &str) -> PathBuf {
 pub struct Tool {
     name: &'static str,
     child: Child,
-    complaints: File,
+    complaints: Sink,
     done: bool,
 }
 
@@ -62,11 +65,9 @@ impl Tool {
     }
 
     fn spawn(name: &'static str, command: &mut Command) -> Result<Tool> {
-        // A file in memory: a pipe would have to be read while the program runs.
-        let complaints = File::from(memory("mcp-complaints")?);
-        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+        let complaints = Sink::new("mcp-complaints", COMPLAINTS_MAX)?;
         let child = command
-            .stderr(Stdio::from(stderr))
+            .stderr(complaints.stdio()?)
             .env("LC_ALL", "C")
             .process_group(0)
             .spawn()
@@ -108,8 +109,8 @@ impl Tool {
     }
 
     /// What it complained about, in one line; empty when it didn't.
-    pub fn complaints(&mut self) -> String {
-        complaints(&mut self.complaints)
+    pub fn complaints(&self) -> String {
+        in_one_line(&self.complaints.read(TOLD_MAX).unwrap_or_default())
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -145,54 +146,15 @@ pub fn output(
     limit: u64,
     deadline: Deadline,
 ) -> Result<Vec<u8>> {
-    // A file in memory, for the same reason as with complaints.
-    let mut answer = File::from(memory("mcp-answer")?);
-    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
-    let mut tool = Tool::start(name, command.stdout(Stdio::from(stdout)))?;
+    let answer = Sink::new("mcp-answer", limit)?;
+    let mut tool = Tool::start(name, command.stdout(answer.stdio()?))?;
     let ended = tool.succeed(object, deadline);
     tool.end();
-    ended?;
-    let mut bytes = Vec::new();
-    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(Error::os("read the answer of", name))?;
-    if bytes.len() as u64 > limit {
+    if answer.is_full() {
         return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
     }
-    Ok(bytes)
-}
-
-/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
-/// is ended with all that it has started, and is an error.
-pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
-    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
-        return child.wait().map_err(Error::os("wait for", &program));
-    }
-    end_group(&mut child);
-    Err(Error::busy(program, "took too long, stopped"))
-}
-
-/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
-pub fn end_group(child: &mut Child) {
-    let group = Pid::from_raw(child.id() as i32);
-    let _ = killpg(group, Signal::SIGTERM);
-    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
-    if !gone {
-        let _ = killpg(group, Signal::SIGKILL);
-    }
-    let _ = child.wait();
-}
-
-/// What a program that ended wrote to the file that was its standard error, in one line.
-pub fn complaints(file: &mut File) -> String {
-    let mut told = Vec::new();
-    if file.seek(SeekFrom::Start(0)).is_ok() {
-        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
-    }
-    let told = String::from_utf8_lossy(&told);
-    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
-    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    ended?;
+    answer.read(limit)
 }
 
 /// What /proc/self/stat says, into `file`: between fork and exec.
@@ -221,6 +183,44 @@ pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
     Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
 }
 
+/// What a program that ended wrote to the file that was its standard error, in one line.
+pub fn complaints(file: &mut File) -> String {
+    let mut told = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        let _ = file.take(TOLD_MAX).read_to_end(&mut told);
+    }
+    in_one_line(&told)
+}
+
+fn in_one_line(told: &[u8]) -> String {
+    let told = String::from_utf8_lossy(told);
+    let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
+    told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
+/// is ended with all that it has started, and is an error.
+pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
+        return child.wait().map_err(Error::os("wait for", &program));
+    }
+    end_group(&mut child);
+    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
+pub fn end_group(child: &mut Child) {
+    let group = Pid::from_raw(child.id() as i32);
+    let _ = killpg(group, Signal::SIGTERM);
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    if !gone {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let _ = child.wait();
+}
+
 /// How a program ended, in words.
 pub fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
@@ -233,9 +233,18 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// A new file in memory, close-on-exec, that only its owner can open.
 pub fn memory(name: &str) -> Result<OwnedFd> {
+    memory_with(name, 0)
+}
+
+/// The same, whose growth may be forbidden.
+pub(super) fn sealable(name: &str) -> Result<OwnedFd> {
+    memory_with(name, libc::MFD_ALLOW_SEALING)
+}
+
+fn memory_with(name: &str, flags: libc::c_uint) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(name).map_err(|_| Error::refused(name, "has a NUL byte"))?;
     // SAFETY: a string that outlives the call; a non-negative result is a new descriptor that is ours.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     if fd < 0 {
         return Err(Error::os("create", "file in memory")(std::io::Error::last_os_error()));
     }

@@ -17,7 +17,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is done with the answers.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Options {
+pub(super) struct Recording {
     /// Write each answer down, and print only what has changed since the last time
     #[arg(long, conflicts_with_all = ["json", "downtime"])]
     record: bool,
@@ -26,7 +26,7 @@ pub(super) struct Options {
     on_change: Option<String>,
 }
 
-impl Options {
+impl Recording {
     /// Whether answers are written down.
     pub fn is_on(&self) -> bool {
         self.record || self.on_change.is_some()
@@ -75,7 +75,7 @@ impl Recorded {
     }
 
     /// Runs the command of --on-change. That it fails is said, and changes no answer.
-    pub fn run(&self, options: &Options, root: Option<&Path>, change: &Transition) {
+    pub fn run(&self, options: &Recording, root: Option<&Path>, change: &Transition) {
         let Some(words) = &options.on_change else { return };
         if let Err(e) = self.try_run(words, root, change) {
             log::error!("{}: --on-change: {e}", self.id);

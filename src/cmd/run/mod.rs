@@ -19,6 +19,7 @@ use std::process::{Command, Stdio};
 /// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
+#[command(group(clap::ArgGroup::new("in_background").multiple(true)))]
 pub struct Args {
     #[command(flatten)]
     common: Common,

@@ -116,11 +116,11 @@ fn look(paths: &Paths, args: &Args, targets: &[Target], show: impl FnOnce(&View<
 
 fn print(view: &View<'_>, paths: &Paths, args: &Args) -> Result<u8> {
     view.complain();
-    if let Some(file) = &args.prometheus {
+    if let Some(path) = &args.prometheus {
         let text = prometheus::text(view);
-        match file.as_os_str() == "-" {
+        match path.as_os_str() == "-" {
             true => out::print(format_args!("{text}")),
-            false => file::publish(file, text.as_bytes())?,
+            false => file::publish(path, text.as_bytes())?,
         }
         // The drift is in the metrics; the program did what it was asked.
         return Ok(view.trouble());

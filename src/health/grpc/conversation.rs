@@ -259,15 +259,13 @@ impl Conversation {
             // 100 Continue and the like come before the answer.
             return if ends { broken(format!("an answer that ends with status {status}")) } else { Ok(None) };
         }
-        // What says how the call ended is an answer of gRPC, with whatever :status.
-        if fields.grpc_status.is_none() || !fields.is_grpc() {
-            let kind = fields.content_type.as_deref();
-            if status != 200 {
-                return not_grpc(format!("HTTP status {status}"));
-            }
-            if !fields.is_grpc() {
-                return not_grpc(kind.map_or("no content-type".into(), |kind| format!("content-type {kind:?}")));
-            }
+        // What says how the call ended is an answer of gRPC, with whatever :status; some leave out the type then.
+        match fields.content_type.as_deref() {
+            _ if fields.is_grpc() && (fields.grpc_status.is_some() || status == 200) => {}
+            None if fields.grpc_status.is_some() => {}
+            _ if status != 200 => return not_grpc(format!("HTTP status {status}")),
+            None => return not_grpc("no content-type"),
+            Some(kind) => return not_grpc(format!("content-type {kind:?}")),
         }
         if ends {
             return self.ended(fields).map(Some);

@@ -40,9 +40,9 @@ pub(super) fn ask(
     call: &Call,
     deadline: Deadline,
 ) -> Result<(), Reason> {
-    // A peer that answers and closes before it has read the request makes this fail; its answer counts all the same.
     let sent = stream.write_all(&request(check, call, deadline)).and_then(|()| stream.flush());
     let mut talk = Conversation::new();
+    sent.map_err(|e| failed(&e, &mut talk, check))?;
     loop {
         let mut chunk = [0; 4096];
         let n = match stream.read(&mut chunk) {
@@ -52,11 +52,7 @@ pub(super) fn ask(
             Err(e) => return Err(failed(&e, &mut talk, check)),
         };
         if n == 0 {
-            return Err(match (talk.closed(), sent) {
-                (Some(trouble), _) => Reason::Grpc(trouble),
-                (None, Err(e)) => failed(&e, &mut talk, check),
-                (None, Ok(())) => Reason::Closed,
-            });
+            return Err(talk.closed().map_or(Reason::Closed, Reason::Grpc));
         }
         let said = talk.receive(chunk.get(..n).unwrap_or_default());
         if let Some(answer) = said.map_err(|trouble| in_time(trouble, deadline))? {
@@ -138,12 +134,9 @@ fn judge(answer: &Answer, call: &Call) -> Result<(), GrpcTrouble> {
 }
 
 fn failed(e: &io::Error, talk: &mut Conversation, check: &Check) -> Reason {
-    let gone = talk.gone_away().map(Reason::Grpc);
     match e.kind() {
-        ErrorKind::TimedOut => gone.unwrap_or(Reason::TimedOut(talk.waiting())),
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-            gone.unwrap_or(Reason::Closed)
-        }
+        ErrorKind::TimedOut => talk.gone_away().map_or(Reason::TimedOut(talk.waiting()), Reason::Grpc),
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => talk.closed().map_or(Reason::Closed, Reason::Grpc),
         _ => match super::tls::trouble(e, check) {
             Some(trouble) => Reason::Tls(trouble),
             None => Reason::Broken(crate::sys::error::os_reason(e)),

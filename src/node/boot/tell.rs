@@ -86,14 +86,14 @@ impl Teller {
             News::Started => (Kind::Started, "started", ""),
             News::Healthy(detail) => (Kind::Healthy, "healthy", detail.as_str()),
             News::Unhealthy(why) => (Kind::Unhealthy, "not healthy", why.as_str()),
-            News::Died(why) => (Kind::Died, "ended", why.as_str()),
+            News::Died(why) | News::Ended(why) => (Kind::Died, "ended", why.as_str()),
             News::Failed(why) | News::GaveUp(why) => (Kind::Failed, "not started", why.as_str()),
             News::Skipped(why) => (Kind::Skipped, "left alone", why.as_str()),
         };
         self.recorder.note(id, kind, text);
         let colon = if text.is_empty() { "" } else { ": " };
         match news {
-            News::Died(_) | News::Failed(_) | News::GaveUp(_) if !self.json => {
+            News::Died(_) | News::Ended(_) | News::Failed(_) | News::GaveUp(_) if !self.json => {
                 self.erase();
                 log::warn!("{id}: {word}{colon}{text}");
                 self.draw();
