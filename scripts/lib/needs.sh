@@ -42,6 +42,28 @@ need_to_run() {
     need e2fsprogs -- has mke2fs
     need lz4 -- has lz4
 }
+has_netavark() { [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ]; }
+# What goes into images must run there without a library.
+has_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox; }
+need_containers() {
+    need busybox-static -- has_busybox
+    need crun -- has crun
+    need iptables -- has iptables
+    need mount -- has mount
+    need netavark -- has_netavark
+    need podman -- has podman
+    # An ordinary user's containers.
+    [ "$(id -u)" = 0 ] || need slirp4netns uidmap -- has slirp4netns
+}
+
+# one_kind_of_cgroups SCRIPT ARGUMENT...: runs the script again where crun works. It wants one kind of cgroups: where there
+# are two, it gets a mount namespace with the old kind alone. Returns where there is one.
+one_kind_of_cgroups() {
+    grep -q ' /sys/fs/cgroup/unified ' /proc/self/mounts || return 0
+    [ "$(id -u)" = 0 ] || fail 100 "crun doesn't run with cgroups of two kinds, as here; run this as root"
+    # shellcheck disable=SC2016
+    exec unshare --mount sh -c 'umount -l /sys/fs/cgroup/unified && exec "$0" "$@"' "$@"
+}
 
 # apt ARGUMENT...: apt-get as root, quiet unless it fails.
 apt() {

@@ -84,7 +84,8 @@ impl Console {
             paths: paths.clone(),
             limits: limits.clone(),
             copy: if copy {
-                Some(Copy::start(open_again(&live, &paths.console(), OpenOptions::new().read(true))?, seen))
+                let log = open_again(&live, &paths.console(), OpenOptions::new().read(true))?;
+                Some(Copy::start(log, seen, Series::console(paths).is_cri()))
             } else {
                 None
             },
