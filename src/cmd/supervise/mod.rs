@@ -177,8 +177,22 @@ impl<R: Runner> Supervisor<'_, R> {
         notify: &mut Notify,
         signals: &Signals,
     ) -> Result<Outcome<R::Instance>> {
-        let next = || start::next(self.base.paths, &self.found_now()?);
+        let next = || self.next();
         self.runner.run(&self.base.of(version), mode, carried, &next, notify, signals)
+    }
+
+    /// What a replace that is asked for shall start.
+    fn next(&self) -> Result<Version> {
+        let found = self.found_now()?;
+        let version = start::choose_next(self.base.paths, &found)?;
+        if version.spec.is_vm() != self.base.component.is_vm() {
+            let (what, id) = (if version.spec.is_vm() { "a VM" } else { "a container" }, self.base.id);
+            let reason = format!(
+                "is to become {what}, for which another program stays with it: mcp-stop {id}, then mcp-run {id}"
+            );
+            return Err(Error::refused(id, reason));
+        }
+        start::next(self.base.paths, &found)
     }
 
     /// The definition as it is now: it may have changed since we were started.
