@@ -2,16 +2,17 @@
 
 mod answer;
 mod downtime;
+mod options;
 
 use super::Common;
-use crate::health::{Check, Hints, Plain, Plan, Subject, Tls, Verdict, wait};
+use crate::health::{Check, Hints, Kind, Plain, Plan, Subject, Verdict, wait};
 use crate::model::{Component, ComponentId, Target, duration};
 use crate::node::{probe::ComponentSubject, resolve};
 use crate::sys::error::EXIT_USAGE;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result};
 use answer::{Answer, Outcome};
-use std::path::PathBuf;
+use options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const WORKERS: usize = 32;
 /// Is it healthy? one answer
 ///
 /// TARGET is a service, a component (SERVICE/COMPONENT), or a URL: tcp://HOST:PORT, http://HOST:PORT/PATH,
-/// https://HOST:PORT/PATH. A tcp check of a VM is healthy only when the guest itself has taken the connection, not
+/// https://HOST:PORT/PATH, grpc://HOST:PORT/SERVICE, grpcs://HOST:PORT/SERVICE. A check of a VM is healthy only when the guest itself has taken the connection, not
 /// QEMU's port forward alone.
 #[derive(Debug, clap::Parser)]
 #[command(
@@ -37,6 +38,7 @@ Examples:
   mcp-health demo                          each component of the service demo
   mcp-health --wait 60s demo/api           wait until it is healthy, at most a minute
   mcp-health https://127.0.0.1:8443/healthz --ca ca.pem --server-name api.example
+  mcp-health grpc://127.0.0.1:50051/my.v1.Service
   mcp-health --nagios --all                as a Nagios plugin
   mcp-run --replace demo | mcp-health --downtime demo    how long did nobody answer?
 
@@ -67,12 +69,8 @@ pub struct Args {
     /// How many bad checks in a row make it unhealthy, without --wait [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "wait")]
     failures: Option<u32>,
-    /// Trust the certificates in this PEM file instead of the system's
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// The name that the certificate must have
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
+    #[command(flatten)]
+    options: Options,
     /// Ask over and over until standard input ends, then tell the longest time without an answer
     #[arg(long, conflicts_with_all = ["wait", "interval", "successes", "failures", "quiet", "nagios"])]
     downtime: bool,
@@ -102,6 +100,9 @@ struct Job {
     subject: Result<Option<Box<dyn Subject + Send>>>,
     hints: Option<Hints>,
     shown: Option<String>,
+    /// Whether TLS is spoken, and gRPC. Not known of what can't be checked: then both.
+    tls: bool,
+    grpc: bool,
     interval: Duration,
     successes: u32,
 }
@@ -158,19 +159,18 @@ fn check_all(args: &Args) -> Result<Vec<Answer>> {
 /// Turns all targets into jobs. One that can't be checked does not keep the others from it, but a wrong command line
 /// is told before anything is done.
 fn plan(args: &Args) -> Result<Vec<Job>> {
-    let tls = Tls { ca: args.ca.clone(), server_name: args.server_name.clone() };
     // Asked for at the first name: a URL needs none of our folders.
     let paths = || Paths::find(args.common.root.as_deref());
     let mut jobs = Vec::new();
     if args.all {
         let paths = paths()?;
-        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &tls, &paths, c)));
+        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &paths, c)));
     }
     for text in &args.targets {
-        let made = match Check::parse_url(text, &tls, args.timeout.unwrap_or(TIMEOUT)) {
+        let made = match Check::parse_url(text, &args.options.tls(), args.timeout.unwrap_or(TIMEOUT)) {
             Err(e) => Err(e),
             Ok(Some(check)) => of_url(args, text, check).map(|job| vec![job]),
-            Ok(None) => of_name(args, &tls, text, paths),
+            Ok(None) => of_name(args, text, paths),
         };
         match made {
             Ok(made) => jobs.extend(made),
@@ -178,6 +178,7 @@ fn plan(args: &Args) -> Result<Vec<Job>> {
             Err(e) => jobs.push(Job { subject: Err(e), ..Job::new(text.clone(), args) }),
         }
     }
+    args.options.make_sense(jobs.iter().any(|j| j.tls), jobs.iter().any(|j| j.grpc))?;
     Ok(jobs)
 }
 
@@ -188,36 +189,46 @@ impl Job {
             subject: Ok(None),
             hints: None,
             shown: None,
+            tls: true,
+            grpc: true,
             interval: args.interval.unwrap_or(INTERVAL),
             successes: args.successes.unwrap_or(1),
         }
     }
+
+    /// What is known of it by its check.
+    fn of(check: &Check, name: String, args: &Args) -> Job {
+        let shown = Some(check.to_string());
+        Job { shown, tls: check.tls.is_some(), grpc: matches!(check.kind, Kind::Grpc(_)), ..Job::new(name, args) }
+    }
 }
 
-fn of_url(args: &Args, text: &str, check: Check) -> Result<Job> {
+fn of_url(args: &Args, text: &str, mut check: Check) -> Result<Job> {
+    args.options.adjust(&mut check);
     check.prepare()?;
-    let shown = Some(check.to_string());
-    Ok(Job { shown, subject: Ok(Some(Box::new(Plain(check)))), ..Job::new(text.to_string(), args) })
+    let mut job = Job::of(&check, text.to_string(), args);
+    job.subject = Ok(Some(Box::new(Plain(check))));
+    Ok(job)
 }
 
-fn of_name(args: &Args, tls: &Tls, text: &str, paths: impl Fn() -> Result<Paths>) -> Result<Vec<Job>> {
+fn of_name(args: &Args, text: &str, paths: impl Fn() -> Result<Paths>) -> Result<Vec<Job>> {
     let target = Target::parse(text)?;
     let paths = paths()?;
     let found = resolve::as_running(&paths, &target)?;
-    Ok(found.into_iter().map(|c| of_component(args, tls, &paths, c)).collect())
+    Ok(found.into_iter().map(|c| of_component(args, &paths, c)).collect())
 }
 
-fn of_component(args: &Args, tls: &Tls, paths: &Paths, (id, component): (ComponentId, Component)) -> Job {
+fn of_component(args: &Args, paths: &Paths, (id, component): (ComponentId, Component)) -> Job {
     let mut job = Job::new(id.to_string(), args);
     let stage = resolve::node(paths).map(|node| node.stage_health(&id.service));
     let subject = match stage.and_then(|stage| ComponentSubject::new(paths, &id, &component, stage)) {
-        Ok(None) => return job,
-        Ok(Some(subject)) => adjust(subject, args, tls, &id),
+        Ok(None) => return Job { tls: false, grpc: false, ..job },
+        Ok(Some(subject)) => adjust(subject, args, &id),
         Err(e) => Err(e),
     };
     job.subject = subject.map(|subject| {
+        job = Job::of(subject.check(), id.to_string(), args);
         job.interval = args.interval.unwrap_or(subject.health().interval);
-        job.shown = Some(subject.check().to_string());
         if args.wait.is_some() {
             job.successes = args.successes.unwrap_or(subject.health().successes);
         }
@@ -230,21 +241,18 @@ fn of_component(args: &Args, tls: &Tls, paths: &Paths, (id, component): (Compone
 }
 
 /// What the command line says goes before the definition.
-fn adjust(mut subject: ComponentSubject, args: &Args, tls: &Tls, id: &ComponentId) -> Result<ComponentSubject> {
+fn adjust(mut subject: ComponentSubject, args: &Args, id: &ComponentId) -> Result<ComponentSubject> {
     let check = subject.check_mut();
     if let Some(timeout) = args.timeout {
         check.timeout = timeout;
     }
-    if let Some(of_definition) = &mut check.tls {
-        of_definition.ca = tls.ca.clone().or(of_definition.ca.take());
-        of_definition.server_name = tls.server_name.clone().or(of_definition.server_name.take());
-    }
+    args.options.adjust(check);
     check.prepare().map_err(|e| Error::refused(id, e.to_string()))?;
     Ok(subject)
 }
 
 fn judge(job: Job, args: &Args, until: Deadline) -> Answer {
-    let Job { name, subject, hints, shown, interval, successes } = job;
+    let Job { name, subject, hints, shown, interval, successes, .. } = job;
     let mut subject = match subject {
         Ok(Some(subject)) => subject,
         Ok(None) => return Answer { name, check: None, outcome: Outcome::NoCheck },

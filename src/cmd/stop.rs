@@ -13,8 +13,7 @@ use std::time::Instant;
 /// Stop components: gracefully, then firmly; say which it took
 ///
 /// A VM gets its power button first; after the component's stop_timeout QEMU's quit; two seconds later SIGKILL. A
-/// container gets its image's stop signal, and after stop_timeout SIGKILL. All
-/// targets are stopped side by side. What was stopped stays stopped until mcp-run or mcp-deploy starts it again.
+/// container gets its image's stop signal, and after stop_timeout SIGKILL. All targets are stopped side by side. What was stopped stays stopped until mcp-run or mcp-deploy starts it again.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-stop", version, after_help = EXAMPLES)]
 pub struct Args {

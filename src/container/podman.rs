@@ -2,12 +2,12 @@
 
 use crate::model::Node;
 use crate::model::state::Process;
+use crate::sys::sink::Sink;
 use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -181,10 +181,8 @@ pub fn wait_for_last(sign: &Path) -> Result<()> {
 
 fn run(command: &mut Command, sign: Option<File>, object: &str, deadline: Deadline) -> Result<Ran> {
     log::debug!("{command:?}");
-    // A file in memory: a pipe would have to be read while it runs.
-    let mut answer = File::from(tool::memory("mcp-answer")?);
-    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
-    command.stdout(Stdio::from(stdout));
+    let answer = Sink::new("mcp-answer", ANSWER_MAX)?;
+    command.stdout(answer.stdio()?);
     let mut podman = match sign {
         Some(sign) => Tool::start_lasting("podman", command, sign)?,
         None => Tool::start("podman", command)?,
@@ -196,13 +194,10 @@ fn run(command: &mut Command, sign: Option<File>, object: &str, deadline: Deadli
             other => other,
         }
     })?;
-    let mut bytes = Vec::new();
-    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(ANSWER_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(Error::os("read the answer of", "podman"))?;
-    if bytes.len() as u64 > ANSWER_MAX {
+    if answer.is_full() {
         return Err(Error::refused(object, format!("podman answered more than {} MB", ANSWER_MAX >> 20)));
     }
-    Ok(Ran { status, answer: bytes, told: podman.complaints() })
+    Ok(Ran { status, answer: answer.read(ANSWER_MAX)?, told: podman.complaints() })
 }
 
 fn succeed(object: &str, ran: Ran) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! What is asked of whom.
 
-use super::tls::Trust;
+use super::Call;
+use super::trust::Trust;
 use crate::model::{Health, HealthKind};
 use crate::sys::{Error, Result};
 use std::fmt;
@@ -18,6 +19,8 @@ pub enum Kind {
         /// Path and query, visible ASCII, starting with a slash.
         path: String,
     },
+    /// `grpc.health.v1.Health/Check` answered with SERVING.
+    Grpc(Call),
 }
 
 /// How TLS is spoken.
@@ -27,6 +30,19 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// The name that the certificate must have; `None`: the host that is asked.
     pub server_name: Option<String>,
+    /// Take any certificate, for any name.
+    pub no_verify: bool,
+    /// What we show a server that asks who we are.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of ours. Both files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those that lead from it to its CA.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// One check.
@@ -47,9 +63,6 @@ pub struct Check {
     pub(super) trust: Trust,
 }
 
-/// What is said of a gRPC check until it comes.
-pub(super) const NO_GRPC: &str = "gRPC checks are not there yet; use a tcp or http check meanwhile";
-
 impl Check {
     /// A check without TLS.
     pub fn new(kind: Kind, host: &str, port: u16, timeout: Duration) -> Check {
@@ -68,7 +81,7 @@ impl Check {
                     format!("health path {:?}: not a slash and visible ASCII after it", health.path),
                 ));
             }
-            HealthKind::Grpc => return Err(Error::refused(object, NO_GRPC)),
+            HealthKind::Grpc => Kind::Grpc(Call { service: health.service.clone(), ..Call::default() }),
             HealthKind::None => return Err(Error::refused(object, "no check")),
         };
         // What listens everywhere is asked at home.
@@ -79,11 +92,15 @@ impl Check {
         };
         let mut check = Check::new(kind, &ip.to_string(), at.port(), health.timeout);
         check.guest_port = health.port.unwrap_or(at.port());
-        check.tls = health.tls.then(|| Tls { ca: health.ca.clone(), server_name: health.server_name.clone() });
+        check.tls = health.tls.then(|| Tls {
+            ca: health.ca.clone(),
+            server_name: health.server_name.clone(),
+            ..Tls::default()
+        });
         Ok(check)
     }
 
-    /// Reads what the check needs from files (trusted certificates), so that what is wrong there is an error now
+    /// Reads what the check needs from files (certificates), so that what is wrong there is an error now
     /// and not a verdict later.
     pub fn prepare(&self) -> Result<()> {
         match &self.tls {
@@ -121,6 +138,11 @@ impl fmt::Display for Check {
             (Kind::Tcp, Some(_)) => write!(f, "tls {}", self.authority()),
             (Kind::Http { path }, None) => write!(f, "http {}{path}", self.authority()),
             (Kind::Http { path }, Some(_)) => write!(f, "https {}{path}", self.authority()),
+            (Kind::Grpc(call), tls) => {
+                let (word, slash) =
+                    (if tls.is_some() { "grpcs" } else { "grpc" }, if call.service.is_empty() { "" } else { "/" });
+                write!(f, "{word} {}{slash}{}", self.authority(), call.service)
+            }
         }
     }
 }

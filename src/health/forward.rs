@@ -65,7 +65,7 @@ pub(super) fn settle(
         }
         match forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline)) {
             Handshake::Established => return Ok(Taken::Established),
-            Handshake::Unknown(why) if matches!(kind, Kind::Http { .. }) => return Ok(Taken::Unproven(why)),
+            Handshake::Unknown(why) if *kind != Kind::Tcp => return Ok(Taken::Unproven(why)),
             // A monitor that is busy for once takes nothing back, nor does a question cut off by the deadline.
             Handshake::Unknown(_) if limits.deadline.passed() || !matches!(known, Handshake::Unknown(_)) => {}
             answer => known = answer,

@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(host(&check).as_deref(), Some("Host: h:8080"));
         check.host = "::1".into();
         assert_eq!(host(&check).as_deref(), Some("Host: [::1]:8080"));
-        check.tls = Some(Tls { ca: None, server_name: Some("api.example".into()) });
+        check.tls = Some(Tls { server_name: Some("api.example".into()), ..Tls::default() });
         check.port = 443;
         assert_eq!(host(&check).as_deref(), Some("Host: api.example"));
     }

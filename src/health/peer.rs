@@ -174,8 +174,12 @@ impl Read for Peer<'_> {
 
 impl Write for Peer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Rust ignores SIGPIPE, so a closed peer is an error and no signal.
-        self.retry(PollFlags::POLLOUT, |mut s| s.write(bytes))
+        // Rust ignores SIGPIPE, so a closed peer is an error and no signal. It may have said why before it closed, an
+        // alert of TLS for example, which nobody would read after an error here; so the next read tells.
+        match self.retry(PollFlags::POLLOUT, |mut s| s.write(bytes)) {
+            Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(bytes.len()),
+            other => other,
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -2,8 +2,9 @@
 
 use super::forward::{Taken, settle};
 use super::peer::{Limits, Peer};
-use super::{Check, Forward, Kind, Reason, Verdict, http, resolve, tls};
+use super::{Check, Forward, Kind, Reason, Verdict, grpc, http, resolve, tls};
 use crate::sys::Deadline;
+use std::io::{Read, Write};
 use std::time::Instant;
 
 /// Probes once. `forward` is there for a VM's forwarded port. Ends at `deadline` or after the check's own timeout.
@@ -32,15 +33,20 @@ fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) ->
             Taken::Unproven(why) => log::debug!("{check}: {why}; the answer will tell"),
         }
     }
-    let Some(tls) = &check.tls else {
-        return match &check.kind {
-            Kind::Tcp => Ok(check.to_string()),
-            Kind::Http { path } => http::ask(&mut peer, check, path).map(|code| format!("{check} {code}")),
-        };
-    };
-    let mut stream = tls::handshake(peer, check, tls)?;
+    match &check.tls {
+        None => speak(&mut peer, check, limits.deadline),
+        Some(tls) => {
+            let mut stream = tls::handshake(peer, check, tls)?;
+            speak(&mut stream, check, limits.deadline).map_err(|reason| tls::explain(reason, check))
+        }
+    }
+}
+
+/// Asks what the check asks, over a connection that is there.
+fn speak(stream: &mut (impl Read + Write), check: &Check, deadline: Deadline) -> Result<String, Reason> {
     match &check.kind {
         Kind::Tcp => Ok(check.to_string()),
-        Kind::Http { path } => http::ask(&mut stream, check, path).map(|code| format!("{check} {code}")),
+        Kind::Http { path } => http::ask(stream, check, path).map(|code| format!("{check} {code}")),
+        Kind::Grpc(call) => grpc::ask(stream, check, call, deadline).map(|()| format!("{check} SERVING")),
     }
 }

@@ -1,97 +1,64 @@
-//! TLS over a [`Peer`]: whom we trust, the handshake, and its troubles in words.
+//! TLS over a [`Peer`]: the handshake, and its troubles in words.
 
 use super::peer::Peer;
-use super::{Check, Reason, Tls, TlsTrouble};
-use crate::sys::{Error, Result, trust};
-use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use super::trust::server_name;
+use super::verify::SelfSigned;
+use super::{Check, GrpcTrouble, Kind, Reason, Tls, TlsTrouble};
+use crate::sys::Error;
+use rustls::{CertificateError, ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// A connection that speaks TLS.
 pub(super) type TlsPeer<'a> = StreamOwned<ClientConnection, Peer<'a>>;
 
-/// What a check trusts, read once.
-#[derive(Debug, Default)]
-pub(super) struct Trust(Mutex<Option<Arc<ClientConfig>>>);
-
-impl Trust {
-    /// The configuration, from files at the first call.
-    pub fn load(&self, check: &Check, tls: &Tls) -> Result<Arc<ClientConfig>> {
-        server_name(check)?;
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = &*kept {
-            return Ok(config.clone());
-        }
-        let config = Arc::new(configure(&bundle(tls)?)?);
-        *kept = Some(config.clone());
-        Ok(config)
-    }
-
-    /// Reads the files anew next time: a CA that was renewed is then seen.
-    pub fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-fn server_name(check: &Check) -> Result<ServerName<'static>> {
-    let name = check.server_name();
-    ServerName::try_from(name.to_string())
-        .map_err(|_| Error::Usage { what: format!("{name:?}: not a name that a certificate can have") })
-}
-
-fn bundle(tls: &Tls) -> Result<PathBuf> {
-    match &tls.ca {
-        Some(ca) => Ok(ca.clone()),
-        None => trust::system("--ca"),
-    }
-}
-
-fn configure(file: &Path) -> Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in trust::certificates(file)? {
-        // A system's bundle may hold ancient ones that can't be used.
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(Error::refused(file.display(), "no usable certificate in it; it must be PEM"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::refused("TLS", e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 /// Makes the handshake.
-pub(super) fn handshake<'a>(mut peer: Peer<'a>, check: &Check, tls: &Tls) -> std::result::Result<TlsPeer<'a>, Reason> {
+pub(super) fn handshake<'a>(mut peer: Peer<'a>, check: &Check, tls: &Tls) -> Result<TlsPeer<'a>, Reason> {
     let broken = |e: Error| Reason::Broken(e.to_string());
-    let mut config = check.trust.load(check, tls).map_err(broken)?;
-    if check.kind == super::Kind::Tcp {
-        // Whatever it speaks inside.
-        Arc::make_mut(&mut config).alpn_protocols.clear();
-    }
+    let config = check.trust.load(check, tls).map_err(broken)?;
     let name = server_name(check).map_err(broken)?;
     let mut session = ClientConnection::new(config, name).map_err(|e| Reason::Tls(TlsTrouble::Other(e.to_string())))?;
     while session.is_handshaking() {
         if let Err(e) = session.complete_io(&mut peer) {
-            check.trust.forget();
-            return Err(match e.kind() {
+            let reason = match e.kind() {
                 ErrorKind::TimedOut => Reason::TimedOut("in the TLS handshake"),
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                     Reason::Tls(TlsTrouble::ClosedInHandshake)
                 }
+                _ if is_alert(&e, rustls::AlertDescription::NoApplicationProtocol) => no_http2(),
                 _ => Reason::Tls(
                     trouble(&e, check).unwrap_or_else(|| TlsTrouble::Other(crate::sys::error::os_reason(&e))),
                 ),
-            });
+            };
+            let reason = explain(reason, check);
+            // A CA that was renewed is seen the next time.
+            check.trust.forget();
+            return Err(reason);
         }
     }
+    if matches!(check.kind, Kind::Grpc(_)) && session.alpn_protocol() != Some(b"h2") {
+        return Err(no_http2());
+    }
     Ok(StreamOwned::new(session, peer))
+}
+
+/// What is behind a connection that came to nothing after the peer had asked who we are.
+pub(super) fn explain(reason: Reason, check: &Check) -> Reason {
+    let about_us =
+        matches!(reason, Reason::Closed | Reason::Tls(TlsTrouble::ClosedInHandshake | TlsTrouble::NothingInCommon));
+    let Some(tls) = check.tls.as_ref().filter(|_| about_us && check.trust.was_asked()) else { return reason };
+    Reason::Tls(match tls.identity {
+        None => TlsTrouble::WantsCertificate,
+        Some(_) => TlsTrouble::RefusesCertificate("it closed the connection".into()),
+    })
+}
+
+fn no_http2() -> Reason {
+    Reason::Grpc(GrpcTrouble::NotHttp2("the peer does not offer it in the TLS handshake (ALPN h2)".into()))
+}
+
+fn is_alert(e: &io::Error, alert: rustls::AlertDescription) -> bool {
+    let inner = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(a)) if *a == alert)
 }
 
 /// The TLS trouble inside an I/O error, if there is one.
@@ -108,6 +75,7 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             }
             CertificateError::BadSignature => TlsTrouble::Certificate("its signature is wrong".into()),
             CertificateError::Revoked => TlsTrouble::Certificate("revoked".into()),
+            CertificateError::Other(other) if other.0.is::<SelfSigned>() => TlsTrouble::SelfSigned,
             other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
                 TlsTrouble::Certificate("it is a CA's own; the server needs one that its CA has issued".into())
             }
@@ -117,6 +85,19 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             TlsTrouble::NotTls
         }
         E::AlertReceived(Alert::CertificateRequired) => TlsTrouble::WantsCertificate,
+        // A server says these of nothing but a client's certificate.
+        E::AlertReceived(
+            alert @ (Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA),
+        ) => match check.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
+            None => TlsTrouble::WantsCertificate,
+            Some(_) => TlsTrouble::RefusesCertificate(short(&format!("{alert:?}"))),
+        },
         E::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
         | E::PeerIncompatible(_) => TlsTrouble::NothingInCommon,
         E::AlertReceived(alert) => TlsTrouble::Alert(short(&format!("{alert:?}"))),

@@ -1,6 +1,7 @@
 //! Targets by URL: `tcp://HOST:PORT`, `http(s)://HOST[:PORT][/PATH]`, `grpc(s)://HOST:PORT[/SERVICE]`.
 
-use super::check::{Check, Kind, NO_GRPC, Tls};
+use super::check::{Check, Kind, Tls};
+use super::grpc::{self, Call};
 use crate::sys::{Error, Result};
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -18,8 +19,9 @@ impl Check {
             "tcp" => (false, None),
             "http" => (false, Some(80)),
             "https" => (true, Some(443)),
-            "grpc" | "grpcs" => return Err(Error::refused(text, NO_GRPC)),
-            _ => return Err(wrong("unknown scheme; there are tcp://, http:// and https://")),
+            "grpc" => (false, None),
+            "grpcs" => (true, None),
+            _ => return Err(wrong("unknown scheme; there are tcp://, http://, https://, grpc:// and grpcs://")),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
@@ -33,21 +35,33 @@ impl Check {
                 .ok()
                 .filter(|p| *p > 0 && digits.bytes().all(|b| b.is_ascii_digit()))
                 .ok_or_else(|| wrong("a port is 1 to 65535"))?,
-            None => default_port.ok_or_else(|| wrong("the port is missing: tcp://HOST:PORT"))?,
+            None => default_port.ok_or_else(|| wrong(&format!("the port is missing: {scheme}://HOST:PORT")))?,
         };
-        let kind = if scheme == "tcp" {
-            if !matches!(tail, "" | "/") {
-                return Err(wrong("a tcp check has no path"));
+        let kind = match scheme {
+            "tcp" if !matches!(tail, "" | "/") => return Err(wrong("a tcp check has no path")),
+            "tcp" => Kind::Tcp,
+            "grpc" | "grpcs" => Kind::Grpc(Call { service: service(tail).map_err(wrong)?, ..Call::default() }),
+            _ => {
+                // What follows # stays with the client.
+                let tail = tail.split('#').next().unwrap_or_default();
+                Kind::Http { path: if tail.starts_with('/') { tail.to_string() } else { format!("/{tail}") } }
             }
-            Kind::Tcp
-        } else {
-            // What follows # stays with the client.
-            let tail = tail.split('#').next().unwrap_or_default();
-            Kind::Http { path: if tail.starts_with('/') { tail.to_string() } else { format!("/{tail}") } }
         };
         let mut check = Check::new(kind, host, port, timeout);
         check.tls = secure.then(|| tls.clone());
         Ok(Some(check))
+    }
+}
+
+/// The name of the service after the slash of a gRPC target.
+fn service(tail: &str) -> std::result::Result<String, &'static str> {
+    if tail.contains(['?', '#']) {
+        return Err("a gRPC target has a service and nothing after it");
+    }
+    let name = grpc::percent_decoded(tail.strip_prefix('/').unwrap_or(tail).as_bytes());
+    match String::from_utf8(name) {
+        Ok(name) if name.len() <= grpc::SERVICE_MAX && !name.contains(char::is_control) => Ok(name),
+        _ => Err("not the name of a gRPC service"),
     }
 }
 
@@ -87,6 +101,10 @@ mod tests {
             ("http://example.org/a/b?c#d", "http example.org:80/a/b?c"),
             ("https://example.org", "https example.org:443/"),
             ("https://[fe80::1]:8443/healthz", "https [fe80::1]:8443/healthz"),
+            ("grpc://localhost:50051", "grpc localhost:50051"),
+            ("grpc://localhost:50051/", "grpc localhost:50051"),
+            ("grpcs://[::1]:50051/a.B", "grpcs [::1]:50051/a.B"),
+            ("grpc://h:1/a/%62%3f", "grpc h:1/a/b?"),
         ] {
             assert_eq!(parse(url).unwrap().unwrap().to_string(), shown, "{url}");
         }
@@ -117,13 +135,15 @@ mod tests {
             "http://host/a b",
             "http://host/\r\nX: y",
             "http://hö.de/",
+            "grpc://host",
+            "grpc://host:1?x",
+            "grpcs://host:1/a#b",
+            "grpc://host:1/%00",
+            "grpc://host:1/%ff",
             "ftp://host/",
             "://host",
         ] {
             assert!(matches!(parse(url), Err(Error::Usage { .. })), "{url}");
-        }
-        for url in ["grpc://host:1", "grpcs://host:1/a.B"] {
-            assert_eq!(parse(url).unwrap_err().exit_code(), 100, "{url}");
         }
     }
 }

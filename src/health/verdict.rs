@@ -1,5 +1,6 @@
 //! What a probe found, in words that tell the causes apart.
 
+use super::GrpcTrouble;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use std::time::Duration;
 pub enum Verdict {
     /// Healthy.
     Healthy {
-        /// What was asked and what came back: `tcp 127.0.0.1:8080`, `http 127.0.0.1:8080/ 200`.
+        /// What was asked and what came back: `tcp 127.0.0.1:8080`, `http 127.0.0.1:8080/ 200`,
+        /// `grpc 127.0.0.1:50051/a.B SERVING`.
         detail: String,
         /// How long the probe took.
         elapsed: Duration,
@@ -48,6 +50,8 @@ pub enum Reason {
         /// Its phrase, printable and short.
         phrase: String,
     },
+    /// A gRPC server that is not healthy, or none.
+    Grpc(GrpcTrouble),
     /// The peer closed or reset the connection and said nothing.
     Closed,
     /// Accepted by the port forward; the guest has not answered on this port of its.
@@ -73,6 +77,8 @@ pub enum TlsTrouble {
     NotYetValid,
     /// Nobody that we trust has issued it.
     UnknownIssuer,
+    /// It was issued by nobody but itself.
+    SelfSigned,
     /// It is for other names than this one.
     WrongName(String),
     /// What came back is not TLS.
@@ -81,6 +87,8 @@ pub enum TlsTrouble {
     ClosedInHandshake,
     /// The peer wants a certificate of ours.
     WantsCertificate,
+    /// The peer refuses the certificate that we have, with this alert.
+    RefusesCertificate(String),
     /// No version or cipher in common.
     NothingInCommon,
     /// The peer sent this alert.
@@ -103,6 +111,7 @@ impl Reason {
             Reason::Tls(_) => "tls",
             Reason::NotHttp(_) => "not-http",
             Reason::HttpStatus { .. } => "http-status",
+            Reason::Grpc(trouble) => trouble.name(),
             Reason::Closed => "closed",
             Reason::GuestSilent(_) => "guest-silent",
             Reason::GuestRefuses(_) => "guest-refuses",
@@ -128,6 +137,7 @@ impl fmt::Display for Reason {
             Reason::NotHttp(what) => write!(f, "not HTTP: {what}"),
             Reason::HttpStatus { code, phrase } if phrase.is_empty() => write!(f, "HTTP status {code}"),
             Reason::HttpStatus { code, phrase } => write!(f, "HTTP status {code} {phrase}"),
+            Reason::Grpc(trouble) => trouble.fmt(f),
             Reason::Closed => f.write_str("closed without an answer"),
             Reason::GuestSilent(port) => write!(f, "{FORWARD}: it does not answer on port {port} yet"),
             Reason::GuestRefuses(port) => write!(f, "{FORWARD}: it refuses on port {port}"),
@@ -147,12 +157,20 @@ impl fmt::Display for TlsTrouble {
             TlsTrouble::UnknownIssuer => {
                 f.write_str("certificate of an unknown issuer; name its CA (--ca, or ca in the definition)")
             }
+            TlsTrouble::SelfSigned => f.write_str(
+                "self-signed certificate; let a CA issue one, and name that (--ca, or ca in the definition)",
+            ),
             TlsTrouble::WrongName(name) => {
                 write!(f, "certificate is not for {name}; name the right one (--server-name, or server_name)")
             }
             TlsTrouble::NotTls => f.write_str("the peer does not speak TLS"),
             TlsTrouble::ClosedInHandshake => f.write_str("closed in the handshake; does it speak TLS?"),
-            TlsTrouble::WantsCertificate => f.write_str("the peer wants a client certificate"),
+            TlsTrouble::WantsCertificate => {
+                f.write_str("the peer wants a client certificate; give it one (--cert and --key)")
+            }
+            TlsTrouble::RefusesCertificate(alert) => {
+                write!(f, "the peer refuses our client certificate: {alert}")
+            }
             TlsTrouble::NothingInCommon => f.write_str("no protocol version or cipher in common"),
             TlsTrouble::Alert(what) => write!(f, "the peer sent the alert {what}"),
             TlsTrouble::Certificate(what) => write!(f, "bad certificate: {what}"),

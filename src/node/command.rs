@@ -119,6 +119,8 @@ pub fn spawn<'a>(
         }
     };
     command.args(words).stdin(Stdio::null()).stdout(out).process_group(0);
+    // Whoever started us is told by us alone: it would take the first component's word for the whole node's.
+    command.env_remove("NOTIFY_SOCKET");
     let began = time::now();
     let timeouts = version.spec.start_timeout + version.spec.stop_timeout;
     let deadline = Deadline::after(timeouts + SPARE);

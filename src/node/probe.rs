@@ -148,6 +148,7 @@ impl ComponentSubject {
         {
             check.timeout = self.check.timeout;
             check.tls = self.check.tls.clone();
+            check.kind = self.check.kind.clone();
             self.check = check;
         }
         if !self.is_vm {

@@ -1,6 +1,7 @@
 //! Foreign programs: found, run side by side, waited for with a deadline, killed if they must be.
 
 use crate::sys::pidfd::PidFd;
+use crate::sys::sink::Sink;
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
@@ -18,6 +19,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(2);
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
+/// What of them is kept, in bytes.
+const COMPLAINTS_MAX: u64 = 1 << 20;
 
 /// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
 pub fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -37,7 +40,7 @@ pub fn ours(name: &str) -> PathBuf {
 pub struct Tool {
     name: &'static str,
     child: Child,
-    complaints: File,
+    complaints: Sink,
     done: bool,
 }
 
@@ -62,11 +65,9 @@ impl Tool {
     }
 
     fn spawn(name: &'static str, command: &mut Command) -> Result<Tool> {
-        // A file in memory: a pipe would have to be read while the program runs.
-        let complaints = File::from(memory("mcp-complaints")?);
-        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
+        let complaints = Sink::new("mcp-complaints", COMPLAINTS_MAX)?;
         let child = command
-            .stderr(Stdio::from(stderr))
+            .stderr(complaints.stdio()?)
             .env("LC_ALL", "C")
             .process_group(0)
             .spawn()
@@ -108,8 +109,8 @@ impl Tool {
     }
 
     /// What it complained about, in one line; empty when it didn't.
-    pub fn complaints(&mut self) -> String {
-        complaints(&mut self.complaints)
+    pub fn complaints(&self) -> String {
+        in_one_line(&self.complaints.read(TOLD_MAX).unwrap_or_default())
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -133,31 +134,6 @@ impl Drop for Tool {
             let _ = self.child.wait();
         }
     }
-}
-
-/// Runs `command`, which messages call `name`, to its end; its standard output, of at most `limit` bytes. Anything but
-/// success is an error about `object`, with what it complained about.
-pub fn output(
-    name: &'static str,
-    command: &mut Command,
-    object: &str,
-    limit: u64,
-    deadline: Deadline,
-) -> Result<Vec<u8>> {
-    // A file in memory, for the same reason as with complaints.
-    let mut answer = File::from(memory("mcp-answer")?);
-    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
-    let mut tool = Tool::start(name, command.stdout(Stdio::from(stdout)))?;
-    let ended = tool.succeed(object, deadline);
-    tool.end();
-    ended?;
-    let mut bytes = Vec::new();
-    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(Error::os("read the answer of", name))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
-    }
-    Ok(bytes)
 }
 
 /// What /proc/self/stat says, into `file`: between fork and exec.
@@ -192,7 +168,11 @@ pub fn complaints(file: &mut File) -> String {
     if file.seek(SeekFrom::Start(0)).is_ok() {
         let _ = file.take(TOLD_MAX).read_to_end(&mut told);
     }
-    let told = String::from_utf8_lossy(&told);
+    in_one_line(&told)
+}
+
+fn in_one_line(told: &[u8]) -> String {
+    let told = String::from_utf8_lossy(told);
     let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
     told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -209,9 +189,18 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// A new file in memory, close-on-exec, that only its owner can open.
 pub fn memory(name: &str) -> Result<OwnedFd> {
+    memory_with(name, 0)
+}
+
+/// The same, whose growth may be forbidden.
+pub(super) fn sealable(name: &str) -> Result<OwnedFd> {
+    memory_with(name, libc::MFD_ALLOW_SEALING)
+}
+
+fn memory_with(name: &str, flags: libc::c_uint) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(name).map_err(|_| Error::refused(name, "has a NUL byte"))?;
     // SAFETY: a string that outlives the call; a non-negative result is a new descriptor that is ours.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     if fd < 0 {
         return Err(Error::os("create", "file in memory")(std::io::Error::last_os_error()));
     }

@@ -308,10 +308,6 @@ fn command_lines() {
         100,
         "demo/demo: --ready healthy: no health check is known; it has no tcp port",
     );
-    let forward = format!("{}:8080", free_port());
-    let answer = node.mcp("mcp-run-vm", &["--name", "demo", "--disk", &image, "-p", &forward, "--health", "grpc"]);
-    assert!(answer.one_line().contains("gRPC"), "{answer:#?}");
-    assert_eq!(answer.code, Some(100), "{answer:#?}");
     assert!(!node.run_dir("demo/demo/a").exists());
 }
 

@@ -17,6 +17,7 @@ mod downtime;
 mod fake_qemu;
 mod floors;
 mod from_registry;
+mod grpc;
 mod harness;
 mod health;
 mod health_vm;

@@ -73,6 +73,9 @@ pub struct Adhoc {
     /// Path of an http health check
     #[arg(long, value_name = "PATH", requires = "health")]
     health_path: Option<String>,
+    /// Service that a grpc health check asks about [default: the server as a whole]
+    #[arg(long, value_name = "SERVICE", requires = "health")]
+    health_service: Option<String>,
     /// The program and its arguments in a microvm
     #[arg(last = true, value_name = "PROGRAM", requires = "name", conflicts_with_all = ["disk", "kernel"])]
     args: Vec<String>,
@@ -156,7 +159,8 @@ impl Adhoc {
                 _ => HealthKind::None,
             };
             let path = self.health_path.clone().unwrap_or_else(|| "/".into());
-            c.health = Some(Health { kind: Some(kind), path, ..Health::default() });
+            let service = self.health_service.clone().unwrap_or_default();
+            c.health = Some(Health { kind: Some(kind), path, service, ..Health::default() });
         }
         Ok(Resolved { id: ComponentId { service: name.clone(), component: name }, component: c, adhoc: true })
     }
