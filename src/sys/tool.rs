@@ -136,26 +136,6 @@ impl Drop for Tool {
     }
 }
 
-/// Runs `command`, which messages call `name`, to its end; its standard output, of at most `limit` bytes. Anything but
-/// success is an error about `object`, with what it complained about.
-pub fn output(
-    name: &'static str,
-    command: &mut Command,
-    object: &str,
-    limit: u64,
-    deadline: Deadline,
-) -> Result<Vec<u8>> {
-    let answer = Sink::new("mcp-answer", limit)?;
-    let mut tool = Tool::start(name, command.stdout(answer.stdio()?))?;
-    let ended = tool.succeed(object, deadline);
-    tool.end();
-    if answer.is_full() {
-        return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
-    }
-    ended?;
-    answer.read(limit)
-}
-
 /// What /proc/self/stat says, into `file`: between fork and exec.
 fn write_own_stat(file: &File) -> std::io::Result<()> {
     let mut stat = [0_u8; 1024];

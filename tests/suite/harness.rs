@@ -66,6 +66,7 @@ pub fn program(name: &str) -> PathBuf {
         "mcp-pull" => env!("CARGO_BIN_EXE_mcp-pull"),
         "mcp-build" => env!("CARGO_BIN_EXE_mcp-build"),
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
+        "mcp-run-container" => env!("CARGO_BIN_EXE_mcp-run-container"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
         "mcp-rm" => env!("CARGO_BIN_EXE_mcp-rm"),
