@@ -8,9 +8,10 @@ use super::listing::{self, Listed};
 use super::podman::{self, Podman, QUESTION};
 use crate::console::last_lines;
 use crate::console::rotate::Console;
+use crate::model::ComponentId;
 use crate::model::state::{Phase, Process, State};
 use crate::supervise::{Context, link_current};
-use crate::sys::paths::{InstancePaths, Slot};
+use crate::sys::paths::{InstancePaths, Paths, Slot};
 use crate::sys::{Deadline, Error, Result, file};
 
 /// Takes over the container that has lost its supervisor, if there is one, and clears away what is left of others. The
@@ -51,6 +52,17 @@ pub fn sweep(paths: &InstancePaths) -> Result<()> {
         file::remove_if_there(&path)?;
     }
     Ok(())
+}
+
+/// Removes the component's containers that are over; how many run. The caller holds the component's lock.
+pub fn remove_over(podman: &Podman, paths: &Paths, id: &ComponentId, files: &InstancePaths) -> Result<usize> {
+    sweep(files)?;
+    let (running, over): (Vec<_>, Vec<_>) =
+        listing::of_component(podman, paths, id)?.into_iter().partition(Listed::is_running);
+    for one in over {
+        remove(podman, &one.id, files)?;
+    }
+    Ok(running.len())
 }
 
 fn adopt(context: &Context<'_>, podman: Podman, paths: InstancePaths, id: &str) -> Result<Instance> {

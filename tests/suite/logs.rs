@@ -4,6 +4,7 @@
 mod console;
 mod container;
 mod follow;
+mod podman;
 
 use console::{Console, Site, finish, wait};
 use std::fs::{self, File};

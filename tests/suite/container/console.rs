@@ -1,31 +1,8 @@
 //! What a container writes: all of it, in order, whatever is rotated meanwhile.
 
-use super::{deploy, node, service, signal};
+use super::services::{deploy, node, service, signal};
 use crate::harness::{find, until_within};
 use std::time::Duration;
-
-const LINES: usize = 20_000;
-
-/// `line 1 of many`, …
-fn wanted() -> String {
-    (1..=LINES).map(|n| format!("line {n} of many\n")).collect()
-}
-
-#[test]
-fn rotation_loses_and_doubles_nothing() {
-    let Some((node, _podman)) = node("rotation_loses_and_doubles_nothing") else { return };
-    node.configure("[log]\nmax_size = \"64K\"\nkeep = 1000\n");
-    node.define("many", &service("many", &format!("args = [\"lines\", \"{LINES}\"]\nstop_timeout = \"2s\"\n")));
-    deploy(&node, "many");
-    node.mcp("mcp-run", &["--detach", "--wait", "many"]).expect(0);
-    let done = |text: &str| text.ends_with("act: done\n");
-    until_within(Duration::from_secs(60), "all is written", || done(&node.console("many/many")));
-    assert_eq!(node.console("many/many"), format!("act: lines\n{}act: done\n", wanted()));
-    let files = find(&node.root.join("log"), &|n| n.starts_with("console.log."));
-    assert!(!files.is_empty(), "not rotated");
-    node.mcp("mcp-stop", &["many"]).expect(0);
-    assert!(node.console("many/many").ends_with("act: done\nact: SIGTERM\n"));
-}
 
 #[test]
 fn a_supervisor_killed_while_it_rotates_loses_nothing() {
