@@ -6,6 +6,7 @@ mod environment;
 mod faults;
 mod kills;
 mod logs;
+mod rootless;
 mod running;
 mod services;
 mod starts;
