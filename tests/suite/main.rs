@@ -32,6 +32,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod podman;
 mod pull;
 mod readiness;
 mod record;
