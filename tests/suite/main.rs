@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod boot;
 mod build;
 mod by_init;
 mod campaign;
