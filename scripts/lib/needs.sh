@@ -42,6 +42,28 @@ need_to_run() {
     need e2fsprogs -- has mke2fs
     need lz4 -- has lz4
 }
+has_netavark() { [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ]; }
+# What goes into images must run there without a library.
+has_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox; }
+need_containers() {
+    need busybox-static -- has_busybox
+    need crun -- has crun
+    need iptables -- has iptables
+    need mount -- has mount
+    need netavark -- has_netavark
+    need podman -- has podman
+    # An ordinary user's containers.
+    [ "$(id -u)" = 0 ] || need slirp4netns uidmap -- has slirp4netns
+}
+
+# one_kind_of_cgroups SCRIPT ARGUMENT...: runs the script again where crun works. It wants one kind of cgroups: where there
+# are two, it gets a mount namespace with the old kind alone. Returns where there is one.
+one_kind_of_cgroups() {
+    grep -q ' /sys/fs/cgroup/unified ' /proc/self/mounts || return 0
+    [ "$(id -u)" = 0 ] || fail 100 "crun doesn't run with cgroups of two kinds, as here; run this as root"
+    # shellcheck disable=SC2016
+    exec unshare --mount sh -c 'umount -l /sys/fs/cgroup/unified && exec "$0" "$@"' "$@"
+}
 
 # apt ARGUMENT...: apt-get as root, quiet unless it fails.
 apt() {
@@ -92,17 +114,23 @@ find_ops() {
     [ -n "$ops" ] && [ -x "$ops" ] && [ -f "$ops_home/.ops/latest.txt" ]
 }
 
-# find_registry DIR: docker-registry is on PATH after this, else it fails. Where it isn't installed it is unpacked into
-# DIR: Debian's package, installed, would start one that everybody can write to.
-find_registry() {
+# unpacked DIR PACKAGE PROGRAM: PROGRAM is on PATH after this, else it fails. Where it isn't installed it is unpacked into
+# DIR out of Debian's PACKAGE, which, installed, would start a server that everybody can reach.
+unpacked() {
     PATH=$PATH:$1
-    has docker-registry >/dev/null && return
+    has "$3" >/dev/null && return
     has apt-get >/dev/null || return
     mkdir -p "$1"
-    say "unpacking docker-registry into $1"
+    say "unpacking $3 of $2 into $1"
     # As root, apt would drop to a user that can't write here, and warn about it.
-    (cd "$1" && rm -f docker-registry*.deb && apt-get -qq -o APT::Sandbox::User=root download docker-registry) || return
-    dpkg-deb --fsys-tarfile "$1"/docker-registry*.deb | tar -C "$1" -x --strip-components=3 ./usr/bin/docker-registry
-    rm -f "$1"/docker-registry*.deb
-    has docker-registry >/dev/null
+    (cd "$1" && rm -f "$2"*.deb && apt-get -qq -o APT::Sandbox::User=root download "$2") || return
+    dpkg-deb --fsys-tarfile "$1/$2"*.deb | tar -C "$1" -x --strip-components=3 "./usr/bin/$3"
+    rm -f "$1/$2"*.deb
+    has "$3" >/dev/null
 }
+
+# find_registry DIR: docker-registry, so.
+find_registry() { unpacked "$1" docker-registry docker-registry; }
+
+# find_promtool DIR: promtool, so.
+find_promtool() { unpacked "$1" prometheus promtool; }

@@ -1,4 +1,4 @@
-//! `mcp-logs`: show and follow the consoles.
+//! `mcp-logs`: show and follow the consoles and containers' logs.
 
 use std::process::ExitCode;
 

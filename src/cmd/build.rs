@@ -1,12 +1,12 @@
 //! `mcp-build`: make the bootable image from what was pulled.
 
 mod gc;
-mod progress;
 
 use super::Common;
 use crate::image::build::{self, Changes, Image};
-use crate::model::{ComponentId, Node, Runtime, Source, Target, Volume, duration};
+use crate::model::{ComponentId, Digest, Node, Runtime, Source, Target, Volume, duration};
 use crate::node::resolve::{self, Resolved};
+use crate::node::{container_image, provide};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(value_name = "WHAT", required_unless_present = "gc")]
     what: Vec<String>,
     /// What it is to run as: a check of what was pulled
-    #[arg(long = "for", value_name = "RUNTIME", value_parser = ["unikernel", "microvm"])]
+    #[arg(long = "for", value_name = "RUNTIME", value_parser = ["unikernel", "microvm", "container"])]
     runtime: Option<String>,
     /// An argument of the program, in the place of the image's; may be repeated
     #[arg(long = "arg", value_name = "ARG", allow_hyphen_values = true)]
@@ -85,7 +85,11 @@ pub fn run(args: Args) -> Result<u8> {
     for what in &args.what {
         if what == "-" {
             for line in lines(std::io::stdin().lock()) {
-                done(path_of(&line?).and_then(|dir| job.path(&dir, &changes)));
+                let line = line?;
+                match container_of(&line) {
+                    Some((reference, manifest, id)) => done(job.container(reference, manifest, id, None)),
+                    None => done(path_of(&line).and_then(|dir| job.path(&dir, &changes))),
+                }
             }
         } else if is_path(what) {
             let dir = std::path::absolute(what).map_err(Error::path("resolve", Path::new(what)))?;
@@ -159,13 +163,15 @@ impl Job<'_> {
     fn component(&self, one: &Resolved, asked_for: bool) -> Result<()> {
         let component = &one.component;
         let no_build = match &component.source {
-            Source::Image { .. } if component.runtime == Runtime::Container => {
-                "runs as a container: there is nothing to build"
-            }
-            Source::Image { .. } => {
+            Source::Image { reference } => {
                 let is = name(component.runtime);
                 if let Some(wanted) = self.args.runtime.as_deref().filter(|wanted| *wanted != is) {
                     return Err(Error::refused(&one.id, format!("a {is}, its definition says, not a {wanted}")));
+                }
+                if component.runtime == Runtime::Container {
+                    let version = provide::version_of(self.paths, self.node, &one.id, component.clone())?;
+                    let Some(pin) = version.pin else { return Ok(()) };
+                    return self.container(reference, &pin.manifest.to_string(), &pin.build, Some(&one.id));
                 }
                 let missing = || Error::refused(&one.id, format!("its image is not on this node; mcp-pull {}", one.id));
                 let image = build::pulled(self.paths, component)?.ok_or_else(missing)?;
@@ -180,9 +186,35 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Of a container there is nothing to build: podman runs its image, `id`.
+    fn container(&self, reference: &str, manifest: &str, id: &str, component: Option<&ComponentId>) -> Result<()> {
+        if let Some(wanted) = self.args.runtime.as_deref().filter(|wanted| *wanted != "container") {
+            return Err(Error::refused(
+                reference,
+                format!("pulled for a container; mcp-pull --for {wanted} {reference}"),
+            ));
+        }
+        let place = container_image::place(id);
+        if self.args.json {
+            self.answers.borrow_mut().push(json!({
+                "reference": reference,
+                "component": component.map(ToString::to_string),
+                "runtime": "container",
+                "manifest": manifest,
+                "key": id,
+                "path": place,
+                "new": false,
+            }));
+        } else {
+            out::print(format_args!("{id} {place}\n"));
+            out::flush();
+        }
+        Ok(())
+    }
+
     fn image(&self, image: &Image, changes: &Changes, component: Option<&ComponentId>) -> Result<()> {
         let deadline = Deadline::after(self.args.timeout.unwrap_or(TIMEOUT));
-        let done = progress::during(&image.pulled.reference, || {
+        let done = super::ticker::during("building", &image.pulled.reference, || {
             build::build(self.paths, self.node, image, changes, deadline)
         })?;
         if self.args.json {
@@ -225,6 +257,15 @@ fn lines(mut input: impl BufRead) -> impl Iterator<Item = Result<String>> {
     })
 }
 
+/// Reference, digest and image of a line that `mcp-pull` printed for a container.
+fn container_of(line: &str) -> Option<(&str, &str, &str)> {
+    let (rest, place) = line.trim_end_matches('\n').rsplit_once(' ')?;
+    let (reference, manifest) = rest.rsplit_once(' ')?;
+    let id = place.strip_prefix(container_image::STORAGE)?.strip_prefix(':')?;
+    let valid = Digest::from_hex(id).is_some() && Digest::parse(manifest).is_ok();
+    valid.then_some((reference, manifest, id))
+}
+
 /// The path in a line that `mcp-pull` printed: `REFERENCE DIGEST PATH`.
 fn path_of(line: &str) -> Result<PathBuf> {
     let text = line.trim_end_matches('\n');
@@ -253,6 +294,11 @@ mod tests {
         let path = |line: &str| path_of(line).map(|p| p.display().to_string()).map_err(|e| e.to_string());
         assert_eq!(path(&format!("host/x:1 sha256:{hex} /a/b\n")), Ok("/a/b".into()));
         assert_eq!(path(&format!("oci:/a b sha256:x sha256:{hex} /c d/e")), Ok("/c d/e".into()));
+        let line = format!("oci:/a b sha256:{hex} containers-storage:{hex}\n");
+        assert_eq!(container_of(&line), Some(("oci:/a b", &*format!("sha256:{hex}"), &*hex)));
+        for bad in [format!("x sha256:{hex} /a"), format!("x sha256:{hex} containers-storage:a"), "x".into()] {
+            assert_eq!(container_of(&bad), None);
+        }
         for bad in ["", "x", &format!("x sha256:{hex}"), &format!("x sha256:{hex} a"), "x sha256:12 /a"] {
             assert!(path(bad).unwrap_err().contains("is not a line of mcp-pull"), "{bad}");
         }

@@ -1,9 +1,11 @@
-//! `mcp-logs`: show and follow the consoles.
+//! `mcp-logs`: show and follow the consoles and containers' logs.
 
 mod follow;
 mod format;
 mod merge;
 mod output;
+mod reader;
+mod records;
 mod source;
 mod targets;
 mod watch;
@@ -32,7 +34,7 @@ Examples:
 Exit codes: 0 done (nothing logged counts as done), 2 usage, 100 no such component,
 111 failed but may work later, 128+n ended by signal n (how -f usually ends)";
 
-/// Show and follow the consoles
+/// Show and follow the consoles and containers' logs
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-logs", version, after_help = HELP)]
 pub struct Args {
@@ -56,13 +58,13 @@ pub struct Args {
     /// Put its time before each line: RFC 3339, UTC
     #[arg(short, long)]
     timestamps: bool,
-    /// Leave the guest's bytes as they are, on a terminal too (also: --no-sanitize)
+    /// Leave the bytes of guest or container as they are, on a terminal too (also: --no-sanitize)
     #[arg(long, alias = "no-sanitize", conflicts_with_all = ["sanitize", "json"])]
     raw: bool,
     /// Make control bytes harmless also where standard output is no terminal
     #[arg(long)]
     sanitize: bool,
-    /// One JSON object a line: time, component, line
+    /// One JSON object a line: time, component, a container's stream, line
     #[arg(long)]
     json: bool,
     /// What the components' detached supervisors had to say, instead of the consoles
@@ -215,7 +217,7 @@ pub fn run(args: Args) -> Result<u8> {
     for (component, id) in components.iter().enumerate() {
         let first = parts.len();
         for series in which.series(&paths, id) {
-            parts.push(Piecewise::open(From { source: parts.len(), component }, series, wanted)?);
+            parts.push(Piecewise::open(From::new(parts.len(), component), series, wanted)?);
         }
         if let Some(count) = wanted.lines {
             let found: u64 = parts.iter().skip(first).map(|p| p.lines).sum();
@@ -229,18 +231,18 @@ pub fn run(args: Args) -> Result<u8> {
 fn show(mut parts: Vec<Piecewise>, sink: &mut Sink, follow: Option<Follow<'_>>) -> Result<()> {
     let mut filled = parts.iter_mut().filter(|p| !p.is_empty());
     let one = (filled.next(), filled.next().is_some());
-    let is_one = match one {
-        (Some(part), false) if sink.is_plain() => {
+    let (is_one, is_copied) = match one {
+        (Some(part), false) if sink.is_plain() && part.is_as_it_came() => {
             part.copy(sink)?;
-            true
+            (true, true)
         }
-        (_, several) => !several,
+        (_, several) => (!several, false),
     };
     let follows = follow.is_some();
     let mut sources = parts.into_iter().map(|p| p.source(follows)).collect::<Result<Vec<_>>>()?;
     match follow {
         Some(follow) => follow.run(sources, sink),
-        None if sink.is_plain() && is_one => {
+        None if is_copied => {
             sink.flush();
             Ok(())
         }

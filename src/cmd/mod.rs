@@ -4,14 +4,17 @@ pub mod boot;
 pub mod build;
 pub mod health;
 pub mod logs;
+mod nagios;
 pub mod pull;
 pub mod record;
 pub mod rm;
 pub mod run;
+pub mod run_container;
 pub mod run_vm;
 pub mod status;
 pub mod stop;
 mod supervise;
+mod ticker;
 
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};

@@ -5,8 +5,10 @@ mod progress;
 mod wanted;
 
 use super::Common;
+use crate::container::podman::Podman;
 use crate::image::pull::{Meter, Pull};
-use crate::model::{Runtime, duration};
+use crate::model::{Node, Runtime, duration};
+use crate::node::container_image;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, out};
 use answer::{Answer, Outcome};
@@ -25,6 +27,7 @@ const AFTER_HELP: &str = "\
 Examples:
   mcp-pull demo                                        what the components of demo need
   mcp-pull --for microvm registry.example:5000/app:1   a whole image
+  mcp-pull --for container docker.io/library/redis:7   the same, by podman
   mcp-pull --dry-run docker.io/library/redis:7         how much it would fetch
   podman save app | mcp-pull docker-archive:- | mcp-build -
 
@@ -41,7 +44,7 @@ pub struct Args {
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     /// What an image is pulled for [default: unikernel]; a component's definition says its own
-    #[arg(long = "for", value_name = "RUNTIME", value_parser = ["unikernel", "microvm"])]
+    #[arg(long = "for", value_name = "RUNTIME", value_parser = ["unikernel", "microvm", "container"])]
     runtime: Option<String>,
     /// Only say what would be fetched, and how many bytes; write nothing
     #[arg(long)]
@@ -65,6 +68,7 @@ pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
     let runtime = match args.runtime.as_deref() {
         Some("microvm") => Runtime::Microvm,
+        Some("container") => Runtime::Container,
         _ => Runtime::Unikernel,
     };
     let (node, wanted) = wanted::find(&paths, &args.targets, runtime)?;
@@ -83,6 +87,7 @@ pub fn run(args: Args) -> Result<u8> {
         };
         let shown = progress::Shown { quiet: args.quiet || args.dry_run, name: one.reference.to_string() };
         let outcome = match args.dry_run {
+            _ if one.request.runtime == Runtime::Container => container(&args, &paths, &node, one, deadline),
             true => pull.plan().map(Outcome::Plan),
             false => progress::during(&shown, &meter, || pull.run()).map(|done| Outcome::Done(Box::new(done))),
         };
@@ -104,6 +109,20 @@ pub fn run(args: Args) -> Result<u8> {
     }
     out::flush();
     Ok(failed)
+}
+
+/// The same by podman.
+fn container(args: &Args, paths: &Paths, node: &Node, one: &Wanted, deadline: Deadline) -> Result<Outcome> {
+    let podman = Podman::find(node)?;
+    if args.dry_run {
+        return container_image::plan(paths, node, &podman, &one.reference, deadline).map(Outcome::ContainerPlan);
+    }
+    let pull = || container_image::pull(paths, node, &podman, &one.reference, deadline);
+    let pulled = match args.quiet {
+        true => pull(),
+        false => super::ticker::during("podman pulls", &one.reference.to_string(), pull),
+    };
+    pulled.map(Outcome::Container)
 }
 
 /// The error of a layer with the image's name in it, and so with the registry's.

@@ -1,10 +1,11 @@
 //! `mcp-record`: what was deployed: show it, put a new version on trial, go back.
 
 use super::Common;
+use crate::container::podman::Podman;
 use crate::model::state;
-use crate::model::{ComponentId, Node, Record, Target, Version, Wish};
+use crate::model::{ComponentId, Node, Record, Runtime, Target, Version, Wish};
 use crate::node::resolve::{self, Resolved};
-use crate::node::{provide, start};
+use crate::node::{container_image, provide, start};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out, time};
@@ -69,7 +70,7 @@ pub fn run(args: Args) -> Result<u8> {
             let id = one.id.clone();
             if args.check {
                 match check(&paths, &node, one).and_then(|word| {
-                    show(&paths, &id, Some(("check", word)), args.json)?;
+                    show(&paths, &node, &id, Some(("check", word)), args.json)?;
                     Ok(if word == CURRENT { EXIT_OK } else { EXIT_NO })
                 }) {
                     Ok(code) => answer = answer.max(code),
@@ -80,15 +81,15 @@ pub fn run(args: Args) -> Result<u8> {
             let chosen = match () {
                 () if args.new && one.adhoc => Err(Error::refused(&id, "has no definition")),
                 () if args.new => provide::version_of(&paths, &node, &id, one.component).map(Some),
-                () if args.back => previous(&paths, &id).map(Some),
+                () if args.back => previous(&paths, &node, &id).map(Some),
                 () => Ok(None),
             };
             let told = chosen.and_then(|version| match version {
-                Some(version) => choose(&paths, &id, version, args.now),
+                Some(version) => choose(&paths, &node, &id, version, args.now),
                 None if args.drop => drop_trial(&paths, &id),
                 None => Ok(None),
             });
-            let told = told.and_then(|word| show(&paths, &id, word.map(|w| ("change", w)), args.json));
+            let told = told.and_then(|word| show(&paths, &node, &id, word.map(|w| ("change", w)), args.json));
             errors.extend(told.err());
         }
     }
@@ -119,18 +120,28 @@ fn check(paths: &Paths, node: &Node, one: Resolved) -> Result<&'static str> {
     })
 }
 
-fn previous(paths: &Paths, id: &ComponentId) -> Result<Version> {
+fn previous(paths: &Paths, node: &Node, id: &ComponentId) -> Result<Version> {
     let record = Record::read(paths, id)?.unwrap_or_default();
     let version = record.previous.ok_or_else(|| Error::no(id, "nothing was deployed before the current version"))?;
-    if !provide::is_there(paths, &version) {
-        log::warn!("{id}: the image of that version is not in the store any more; its start pulls it by its digest");
+    if !provide::is_there(paths, node, &version)? {
+        log::warn!("{id}: the image of that version is not on this node any more; its start pulls it by its digest");
     }
     Ok(Version { at: time::now(), ..version })
 }
 
 /// Makes `version` the one that is started next; a word for what that changed.
-fn choose(paths: &Paths, id: &ComponentId, version: Version, now: bool) -> Result<Option<&'static str>> {
+fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, now: bool) -> Result<Option<&'static str>> {
     start::check_volumes(paths, id, &version.spec)?;
+    let podman = match version.spec.runtime {
+        Runtime::Container => Some(Podman::find(node)?),
+        _ => None,
+    };
+    // Named before it is recorded: at no time may what a record pins be pruned.
+    if let (Some(podman), Some(pin)) = (&podman, &version.pin)
+        && provide::is_there(paths, node, &version)?
+    {
+        container_image::keep(paths, podman, id, pin)?;
+    }
     let mut word = "new";
     Record::update(paths, id, |old| {
         let mut record = Record { adhoc: false, ..old.unwrap_or_default() };
@@ -145,7 +156,23 @@ fn choose(paths: &Paths, id: &ComponentId, version: Version, now: bool) -> Resul
         }
         Some(record)
     })?;
+    if let Some(podman) = &podman {
+        release(paths, podman, id);
+    }
     Ok(Some(word))
+}
+
+/// Takes our names from images of podman's that the record has no use for any more. Failing that costs space alone.
+fn release(paths: &Paths, podman: &Podman, id: &ComponentId) {
+    let released = Record::read(paths, id).and_then(|record| {
+        let record = record.unwrap_or_default();
+        let versions = [&record.current, &record.candidate, &record.previous].into_iter().flatten();
+        let pins: Vec<_> = versions.filter_map(|version| version.pin.as_ref()).collect();
+        container_image::release(paths, podman, id, &pins)
+    });
+    if let Err(e) = released {
+        log::warn!("{e}");
+    }
 }
 
 fn drop_trial(paths: &Paths, id: &ComponentId) -> Result<Option<&'static str>> {
@@ -160,7 +187,7 @@ fn drop_trial(paths: &Paths, id: &ComponentId) -> Result<Option<&'static str>> {
 }
 
 /// Prints what the record of `id` holds; after a change or a check one line: its name and the word for that.
-fn show(paths: &Paths, id: &ComponentId, word: Option<(&str, &str)>, as_json: bool) -> Result<()> {
+fn show(paths: &Paths, node: &Node, id: &ComponentId, word: Option<(&str, &str)>, as_json: bool) -> Result<()> {
     let record = Record::read(paths, id)?;
     if as_json {
         let runs = state::any_alive(&paths.component(&id.service, &id.component))?;
@@ -186,7 +213,12 @@ fn show(paths: &Paths, id: &ComponentId, word: Option<(&str, &str)>, as_json: bo
         let since = if version.at.is_empty() { String::new() } else { format!(" since {}", version.at) };
         out::print(format_args!("  {name:<9} {image}{since}\n"));
         if let Some(pin) = &version.pin {
-            let gone = if provide::is_there(paths, version) { "" } else { " (not in the store)" };
+            let gone = match (provide::is_there(paths, node, version), version.spec.runtime) {
+                (Ok(true), _) => "",
+                (Ok(false), Runtime::Container) => " (not in podman's storage)",
+                (Ok(false), _) => " (not in the store)",
+                (Err(_), _) => " (podman can't be asked)",
+            };
             out::print(format_args!("            {} build {}{gone}\n", pin.manifest, pin.build));
         }
     }

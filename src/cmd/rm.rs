@@ -1,9 +1,11 @@
 //! `mcp-rm`: remove what a stopped component left.
 
 use super::Common;
+use crate::container::adopt;
+use crate::container::podman::Podman;
 use crate::model::state::is_alive;
-use crate::model::{ComponentId, Target, load};
-use crate::node::inventory;
+use crate::model::{ComponentId, Record, Target, load};
+use crate::node::{container_image, inventory, resolve};
 use crate::sys::file::{self, remove_tree};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
@@ -82,6 +84,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
         return Ok(false);
     }
     let lock = take_lock(id, &files)?;
+    remove_containers(paths, id, &files)?;
     // All steps are tried, and the first trouble is told: what can go is gone then.
     let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks), remove_tree(&files.roots)];
     if volumes {
@@ -91,6 +94,7 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
         steps.push(remove_tree(&files.instance(slot).run));
     }
     steps.into_iter().collect::<Result<Vec<()>>>()?;
+    release(paths, id);
     // What a start that was killed while it wrote left behind goes with it.
     file::remove_if_there(&files.record.with_extension("json.tmp"))?;
     file::remove_if_there(&files.record)?;
@@ -109,7 +113,44 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
     Ok(true)
 }
 
-/// Takes the component's lock, so that nothing starts it meanwhile, and makes sure that no VM of it lives.
+/// Removes containers that are over and that a supervisor which was killed has left. One that runs is refused.
+fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths) -> Result<()> {
+    let instance = files.instance(Slot::C);
+    if !instance.run.is_dir() {
+        return Ok(());
+    }
+    let podman = match resolve::node(paths).and_then(|node| Podman::find(&node)) {
+        Ok(podman) => podman,
+        // Whatever podman has of it, a start will find by its labels.
+        Err(e) => {
+            log::warn!("{id}: what podman has of it stays: {e}");
+            return Ok(());
+        }
+    };
+    match adopt::remove_over(&podman, paths, id, &instance)? {
+        0 => Ok(()),
+        _ => Err(Error::refused(id, format!("its container runs, without a supervisor; mcp-stop {id} first"))),
+    }
+}
+
+/// Takes our names from images of podman's, where the component was a container at any time that its record knows. No
+/// trouble of podman's keeps anything else from being removed.
+fn release(paths: &Paths, id: &ComponentId) {
+    let record = Record::read(paths, id).ok().flatten().unwrap_or_default();
+    let mut versions = [&record.current, &record.candidate, &record.previous].into_iter().flatten();
+    if versions.all(|version| version.spec.is_vm()) {
+        return;
+    }
+    let released = resolve::node(paths).and_then(|node| {
+        let podman = Podman::find(&node)?;
+        container_image::release(paths, &podman, id, &[])
+    });
+    if let Err(e) = released {
+        log::warn!("{id}: names of its images stay in podman's storage: {e}");
+    }
+}
+
+/// Takes the component's lock, so that nothing starts it meanwhile, and makes sure that no instance of it lives.
 fn take_lock(id: &ComponentId, files: &ComponentPaths) -> Result<Lock> {
     file::create_dirs(&files.run)?;
     let Some(mut lock) = Lock::try_take(&files.lock())? else {
@@ -121,7 +162,8 @@ fn take_lock(id: &ComponentId, files: &ComponentPaths) -> Result<Lock> {
     };
     for slot in Slot::ALL {
         if is_alive(&files.instance(slot))? {
-            return Err(Error::refused(id, format!("its VM runs, without a supervisor; mcp-stop {id} first")));
+            let what = if slot == Slot::C { "container" } else { "VM" };
+            return Err(Error::refused(id, format!("its {what} runs, without a supervisor; mcp-stop {id} first")));
         }
     }
     lock.sign(super::program())?;

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 /// Stop components: gracefully, then firmly; say which it took
 ///
-/// The guest's power button first; after the component's stop_timeout QEMU's quit; two seconds later SIGKILL. All
-/// targets are stopped side by side. What was stopped stays stopped until mcp-run or mcp-deploy starts it again.
+/// A VM gets its power button first; after the component's stop_timeout QEMU's quit; two seconds later SIGKILL. A
+/// container gets its image's stop signal, and after stop_timeout SIGKILL. All targets are stopped side by side. What was stopped stays stopped until mcp-run or mcp-deploy starts it again.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-stop", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -66,7 +66,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
         let all = resolve::all(paths)?.into_iter().map(|(id, component)| Resolved { id, component, adhoc: false });
         let mut running = Vec::new();
         for what in all {
-            if what.component.is_vm() && stop::is_there(paths, &what.id)? {
+            if stop::is_there(paths, &what.id)? {
                 running.push(what);
             }
         }

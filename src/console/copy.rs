@@ -1,6 +1,7 @@
 //! `--console stdout`: a copy of the console log on our standard output, in a thread of its own so that a reader that
-//! is slow never holds up the supervisor.
+//! is slow never holds up the supervisor. Of a container's log what the container wrote.
 
+use super::cri::{self, Decoder};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
@@ -51,14 +52,19 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Copies `file` from byte `offset` on.
-    pub fn start(mut file: File, offset: u64) -> Copy {
+    /// Copies `file` from byte `offset` on. `is_cri`: it is a container's log, and a record that ends behind `offset` was
+    /// copied by nobody.
+    pub fn start(mut file: File, mut offset: u64, is_cri: bool) -> Copy {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let (tell_done, done) = channel();
         let thread = std::thread::spawn(move || {
+            let mut records = is_cri.then(Records::default);
+            if is_cri {
+                offset = cri::record_before(&file, offset).unwrap_or(offset);
+            }
             let _ = file.seek(SeekFrom::Start(offset));
-            run(file, &of_thread);
+            run(file, &of_thread, &mut records);
             let _ = tell_done.send(());
         });
         Copy { shared, thread: Some(thread), done }
@@ -97,7 +103,33 @@ impl Drop for Copy {
     }
 }
 
-fn run(mut file: File, shared: &Shared) {
+/// Takes a container's log apart.
+#[derive(Debug, Default)]
+struct Records {
+    decoder: Decoder,
+    /// The beginning of a record.
+    rest: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Records {
+    /// What the container wrote according to `chunk`, and to what came before it. `all`: the file ends here.
+    fn add(&mut self, chunk: &[u8], all: bool) -> &[u8] {
+        self.rest.extend_from_slice(chunk);
+        self.out.clear();
+        let mut at = 0;
+        while let Some(record) = self.decoder.next(self.rest.get(at..).unwrap_or_default(), all) {
+            let begin = at;
+            at += record.length;
+            let content = begin + record.content.start..begin + record.content.end;
+            self.out.extend_from_slice(self.rest.get(content).unwrap_or_default());
+        }
+        self.rest.drain(..at);
+        &self.out
+    }
+}
+
+fn run(mut file: File, shared: &Shared, records: &mut Option<Records>) {
     loop {
         let (next, over) = {
             let idle = |work: &mut Work| !work.more && !work.over && work.next.is_empty();
@@ -107,7 +139,7 @@ fn run(mut file: File, shared: &Shared) {
             (work.next.pop_front(), work.over)
         };
         // Asked for the next file first: what was written to this one before that is in it now.
-        if let Err(e) = to_end(&mut file) {
+        if let Err(e) = to_end(&mut file, records, next.is_some() || over) {
             // That nobody reads standard output any more is no reason to end the VM.
             if e.kind() != ErrorKind::BrokenPipe {
                 log::warn!("copy of the console: {}", crate::sys::error::os_reason(&e));
@@ -126,28 +158,40 @@ fn run(mut file: File, shared: &Shared) {
     }
 }
 
-/// Copies what is left in `file`. Not through Rust's own standard output: its lock would be held by a write that blocks,
-/// and whoever wants to end the process would wait for it.
-fn to_end(file: &mut File) -> std::io::Result<()> {
-    let stdout = std::io::stdout();
+/// Copies what is left in `file`; `all`: no more comes.
+fn to_end(file: &mut File, records: &mut Option<Records>, all: bool) -> std::io::Result<()> {
     let mut chunk = [0; 16384];
     loop {
-        let mut rest = match file.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(n) => chunk.get(..n).unwrap_or_default(),
+        let filled = match file.read(&mut chunk) {
+            Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
         };
-        while !rest.is_empty() {
-            match nix::unistd::write(stdout.as_fd(), rest) {
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-                Err(Errno::EINTR) => {}
-                // Whoever shares it with us has made it non-blocking.
-                Err(Errno::EAGAIN) => {
-                    let _ = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
-                }
-                Err(e) => return Err(e.into()),
-            }
+        let bytes = chunk.get(..filled).unwrap_or_default();
+        match records {
+            Some(records) => write(records.add(bytes, all && filled == 0))?,
+            None => write(bytes)?,
+        }
+        if filled == 0 {
+            return Ok(());
         }
     }
+}
+
+/// Not through Rust's own standard output: its lock would be held by a write that blocks, and whoever wants to end the
+/// process would wait for it.
+fn write(mut bytes: &[u8]) -> std::io::Result<()> {
+    let stdout = std::io::stdout();
+    while !bytes.is_empty() {
+        match nix::unistd::write(stdout.as_fd(), bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            // Whoever shares it with us has made it non-blocking.
+            Err(Errno::EAGAIN) => {
+                let _ = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }

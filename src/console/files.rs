@@ -1,7 +1,7 @@
 //! The log files of one instance, in order, each with its index.
 
 use super::index::{Cursor, Index, nanos};
-use crate::sys::paths::{ComponentPaths, InstancePaths};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::{Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,6 +14,7 @@ pub struct Series {
     dir: PathBuf,
     log: &'static str,
     index: Option<&'static str>,
+    is_cri: bool,
 }
 
 /// One file of a series, opened.
@@ -42,12 +43,18 @@ fn number_of(name: &str, base: &str) -> Option<u64> {
 impl Series {
     /// The console of an instance.
     pub fn console(paths: &InstancePaths) -> Series {
-        Series { dir: paths.log.clone(), log: "console.log", index: Some("console.idx") }
+        let is_cri = paths.slot == Slot::C;
+        Series { dir: paths.log.clone(), log: "console.log", index: Some("console.idx"), is_cri }
     }
 
     /// What a component's detached supervisors had to say. It has no index.
     pub fn supervisor(paths: &ComponentPaths) -> Series {
-        Series { dir: paths.log.clone(), log: "supervisor.log", index: None }
+        Series { dir: paths.log.clone(), log: "supervisor.log", index: None, is_cri: false }
+    }
+
+    /// Whether these are a container's, in CRI's format; else they are the bytes as they came.
+    pub fn is_cri(&self) -> bool {
+        self.is_cri
     }
 
     /// The folder.
@@ -205,7 +212,7 @@ impl LogFile {
     }
 
     /// The time of bytes that have no record (yet): the log's modification time, not before the last record.
-    fn newest_time(&self) -> Result<u64> {
+    pub fn newest_time(&self) -> Result<u64> {
         let about = self.file.metadata().map_err(self.failed("stat"))?;
         let modified = nanos(about.modified().map_err(self.failed("stat"))?);
         let Some(index) = &self.index else { return Ok(modified) };

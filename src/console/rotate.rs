@@ -26,6 +26,22 @@ pub trait Writer {
     /// Has it write to `file`, which has the name `path`, from now on. Until it does it goes on with the file before. An
     /// error that may pass ([`EXIT_RETRY`]): it may still do so.
     fn point_at(&mut self, file: &File, path: &Path) -> Result<()>;
+
+    /// For one that makes its files itself, as conmon does: the file that it writes to under the name `path`. Where it
+    /// writes to another, it goes on with a new one, which takes the name from whatever has it. Errors are as above. `None`:
+    /// it makes none.
+    fn make_next(&mut self, _path: &Path) -> Option<Result<File>> {
+        None
+    }
+}
+
+/// The next log, which the writer was asked to go on with and has not said that it does.
+#[derive(Debug)]
+enum Undecided {
+    /// We made it.
+    Ours(File),
+    /// The writer makes it.
+    Its,
 }
 
 /// The console log of one instance, watched.
@@ -38,8 +54,7 @@ pub struct Console {
     size: u64,
     inotify: Option<(Inotify, WatchDescriptor)>,
     resume: Option<Deadline>,
-    /// The next log, which the writer was asked to go on with and has not said that it does.
-    undecided: Option<File>,
+    undecided: Option<Undecided>,
     copy: Option<Copy>,
 }
 
@@ -69,7 +84,8 @@ impl Console {
             paths: paths.clone(),
             limits: limits.clone(),
             copy: if copy {
-                Some(Copy::start(open_again(&live, &paths.console(), OpenOptions::new().read(true))?, seen))
+                let log = open_again(&live, &paths.console(), OpenOptions::new().read(true))?;
+                Some(Copy::start(log, seen, Series::console(paths).is_cri()))
             } else {
                 None
             },
@@ -161,23 +177,18 @@ impl Console {
         let (log, index) = (self.paths.console(), self.paths.console_index());
         let series = Series::console(&self.paths);
         let next = match self.undecided.take() {
-            Some(next) => next,
+            Some(Undecided::Ours(next)) => next,
+            Some(Undecided::Its) => {
+                let next = self.ask_to_go_on(writer, &log)?;
+                return self.switch_to(next, &series);
+            }
             None => {
                 let number = Some(series.next_number()?);
                 let old_log = series.log_path(number);
                 let old_index = series.index_path(number).unwrap_or_default();
                 fs::rename(&log, &old_log).map_err(Error::path("rename", &log))?;
                 fs::rename(&index, &old_index).map_err(Error::path("rename", &index))?;
-                let pointed = open_live(&self.paths).and_then(|next| match writer.point_at(&next, &log) {
-                    Ok(()) => Ok(next),
-                    // It may still do it: both files stay as they are, and it is asked again.
-                    Err(e) if e.exit_code() == EXIT_RETRY => {
-                        self.undecided = Some(next);
-                        Err(e)
-                    }
-                    Err(e) => Err(e),
-                });
-                match pointed {
+                match self.ask_to_go_on(writer, &log) {
                     Ok(next) => return self.switch_to(next, &series),
                     Err(e) if self.undecided.is_some() => return Err(e),
                     Err(e) => {
@@ -190,10 +201,30 @@ impl Console {
             }
         };
         if let Err(e) = writer.point_at(&next, &log) {
-            self.undecided = Some(next);
+            self.undecided = Some(Undecided::Ours(next));
             return Err(e);
         }
         self.switch_to(next, &series)
+    }
+
+    /// Has the writer go on with a new file, which is what comes back. An error that may pass: it may still do it, both
+    /// files stay as they are, and it is asked again.
+    fn ask_to_go_on(&mut self, writer: &mut impl Writer, log: &Path) -> Result<File> {
+        let (next, undecided) = match writer.make_next(log) {
+            Some(made) => (made, Undecided::Its),
+            None => {
+                let next = open_live(&self.paths)?;
+                match writer.point_at(&next, log) {
+                    Ok(()) => return Ok(next),
+                    Err(e) => (Err(e), Undecided::Ours(next)),
+                }
+            }
+        };
+        next.inspect_err(|e| {
+            if e.exit_code() == EXIT_RETRY {
+                self.undecided = Some(undecided);
+            }
+        })
     }
 
     /// The writer is at `next`, which has the live log's name.
@@ -226,7 +257,18 @@ impl Console {
 
     /// After an adoption: a supervisor killed in the middle of a rotation may have left the writer with the old file.
     pub fn reattach(&mut self, writer: &mut impl Writer) -> Result<()> {
-        writer.point_at(&self.live, &self.paths.console())?;
+        let log = self.paths.console();
+        match writer.make_next(&log) {
+            None => writer.point_at(&self.live, &log)?,
+            Some(made) => {
+                let made = made?;
+                let inode =
+                    |file: &File| file.metadata().map(|m| (m.dev(), m.ino())).map_err(Error::path("stat", &log));
+                if inode(&made)? != inode(&self.live)? {
+                    return self.switch_to(made, &Series::console(&self.paths));
+                }
+            }
+        }
         self.note();
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Places in the files of a series taken as one stream: line borders, the last lines.
 
 use super::harmless;
-use super::{LogFile, Series};
+use super::{LogFile, Series, cri};
 use crate::model::state::Mark;
 use crate::sys::paths::InstancePaths;
 use crate::sys::{Error, Result};
@@ -155,9 +155,11 @@ pub fn last_lines_from(files: &[LogFile], from: Place, to: Place, count: u64) ->
 /// `max_bytes` bytes at most. For messages and `state.json`: every line is harmless text; none where the console can't
 /// be read.
 pub fn last_lines(paths: &InstancePaths, from: Option<&Mark>, count: usize, max_bytes: usize) -> Vec<String> {
-    let Ok(files) = Series::console(paths).open() else { return Vec::new() };
+    let series = Series::console(paths);
+    let Ok(files) = series.open() else { return Vec::new() };
     let mut blocks: Vec<Vec<u8>> = Vec::new();
-    let mut room = max_bytes;
+    // With room for what stands before each line, and for a record that is cut.
+    let mut room = if series.is_cri() { 2 * max_bytes + cri::RECORD_MAX } else { max_bytes };
     let from = from.map_or(BEGIN, |mark| place(mark, &files));
     let read = backwards(&files, from, end(&files), |_, block| {
         let cut = block.get(block.len().saturating_sub(room)..).unwrap_or_default();
@@ -169,8 +171,13 @@ pub fn last_lines(paths: &InstancePaths, from: Option<&Mark>, count: usize, max_
         return Vec::new();
     }
     blocks.reverse();
-    let bytes = blocks.concat();
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let mut bytes = blocks.concat();
+    if series.is_cri() {
+        let border = memchr::memchr(b'\n', &bytes).filter(|_| room == 0).map_or(0, |i| i + 1);
+        bytes = cri::contents(bytes.get(border..).unwrap_or_default());
+    }
+    let bytes = bytes.get(bytes.len().saturating_sub(max_bytes)..).unwrap_or_default();
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     if bytes.is_empty() {
         return Vec::new();
     }

@@ -1,19 +1,19 @@
 //! One VM attended: everything that can happen to it, and what is done about it.
 
-use crate::guest::instance::link_current;
+use crate::guest::instance::Instance;
 use crate::guest::ladder::{Action, Ladder};
 use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
-use crate::model::state::{End, Phase, State, UNASKED};
+use crate::model::state::{Phase, UNASKED};
 use crate::model::{OnUnhealthy, Version};
+use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
-use crate::supervise::{Context, Mode, failure};
+use crate::supervise::{Context, Mode, failure, link_current};
 use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::notify::Notify;
-use crate::sys::paths::InstancePaths;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result, time};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,14 +42,6 @@ pub(super) struct Attended<'a> {
     stop_next: bool,
 }
 
-/// What attending it came to.
-pub(super) enum Watched {
-    /// It has ended.
-    Ended(Box<State>, End),
-    /// Something else goes on.
-    Other(Outcome),
-}
-
 impl<'a> Attended<'a> {
     /// `live`, with nothing under way.
     pub(super) fn new(
@@ -74,11 +66,6 @@ impl<'a> Attended<'a> {
         }
     }
 
-    /// Its files.
-    pub(super) fn paths(&self) -> &InstancePaths {
-        &self.live.instance.paths
-    }
-
     /// Tells that it has started.
     pub(super) fn started(&mut self) {
         self.notify.started();
@@ -86,27 +73,28 @@ impl<'a> Attended<'a> {
 
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
-        if self.live.start_deadline.is_none() {
+        if self.live.asked.start_deadline.is_none() {
             self.ready(UNASKED);
         }
     }
 
     /// Watches until QEMU has ended.
-    pub(super) fn watch(mut self) -> Result<Watched> {
+    pub(super) fn watch(mut self) -> Result<Watched<Instance>> {
         if self.mode.stop_only {
             self.begin_stop(true, "stop asked for");
         }
         while !self.turn()? {}
-        self.live.ask_no_more();
+        self.live.asked.no_more();
         let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
         self.live.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
+        let paths = self.live.instance.paths.clone();
         let (state, end) = self.live.instance.finish()?;
         if self.stop_next {
             self.signals.stop_again();
         }
         if let Some(replacement) = self.replacing {
             let Replacement { version, mut live, .. } = replacement;
-            live.ask_no_more();
+            live.asked.no_more();
             link_current(&self.context.files(), live.instance.paths.slot)?;
             // The old one may have ended by itself, or had to, before it gave its ports up.
             if let Some(instance) = replace::settle(live.instance, None) {
@@ -116,7 +104,7 @@ impl<'a> Attended<'a> {
         }
         match self.next {
             Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
-            _ => Ok(Watched::Ended(Box::new(state), end)),
+            _ => Ok(Watched::Ended(Box::new(state), end, paths)),
         }
     }
 
@@ -148,7 +136,7 @@ impl<'a> Attended<'a> {
         self.take_signals();
         self.take_reports();
         self.go_on_replacing(other);
-        if self.live.is_late() {
+        if self.live.asked.is_late() {
             let after = crate::model::duration::format(self.context.component.start_timeout);
             self.live.complain(self.context, &format!("not healthy after start_timeout ({after})"));
             self.begin_stop(false, "not healthy in time");
@@ -241,11 +229,11 @@ impl<'a> Attended<'a> {
         match replacement.turn(self.context, happened, &mut self.live.instance, self.hooks) {
             Progress::Waiting => {}
             Progress::Serves => {
-                self.live.ask_no_more();
+                self.live.asked.no_more();
                 self.notify.status("ready: replaced");
             }
             Progress::Drained => {
-                self.live.ask_no_more();
+                self.live.asked.no_more();
                 self.begin_stop(false, "replaced");
             }
             Progress::Failed(reason, console) => {
@@ -261,13 +249,14 @@ impl<'a> Attended<'a> {
     }
 
     fn take_reports(&mut self) {
-        while let Some(health) = self.live.take_report() {
+        while let Some(health) = self.live.asked.take() {
             match health {
                 Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
                 Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(&format!("unhealthy: {reason}"));
-                    if self.context.component.on_unhealthy == OnUnhealthy::Restart && self.live.start_deadline.is_none()
+                    if self.context.component.on_unhealthy == OnUnhealthy::Restart
+                        && self.live.asked.start_deadline.is_none()
                     {
                         self.live.complain(self.context, &format!("unhealthy: {reason}"));
                         self.begin_stop(false, "unhealthy");
@@ -278,7 +267,7 @@ impl<'a> Attended<'a> {
     }
 
     fn ready(&mut self, detail: &str) {
-        self.live.start_deadline = None;
+        self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
         self.notify.ready();
@@ -292,7 +281,7 @@ impl<'a> Attended<'a> {
         }
         self.live.instance.note(&format!("ready: {detail}"));
         if self.context.component.on_unhealthy == OnUnhealthy::None {
-            self.live.ask_no_more();
+            self.live.asked.no_more();
         }
         let files = self.context.files();
         match &self.mode.fallback {
@@ -311,7 +300,7 @@ impl<'a> Attended<'a> {
         if self.next.is_none() && self.replacing.is_none() {
             self.notify.stopping();
         }
-        self.live.ask_no_more();
+        self.live.asked.no_more();
         let was_ready = self.live.instance.state.ready_at.is_some();
         self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, was_ready, by_operator));
         self.live.instance.state.phase = Phase::Stopping;

@@ -7,15 +7,16 @@ use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
 use crate::guest::launch::spawn::{self, Launch};
 use crate::guest::monitor::forward;
-use crate::guest::monitor::forward::Reservation;
+
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::model::ComponentId;
 use crate::model::node::Accel;
 use crate::model::state::{End, Mark, Phase, SCHEMA, State};
-use crate::supervise::{Context, Restarts};
+use crate::supervise::reserve::Reservation;
+use crate::supervise::{Context, Restarts, link_current};
 use crate::sys::lock::Lock;
-use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
+use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::user::{self, User};
 use crate::sys::{Deadline, Error, Result, file, time};
@@ -34,7 +35,6 @@ const QEMU_MINIMUM: (u64, u64, u64) = (7, 0, 0);
 /// Console lines that an end quotes, and bytes read for them.
 pub(super) const LAST_LINES: usize = 20;
 pub(super) const LAST_BYTES: usize = 16 << 10;
-const EVENTS_MAX: usize = 32;
 
 /// Everything that is worked out before a start.
 pub struct Prepared {
@@ -226,10 +226,7 @@ impl Instance {
 
     /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the guest.
     pub fn note(&mut self, event: &str) {
-        if self.state.events.len() >= EVENTS_MAX {
-            self.state.events.remove(0);
-        }
-        self.state.events.push((time::now(), event.to_string()));
+        self.state.add_event(event);
         if let Err(e) = self.state.write(&self.paths) {
             log::warn!("{e}");
         }
@@ -385,22 +382,6 @@ pub fn remove_lock(path: &Path) {
     if let Ok(Some(lock)) = Lock::try_take(path) {
         let _ = lock.remove();
     }
-}
-
-/// Points the component's links at the serving instance.
-pub(super) fn link_current(files: &ComponentPaths, slot: Slot) -> Result<()> {
-    let link = |target: &Path, at: PathBuf| -> Result<()> {
-        let mut temporary = at.clone().into_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        file::remove_if_there(&temporary)?;
-        std::os::unix::fs::symlink(target, &temporary).map_err(Error::path("link", &temporary))?;
-        std::fs::rename(&temporary, &at).map_err(Error::path("rename", &temporary))
-    };
-    link(Path::new(slot.name()), files.current())?;
-    link(Path::new("current/qmp.sock"), files.run.join("qmp.sock"))?;
-    link(Path::new("current/state.json"), files.run.join("state.json"))?;
-    link(&Path::new(slot.name()).join("console.log"), files.log.join("console.log"))
 }
 
 /// Takes a user for a QEMU of this component and slot.

@@ -4,9 +4,8 @@ use crate::console::last_lines;
 use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
 use crate::guest::supervise::StartWatcher;
-use crate::supervise::Context;
-use crate::supervise::report::{self, Health, Reports, Watcher};
-use crate::sys::{Deadline, Error, Result};
+use crate::supervise::{Asked, Context};
+use crate::sys::{Deadline, Result};
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 use std::os::fd::AsFd;
@@ -18,38 +17,30 @@ pub const POLLED: usize = 6;
 pub struct Live {
     /// The instance.
     pub instance: Instance,
-    /// By when it must be ready; `None`: it is, or nobody asks.
-    pub start_deadline: Option<Deadline>,
-    watcher: Option<Box<dyn Watcher>>,
-    reports: Reports,
+    /// Its health, and by when it must be ready.
+    pub asked: Asked,
 }
 
 impl Live {
     /// Puts `instance` under watch. When this fails, one that we started is gone; one that was adopted runs on.
     pub fn new(context: &Context<'_>, instance: Instance, start_watcher: &StartWatcher<'_>) -> Result<Live> {
         let adopted = instance.is_adopted();
-        let watcher = report::pair().map_err(Error::os("create", "a socket pair")).and_then(|(reporter, reports)| {
-            let watcher = start_watcher(context, &instance, reporter)?;
-            Ok((watcher, reports))
-        });
-        let (watcher, reports) = match watcher {
-            Ok(both) => both,
+        let is_ready = instance.state.ready_at.is_some();
+        match Asked::begin(context, is_ready, |reporter| start_watcher(context, &instance, reporter)) {
+            Ok(asked) => Ok(Live { instance, asked }),
             Err(e) => {
                 if !adopted {
                     instance.pidfd.signal(libc::SIGKILL)?;
                     let _ = instance.finish();
                 }
-                return Err(e);
+                Err(e)
             }
-        };
-        let waits = watcher.is_some() && instance.state.ready_at.is_none();
-        let start_deadline = waits.then(|| Deadline::after(context.component.start_timeout));
-        Ok(Live { instance, start_deadline, watcher, reports })
+        }
     }
 
     /// When it is to be looked at even if nothing happens.
     pub fn due(&self) -> Option<Deadline> {
-        [self.start_deadline, self.instance.console.due()].into_iter().flatten().reduce(Deadline::min)
+        [self.asked.start_deadline, self.instance.console.due()].into_iter().flatten().reduce(Deadline::min)
     }
 
     /// What to poll. One whose descriptor is missing stands for itself as the process handle, which is asked anyway.
@@ -60,7 +51,7 @@ impl Live {
         let console = instance.console.pollable().unwrap_or(process);
         let guest = instance.guest.as_ref().and_then(|g| g.pollable()).unwrap_or(process);
         let stderr = instance.stderr().unwrap_or(process);
-        let reports = self.reports.pollable().unwrap_or(process);
+        let reports = self.asked.pollable().unwrap_or(process);
         [process, monitor, console, guest, stderr, reports].map(|fd| PollFd::new(fd, PollFlags::POLLIN))
     }
 
@@ -88,22 +79,6 @@ impl Live {
         ended
     }
 
-    /// What was last told of its health.
-    pub fn take_report(&mut self) -> Option<Health> {
-        self.reports.take()
-    }
-
-    /// Nothing more is asked: the thread goes.
-    pub fn ask_no_more(&mut self) {
-        self.watcher = None;
-        self.start_deadline = None;
-    }
-
-    /// Whether it did not become healthy in time. True once.
-    pub fn is_late(&mut self) -> bool {
-        self.start_deadline.take_if(|d| d.passed()).is_some()
-    }
-
     /// Says in the log what is wrong, with the console's last lines; returns those.
     pub fn complain(&self, context: &Context<'_>, what: &str) -> Vec<String> {
         log::error!("{}: {what}; the console's last lines:", context.id);
@@ -119,7 +94,7 @@ impl Live {
 
     /// Ends it without the ladder: nobody is served by it, or not any more.
     pub fn end_now(mut self) {
-        self.ask_no_more();
+        self.asked.no_more();
         end_now(self.instance);
     }
 }

@@ -3,7 +3,7 @@
 //! The moment at which the new one counts is when the component's `current` link names it. Before, whoever finds both
 //! without a supervisor ends the new one; after, it gives the new one what ports it still lacks and ends the old one.
 
-use crate::guest::instance::{Instance, link_current};
+use crate::guest::instance::Instance;
 use crate::guest::launch::preflight;
 use crate::guest::live::{Live, POLLED, end_now};
 use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
@@ -11,8 +11,8 @@ use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::supervise::Hooks;
 use crate::model::state::Phase;
 use crate::model::{Component, RootMode, Version, duration};
-use crate::supervise::Context;
 use crate::supervise::report::Health;
+use crate::supervise::{Context, link_current};
 use crate::sys::paths::Slot;
 use crate::sys::{Deadline, Result, time};
 use std::time::Duration;
@@ -54,6 +54,9 @@ pub enum Progress {
 
 /// Why `next` can't boot beside `now`, which has `old`; `None`: it can.
 pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> Option<&'static str> {
+    if !next.component.is_vm() {
+        return Some("a container takes its place");
+    }
     if let Some(reason) = has_one_writer(now.component).or_else(|| has_one_writer(next.component)) {
         return Some(reason);
     }
@@ -113,7 +116,7 @@ impl Replacement {
         if let Stage::Booting = self.stage {
             return self.boot(base, ended, old, hooks);
         }
-        while let Some(health) = self.live.take_report() {
+        while let Some(health) = self.live.asked.take() {
             if let Health::Unhealthy(reason) = health {
                 self.live.instance.note(&format!("unhealthy: {reason}"));
             }
@@ -143,19 +146,19 @@ impl Replacement {
             return fail(&self.live, "ended before it was ready");
         }
         let mut detail = None;
-        while let Some(health) = self.live.take_report() {
+        while let Some(health) = self.live.asked.take() {
             if let Health::Healthy(words) = health {
                 detail = Some(words);
             }
         }
-        if detail.is_none() && self.live.start_deadline.is_some() {
-            if self.live.is_late() {
+        if detail.is_none() && self.live.asked.start_deadline.is_some() {
+            if self.live.asked.is_late() {
                 let after = duration::format(context.component.start_timeout);
                 return fail(&self.live, &format!("not healthy after start_timeout ({after})"));
             }
             return Progress::Waiting;
         }
-        self.live.ask_no_more();
+        self.live.asked.no_more();
         // First its state, so that whoever finds it current finds it ready.
         let new = &mut self.live.instance;
         new.state.ready_at = Some(time::now());

@@ -1,18 +1,18 @@
 //! The supervisor: one thread that sleeps in `poll` until something happens to its VM.
 
-use crate::guest::attend::{Attended, Watched};
-use crate::guest::instance::{Instance, Prepared, link_current};
+use crate::guest::attend::Attended;
+use crate::guest::instance::{Instance, Prepared};
 use crate::guest::live::{self, Live};
 use crate::guest::remains;
 use crate::guest::replace;
-use crate::model::state::{End, EndedBy, Phase, State};
+use crate::model::state::State;
 use crate::model::{Port, Version};
+use crate::supervise::policy::{self, Keeper};
 use crate::supervise::report::{Reporter, Watcher};
-use crate::supervise::{self, Backoff, Context, Mode, Restarts, Slept};
+use crate::supervise::{self, Context, Mode, Restarts, link_current};
 use crate::sys::Result;
-use crate::sys::error::EXIT_RETRY;
 use crate::sys::notify::Notify;
-use crate::sys::paths::{InstancePaths, Slot};
+use crate::sys::paths::Slot;
 use crate::sys::signals::Signals;
 
 /// Starts a watcher for an instance that has just started or was adopted. `None`: there is nothing to ask, and started
@@ -49,99 +49,53 @@ pub fn run(
     notify: &mut Notify,
     signals: &Signals,
 ) -> Result<Outcome> {
-    let mut backoff = Backoff::new();
-    let files = context.files();
-    let mut restarts = Restarts::default();
-    let mut last: Option<Last> = None;
-    let mut trial = mode.trial;
-    let mut found = match carried {
-        Some(instance) => Some(instance),
-        None => adopt_any(context, mode.stop_only)?,
-    };
-    loop {
-        let begun = match found.take() {
-            Some(instance) => {
-                restarts = Restarts { count: instance.state.restarts, at: instance.state.restarted_at.clone() };
-                Live::new(context, instance, hooks.watcher)
-            }
-            None if mode.stop_only => return Ok(Outcome::Ended(None)),
-            None => (hooks.prepare)(context, Slot::A, None)
-                .and_then(|prepared| Instance::start(context, prepared, restarts.clone()))
-                .and_then(|instance| Live::new(context, instance, hooks.watcher)),
-        };
-        let live = match (begun, &mut last) {
-            (Ok(live), _) => live,
-            // A restart that can't be made now may be made later; a first start is the caller's to try again.
-            (Err(e), Some(last)) if e.exit_code() == EXIT_RETRY => {
-                log::warn!("{}: not restarted: {e}; again in {} s", context.id, backoff.pause().as_secs());
-                match backoff.sleep(&files, signals) {
-                    Slept::Enough => {}
-                    Slept::Stop => {
-                        last.write(Phase::Ended);
-                        return Ok(Outcome::Ended(Some(last.end.clone())));
-                    }
-                    Slept::Replace => return Ok(Outcome::Start(Box::new((hooks.next)()?))),
-                }
-                continue;
-            }
-            (Err(e), last) => {
-                if let Some(last) = last {
-                    last.write(Phase::Ended);
-                }
-                return Err(e);
-            }
-        };
-        let mut run = Attended::new(context, mode, hooks, live, notify, signals);
-        if last.is_none() {
+    policy::run(context, mode, &Vms { context, mode, hooks }, carried, notify, signals)
+}
+
+struct Vms<'a> {
+    context: &'a Context<'a>,
+    mode: &'a Mode,
+    hooks: &'a Hooks<'a>,
+}
+
+impl Keeper for Vms<'_> {
+    type Instance = Instance;
+    type Live = Live;
+
+    fn adopt(&self, stop_only: bool) -> Result<Option<Instance>> {
+        adopt_any(self.context, stop_only)
+    }
+
+    fn start(&self, before: Restarts) -> Result<Instance> {
+        let prepared = (self.hooks.prepare)(self.context, Slot::A, None)?;
+        Instance::start(self.context, prepared, before)
+    }
+
+    fn watch(&self, instance: Instance) -> Result<Live> {
+        Live::new(self.context, instance, self.hooks.watcher)
+    }
+
+    fn state(live: &Live) -> &State {
+        &live.instance.state
+    }
+
+    fn attend(
+        &self,
+        live: Live,
+        first: bool,
+        notify: &mut Notify,
+        signals: &Signals,
+    ) -> Result<policy::Watched<Instance>> {
+        let mut run = Attended::new(self.context, self.mode, self.hooks, live, notify, signals);
+        if first {
             run.started();
         }
         run.begin();
-        let began = std::time::Instant::now();
-        let paths = run.paths().clone();
-        let (state, end) = match run.watch()? {
-            Watched::Ended(state, end) => (*state, end),
-            Watched::Other(outcome) => return Ok(outcome),
-        };
-        if trial && state.ready_at.is_none() && end.by != EndedBy::Operator {
-            return Ok(Outcome::Failed(end));
-        }
-        trial = trial && state.ready_at.is_none();
-        if !mode.detached || !end.calls_for(context.component.restart) {
-            return Ok(Outcome::Ended(Some(end)));
-        }
-        backoff.ran_since(began);
-        log::warn!("{}: {}; restarted in {} s", context.id, end.reason, backoff.pause().as_secs());
-        if state.ready_at.is_none() {
-            notify.ended_early();
-        }
-        let last = last.insert(Last { state, end, paths });
-        last.write(Phase::Waiting);
-        match backoff.sleep(&files, signals) {
-            Slept::Enough => {}
-            Slept::Stop => {
-                last.write(Phase::Ended);
-                return Ok(Outcome::Ended(Some(last.end.clone())));
-            }
-            Slept::Replace => return Ok(Outcome::Start(Box::new((hooks.next)()?))),
-        }
-        restarts.add();
+        run.watch()
     }
-}
 
-/// The instance before, while it waits to be started again.
-struct Last {
-    state: State,
-    end: End,
-    paths: InstancePaths,
-}
-
-impl Last {
-    /// Writes that it is in `phase`. That it can't be written must not end the supervisor.
-    fn write(&mut self, phase: Phase) {
-        self.state.phase = phase;
-        if let Err(e) = self.state.write(&self.paths) {
-            log::warn!("{e}");
-        }
+    fn next(&self) -> Result<Version> {
+        (self.hooks.next)()
     }
 }
 

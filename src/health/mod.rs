@@ -30,5 +30,5 @@ pub use grpc::{Call, GrpcTrouble, Metadata};
 pub use hints::Hints;
 pub use probe::probe;
 pub use verdict::{Reason, TlsTrouble, Verdict};
-pub use wait::{Plain, Plan, Subject, wait};
+pub use wait::{Pace, Plain, Plan, Subject, wait, wait_on};
 pub use watch::{Change, Watch, watch};

@@ -35,7 +35,18 @@ pub struct Plan {
 
 /// Probes until healthy, until the plan's deadline, or until cancelled. The last verdict is the answer.
 pub fn wait(subject: &mut dyn Subject, plan: &Plan, hints: Option<&Hints>, cancel: Option<&Cancel>) -> Verdict {
-    let mut pace = Pace::new(plan.interval);
+    wait_on(subject, plan, &mut Pace::default(), hints, cancel)
+}
+
+/// The same for one that was waited for before, at the pace that was come to by then: it isn't hammered anew.
+pub fn wait_on(
+    subject: &mut dyn Subject,
+    plan: &Plan,
+    pace: &mut Pace,
+    hints: Option<&Hints>,
+    cancel: Option<&Cancel>,
+) -> Verdict {
+    pace.set_interval(plan.interval);
     let mut good = 0;
     let mut before = None;
     loop {
@@ -76,7 +87,7 @@ pub fn wait(subject: &mut dyn Subject, plan: &Plan, hints: Option<&Hints>, cance
             return cut_off(verdict, before);
         }
         let pause = pause.max(GAP_MIN.saturating_sub(started.elapsed()));
-        rest(Deadline::after(pause).min(plan.deadline), started, &mut pace, hints, cancel);
+        rest(Deadline::after(pause).min(plan.deadline), started, pace, hints, cancel);
         if plan.deadline.passed() {
             return verdict;
         }
@@ -92,6 +103,8 @@ fn cut_off(last: Verdict, before: Option<Verdict>) -> Verdict {
     }
 }
 
+/// No pause between bad probes grows to less.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Between the starts of two probes, whatever hints come.
 const GAP_MIN: Duration = Duration::from_millis(3);
 
@@ -106,7 +119,8 @@ fn rest(until: Deadline, started: Instant, pace: &mut Pace, hints: Option<&Hints
 }
 
 /// How long to pause, by what was found.
-pub(super) struct Pace {
+#[derive(Debug)]
+pub struct Pace {
     interval: Duration,
     /// The last probe's kind of failure, how many such there were in a row, and since when.
     mood: Mood,
@@ -137,12 +151,22 @@ enum Mood {
 const HINTS_BURST: f64 = 10.0;
 const HINTS_PER_SECOND: f64 = 5.0;
 
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace::new(Duration::ZERO)
+    }
+}
+
 impl Pace {
+    fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval.max(INTERVAL_MIN);
+    }
+
     /// For pauses that come to be as long as `interval`.
     pub(super) fn new(interval: Duration) -> Pace {
         let now = Instant::now();
         Pace {
-            interval: interval.max(Duration::from_millis(10)),
+            interval: interval.max(INTERVAL_MIN),
             mood: Mood::Silent,
             row: 0,
             since: now,

@@ -62,6 +62,13 @@ impl Reference {
     }
 }
 
+impl Named {
+    /// Whether it is podman's name for an image of this node alone: `localhost/NAME`, without a port.
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost"
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,7 +4,7 @@ use super::{Port, Restart};
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Deadline, Error, Result, file, lock};
+use crate::sys::{Deadline, Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use std::time::Duration;
 pub const SCHEMA: u32 = 1;
 
 const SIZE_MAX: u64 = 4 << 20;
+const EVENTS_MAX: usize = 32;
 
 /// What is said of one that is ready because it has started.
 pub const UNASKED: &str = "started";
@@ -204,7 +205,7 @@ pub struct State {
     pub ready_at: Option<String>,
     /// Times the restart policy has started it again.
     pub restarts: u32,
-    /// When those were: RFC 3339, UTC, the last 16.
+    /// When those were, and when a new supervisor started it after a failure: RFC 3339, UTC, the last 16.
     pub restarted_at: Vec<String>,
     /// Digest of the specification it was started from: see `node::drift`.
     pub spec: String,
@@ -248,6 +249,14 @@ impl State {
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
+    }
+
+    /// Adds an event, now; the oldest goes where there are too many.
+    pub fn add_event(&mut self, event: &str) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.remove(0);
+        }
+        self.events.push((time::now(), event.to_string()));
     }
 
     /// Writes it, whole.

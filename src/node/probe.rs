@@ -119,7 +119,7 @@ impl ComponentSubject {
         Hints::new(names, instances.into_iter().map(|i| i.log).collect())
     }
 
-    /// Finds the running VM and who can tell of its connections.
+    /// Finds the running instance, and of a VM who can tell of its connections.
     fn find(&mut self) -> std::result::Result<(), Reason> {
         let serving = |of: &ComponentSubject| of.slot.or_else(|| of.paths.current_slot());
         let broken = |e: Error| Reason::Broken(e.to_string());
@@ -151,6 +151,9 @@ impl ComponentSubject {
             check.kind = self.check.kind.clone();
             self.check = check;
         }
+        if !self.is_vm {
+            return;
+        }
         let asker = Asker::new(&instance.qmp(), state.pid, guest);
         let other = Slot::VMS.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
         let other = other.map(|slot| self.paths.instance(slot));
@@ -161,9 +164,6 @@ impl ComponentSubject {
 
 impl Subject for ComponentSubject {
     fn parts(&mut self) -> std::result::Result<(&Check, Option<&mut dyn Forward>), Reason> {
-        if !self.is_vm {
-            return Ok((&self.check, None));
-        }
         self.find()?;
         Ok((&self.check, self.forward.as_mut().map(|(_, _, f)| f as &mut dyn Forward)))
     }

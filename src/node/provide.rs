@@ -1,8 +1,10 @@
-//! The build that a recorded version runs: there, or else brought back by the image's digest.
+//! What a recorded version runs: a build in the store or an image of podman's, there, or else brought back by its digest.
 
+use super::container_image;
+use crate::container::podman::Podman;
 use crate::image::build::{self, Changes, Image};
 use crate::image::pull::{Meter, Pull, Request};
-use crate::model::{ComponentId, Node, Pin, Record, Reference, Source, Version, built};
+use crate::model::{ComponentId, Node, Pin, Record, Reference, Runtime, Source, Version, built};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result};
 use std::time::Duration;
@@ -10,21 +12,30 @@ use std::time::Duration;
 /// How long bringing one back may take.
 const TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Whether all that `version` needs of the store is there.
-pub fn is_there(paths: &Paths, version: &Version) -> bool {
-    let pinned = |pin: &Pin| paths.store().build(&pin.build).join(built::FILE).is_file();
-    version.pin.as_ref().is_none_or(pinned)
+/// Whether all that `version` needs of the store, or of podman's, is there.
+pub fn is_there(paths: &Paths, node: &Node, version: &Version) -> Result<bool> {
+    let Some(pin) = &version.pin else { return Ok(true) };
+    match version.spec.runtime {
+        Runtime::Container => container_image::is_there(&Podman::find(node)?, pin),
+        _ => Ok(paths.store().build(&pin.build).join(built::FILE).is_file()),
+    }
 }
 
-/// `version` with its build there. One that has gone from the store is pulled by its digest and built again, which is
-/// said; only then the network is asked.
+/// `version` with what it runs there. What has gone is pulled by its digest and built again, which is said; only then
+/// the network is asked.
 pub fn ensure(paths: &Paths, node: &Node, id: &ComponentId, version: Version) -> Result<Version> {
     let (Source::Image { reference }, Some(pin)) = (&version.spec.source, &version.pin) else { return Ok(version) };
-    if is_there(paths, &version) {
+    if is_there(paths, node, &version)? {
+        return Ok(version);
+    }
+    let parsed = Reference::parse(reference).map_err(|e| Error::refused(id, e))?;
+    let deadline = Deadline::after(TIMEOUT);
+    if version.spec.runtime == Runtime::Container {
+        log::warn!("{id}: its image is not in podman's storage any more; pulled again as {}", pin.manifest);
+        container_image::bring_back(paths, node, &Podman::find(node)?, id, &parsed, pin, deadline)?;
         return Ok(version);
     }
     log::warn!("{id}: its image is not in the store any more; pulled again as {}", pin.manifest);
-    let parsed = Reference::parse(reference).map_err(|e| Error::refused(id, e))?;
     let by_digest = match parsed {
         Reference::Registry(named) => {
             Reference::Registry(crate::model::reference::Named { tag: None, digest: Some(pin.manifest), ..named })
@@ -34,7 +45,7 @@ pub fn ensure(paths: &Paths, node: &Node, id: &ComponentId, version: Version) ->
     };
     let spec = &version.spec;
     let request = Request { runtime: spec.runtime, args: spec.args.clone(), include: spec.include.clone() };
-    let (meter, deadline) = (Meter::default(), Deadline::after(TIMEOUT));
+    let meter = Meter::default();
     let pull = Pull { reference: &by_digest, request: &request, node, paths, meter: &meter, deadline };
     let done = pull.run()?;
     if done.pulled.manifest != pin.manifest {
@@ -66,8 +77,12 @@ pub fn ensure(paths: &Paths, node: &Node, id: &ComponentId, version: Version) ->
 /// pulled, not built.
 pub fn version_of(paths: &Paths, node: &Node, id: &ComponentId, spec: crate::model::Component) -> Result<Version> {
     let at = crate::sys::time::now();
-    if !matches!(spec.source, Source::Image { .. }) {
-        return Ok(Version { spec, pin: None, at });
+    let Source::Image { reference } = &spec.source else { return Ok(Version { spec, pin: None, at }) };
+    if spec.runtime == Runtime::Container {
+        let parsed = Reference::parse(reference).map_err(|e| Error::refused(id, e))?;
+        let pin = container_image::last(paths, &Podman::find(node)?, &parsed)?;
+        let missing = || Error::refused(id, format!("its image is not on this node; mcp-pull {id}"));
+        return Ok(Version { pin: Some(pin.ok_or_else(missing)?), spec, at });
     }
     let Some(image) = build::pulled(paths, &spec)? else {
         return Err(Error::refused(id, format!("its image is not on this node; mcp-pull {id}")));

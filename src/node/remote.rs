@@ -2,7 +2,7 @@
 
 use super::Entry;
 use crate::image::source;
-use crate::model::{Digest, Node, Reference, Source};
+use crate::model::{Digest, Node, Reference, Runtime, Source};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,6 +75,8 @@ fn question(entry: &Entry<'_>) -> Option<(Reference, Digest)> {
     let pin = current.pin.as_ref().filter(|_| current.spec.source == declared.source)?;
     match Reference::parse(reference).ok()? {
         Reference::Registry(named) if named.digest.is_some() => None,
+        // What is of this node alone has nobody to ask.
+        Reference::Registry(named) if declared.runtime == Runtime::Container && named.is_local() => None,
         Reference::Archive(_) => None,
         reference => Some((reference, pin.tagged)),
     }

@@ -88,7 +88,7 @@ fn of_definition(component: &Component) -> Version {
     Version { spec: component.clone(), pin: None, at: time::now() }
 }
 
-/// The state of the VM that lives, the serving one of two.
+/// The state of what lives, the serving one of two VMs.
 fn running(paths: &Paths, id: &ComponentId) -> Result<Option<State>> {
     let files = paths.component(&id.service, &id.component);
     let slots = files.current_slot().into_iter().chain(Slot::ALL);
@@ -110,7 +110,8 @@ pub fn note_start(context: &Context<'_>, version: &Version, adhoc: bool) -> Resu
         if !known.into_iter().flatten().any(|v| v.runs_as(version)) {
             record.promote(version.clone());
         }
-        for volume in &context.component.volumes {
+        // A container's are podman's, or folders of the node.
+        for volume in context.component.volumes.iter().filter(|_| context.component.is_vm()) {
             record.volumes.entry(volume.name.clone()).or_insert_with(|| file_system_of(context.component));
         }
         Some(record)
@@ -147,13 +148,25 @@ fn file_system_of(component: &Component) -> FileSystem {
     if component.runtime == Runtime::Microvm { FileSystem::Ext4 } else { FileSystem::Tfs }
 }
 
-/// Refuses a volume that has the file system of another runtime.
+/// Refuses a volume that has the file system of another runtime, or is a VM's disk where a container would find an empty
+/// volume of podman's.
 pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Result<()> {
-    if !spec.is_vm() {
-        return Ok(());
-    }
     let wanted = file_system_of(spec);
     let volumes = paths.component(&id.service, &id.component).volumes;
+    if !spec.is_vm() {
+        let named = spec.volumes.iter().filter(|volume| !volume.name.starts_with('/'));
+        let mut disks = named.map(|volume| volumes.join(format!("{}.raw", volume.name)));
+        return match disks.find(|disk| disk.is_file()) {
+            Some(disk) => Err(Error::refused(
+                disk.display(),
+                format!(
+                    "is a VM's disk, which a container can't use: go back to the runtime before, name another volume, or \
+                     give the data up with mcp-rm --volumes {id}"
+                ),
+            )),
+            None => Ok(()),
+        };
+    }
     for volume in &spec.volumes {
         let disk = volumes.join(format!("{}.raw", volume.name));
         let Some(found) = file_system_on(&disk) else { continue };

@@ -1,6 +1,7 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
+use crate::container;
 use crate::guest::instance::Instance;
 use crate::guest::remains;
 use crate::guest::supervise::{self, Hooks};
@@ -9,7 +10,7 @@ use crate::model::{ComponentId, Node, Record, Wish};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
-use crate::sys::paths::{ComponentPaths, Paths};
+use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
 use crate::sys::{Deadline, Error, Result};
@@ -50,9 +51,6 @@ pub struct Manner {
 
 /// Stops a component and, unless it is for now, records that it shall stay so. One that does not run is [`Error::No`].
 pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals: &Signals) -> Result<Stopped> {
-    if !what.component.is_vm() {
-        return Err(Error::refused(&what.id, "stopping containers is not there yet; use podman stop"));
-    }
     // A record that can't be read must not keep anybody from stopping what it is about.
     let note = || {
         if !manner.for_now
@@ -84,7 +82,12 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
         component.stop_timeout = component.stop_timeout.min(ladder.left());
     }
     let in_time = Context { component: &component, ..context };
-    let stopped = if alive { stop_unsupervised(&in_time, signals) } else { Ok(None) };
+    let stopped = match alive {
+        true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&in_time, signals),
+        // What podman has may be more than we know of.
+        _ if files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
+        _ => Ok(None),
+    };
     // Whatever was killed on the way, by whomever: nothing of it stays.
     remains::sweep(&context)?;
     let result = match stopped? {
@@ -125,6 +128,22 @@ fn take_lock(files: &ComponentPaths) -> Result<Option<Lock>> {
     Ok(lock)
 }
 
+fn stop_containers(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {
+    let never = || Error::refused(context.id, "shall stop, not start");
+    let hooks = container::supervise::Hooks {
+        prepare: &|_| Err(never()),
+        watcher: &|_, _, _| Ok(None),
+        ready: &|_| {},
+        next: &|| Err(never()),
+    };
+    let mode = Mode { stop_only: true, ..Mode::default() };
+    match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals)? {
+        Outcome::Ended(end) => Ok(end),
+        Outcome::Failed(end) => Ok(Some(end)),
+        Outcome::Start(_) | Outcome::Replaced(..) => Ok(None),
+    }
+}
+
 fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<End>> {
     let never = || Error::refused(context.id, "shall stop, not start");
     let hooks = Hooks {
@@ -160,7 +179,7 @@ pub fn describe(rung: Option<Rung>, reason: &str) -> String {
     }
 }
 
-/// Whether a component has a supervisor or a VM.
+/// Whether a component has a supervisor, a VM or a container.
 pub fn is_there(paths: &Paths, id: &ComponentId) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
     Ok(lock::is_held(&files.lock())? || state::any_alive(&files)?)

@@ -1,11 +1,12 @@
-//! What a supervisor asks its guest: until it is ready, and after that where the definition wants it watched.
+//! What a supervisor asks of what it supervises: until it is ready, and after that where the definition wants it watched.
 
 use super::probe::{ComponentSubject, watch_for_supervisor};
-use crate::guest::instance::Instance;
 use crate::health::{Cancel, Change, Verdict};
+use crate::model::state::State;
 use crate::model::{Health, OnUnhealthy, Protocol};
 use crate::supervise::Context;
 use crate::supervise::report::{Health as Report, Reporter, Watcher};
+use crate::sys::paths::Slot;
 use crate::sys::{Deadline, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -51,16 +52,17 @@ pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
     Ok(())
 }
 
-/// Starts asking. `None` where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and
+/// Starts asking for the health of the instance in `slot`. `None` where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and
 /// so is `on_unhealthy`).
 pub fn start(
     context: &Context<'_>,
-    instance: &Instance,
+    slot: Slot,
+    state: &State,
     reporter: Reporter,
     wants_ready: bool,
 ) -> Result<Option<Box<dyn Watcher>>> {
     let keep_watching = context.component.on_unhealthy == OnUnhealthy::Restart;
-    if !is_asked(context, instance.state.ready_at.is_some(), wants_ready) {
+    if !is_asked(context, state.ready_at.is_some(), wants_ready) {
         return Ok(None);
     }
     let stage = context.node.stage_health(&context.id.service);
@@ -69,8 +71,8 @@ pub fn start(
     };
     // Beside the instance that it is to replace, it is not the one that serves, and is reached elsewhere.
     let guest = subject.check().guest_port;
-    if let Some(port) = instance.state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
-        subject = subject.of_instance(instance.paths.slot, port.host_addr())?;
+    if let Some(port) = state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
+        subject = subject.of_instance(slot, port.host_addr())?;
         subject.prove_further(PROOF.0, PROOF.1);
     }
     let cancel = Arc::new(Cancel::new()?);

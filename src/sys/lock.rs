@@ -156,7 +156,11 @@ pub fn holder(path: &Path) -> Option<Holder> {
 
 /// Start time of process `pid` in clock ticks since boot; `None` when there is no such process.
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    start_time_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The same from what such a file says.
+pub(super) fn start_time_in(stat: &str) -> Option<u64> {
     // The second field is the command in parentheses, which may hold anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

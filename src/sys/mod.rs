@@ -11,6 +11,7 @@ pub mod out;
 pub mod paths;
 pub mod pidfd;
 pub mod signals;
+pub mod sink;
 pub mod squashfs;
 pub mod terminal;
 pub mod time;

@@ -13,6 +13,8 @@
 //! LIB/store/locks/NAME                     held by whoever makes NAME
 //! LIB/store/tmp/                           what is not whole yet
 //! LIB/store/salt                           goes into the keys of builds that hold secrets
+//! LIB/containers/pulled/HEX.json           what a container's reference (whose SHA-256 is HEX) was pulled as
+//! LIB/containers/certs/HOST/ca.crt         a copy of that registry's CA, for podman
 //! LIB/volumes/SERVICE/COMPONENT/NAME.raw   named disks of VMs
 //! LIB/disks/SERVICE/COMPONENT/root.raw     private root disk (root = "persistent")
 //! LIB/microvm/SERVICE/COMPONENT/           squashfs roots, cached
@@ -26,8 +28,11 @@
 //! RUN/SERVICE/COMPONENT/{a,b}/state.json   see model::state
 //! RUN/SERVICE/COMPONENT/c/                 a container
 //! RUN/SERVICE/COMPONENT/c/state.json       see model::state
+//! RUN/SERVICE/COMPONENT/c/podman           the podman that is changing something, as it signed itself
+//! RUN/SERVICE/COMPONENT/c/env              what is handed to podman out of an env_file, while it starts
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
+//! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
 //! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
@@ -135,6 +140,16 @@ impl Paths {
     /// The image store.
     pub fn store(&self) -> StorePaths {
         StorePaths { root: self.lib.join("store") }
+    }
+
+    /// What references of containers were last pulled as.
+    pub fn containers_pulled(&self) -> PathBuf {
+        self.lib.join("containers/pulled")
+    }
+
+    /// Folder with the certificates that podman is to trust of the registry `host`.
+    pub fn containers_certificates(&self, host: &str) -> PathBuf {
+        self.lib.join("containers/certs").join(host)
     }
 
     /// The record of the last boot.
@@ -249,6 +264,11 @@ impl ComponentPaths {
         self.run.join("replace.lock")
     }
 
+    /// What the last recorded probe said.
+    pub fn probe(&self) -> PathBuf {
+        self.run.join("probe.json")
+    }
+
     /// The link to the serving instance's directory.
     pub fn current(&self) -> PathBuf {
         self.run.join("current")
@@ -274,7 +294,7 @@ impl ComponentPaths {
 /// Where one instance's files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstancePaths {
-    /// Which of the two.
+    /// Which of the places.
     pub slot: Slot,
     /// Its run directory.
     pub run: PathBuf,
@@ -298,6 +318,14 @@ impl InstancePaths {
     /// What a microvm's init has to say.
     pub fn guest(&self) -> PathBuf {
         self.run.join("guest.sock")
+    }
+    /// The podman that is changing something of a container.
+    pub fn podman(&self) -> PathBuf {
+        self.run.join("podman")
+    }
+    /// What a container's podman gets out of an `env_file`, while it starts.
+    pub fn env(&self) -> PathBuf {
+        self.run.join("env")
     }
     /// The instance's state.
     pub fn state(&self) -> PathBuf {

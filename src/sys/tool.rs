@@ -1,8 +1,11 @@
 //! Foreign programs: found, run side by side, waited for with a deadline, killed if they must be.
 
 use crate::sys::pidfd::PidFd;
+use crate::sys::sink::Sink;
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -10,9 +13,14 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+/// From SIGTERM to SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
 /// The part of a program's complaints that goes into an error.
 const TOLD_MAX: u64 = 2000;
+/// What of them is kept, in bytes.
+const COMPLAINTS_MAX: u64 = 1 << 20;
 
 /// The program `name`, from PATH or the folders for administration, which an ordinary user's PATH lacks.
 pub fn find(name: &str, package: &str) -> Result<PathBuf> {
@@ -32,7 +40,7 @@ pub fn ours(name: &str) -> PathBuf {
 pub struct Tool {
     name: &'static str,
     child: Child,
-    complaints: File,
+    complaints: Sink,
     done: bool,
 }
 
@@ -40,15 +48,26 @@ impl Tool {
     /// Starts `command`, which messages call `name`, in a process group of its own, with its complaints collected.
     /// Standard input is what the command says, else nothing.
     pub fn start(name: &'static str, command: &mut Command) -> Result<Tool> {
-        // A file in memory: a pipe would have to be read while the program runs.
-        let complaints = File::from(memory("mcp-complaints")?);
-        let stderr = complaints.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
         // What it makes is of no use to anybody else when we are killed.
         let end_with_us = || nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Into::into);
         // SAFETY: one system call, and nothing that allocates.
         unsafe { command.pre_exec(end_with_us) };
+        Tool::spawn(name, command)
+    }
+
+    /// The same for a program that must come to its end though we are killed: half of what it does is worse than all or
+    /// nothing. It writes into `sign` what process it is, before it begins: see [`signed`].
+    pub fn start_lasting(name: &'static str, command: &mut Command, sign: File) -> Result<Tool> {
+        let sign_it = move || write_own_stat(&sign);
+        // SAFETY: system calls alone, on the stack.
+        unsafe { command.pre_exec(sign_it) };
+        Tool::spawn(name, command)
+    }
+
+    fn spawn(name: &'static str, command: &mut Command) -> Result<Tool> {
+        let complaints = Sink::new("mcp-complaints", COMPLAINTS_MAX)?;
         let child = command
-            .stderr(Stdio::from(stderr))
+            .stderr(complaints.stdio()?)
             .env("LC_ALL", "C")
             .process_group(0)
             .spawn()
@@ -80,9 +99,18 @@ impl Tool {
         }
     }
 
+    /// Ends it where it still runs: it is asked to, and killed when it doesn't within two seconds.
+    pub fn end(&mut self) {
+        if self.done {
+            return;
+        }
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.wait(Deadline::after(GRACE));
+    }
+
     /// What it complained about, in one line; empty when it didn't.
-    pub fn complaints(&mut self) -> String {
-        complaints(&mut self.complaints)
+    pub fn complaints(&self) -> String {
+        in_one_line(&self.complaints.read(TOLD_MAX).unwrap_or_default())
     }
 
     /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
@@ -102,32 +130,37 @@ impl Tool {
 impl Drop for Tool {
     fn drop(&mut self) {
         if !self.done {
-            let _ = self.child.kill();
+            // What it has started, too.
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
 }
 
-/// Runs `command`, which messages call `name`, to its end; its standard output, of at most `limit` bytes. Anything but
-/// success is an error about `object`, with what it complained about.
-pub fn output(
-    name: &'static str,
-    command: &mut Command,
-    object: &str,
-    limit: u64,
-    deadline: Deadline,
-) -> Result<Vec<u8>> {
-    // A file in memory, for the same reason as with complaints.
-    let mut answer = File::from(memory("mcp-answer")?);
-    let stdout = answer.try_clone().map_err(Error::os("duplicate", "descriptor"))?;
-    Tool::start(name, command.stdout(Stdio::from(stdout)))?.succeed(object, deadline)?;
-    let mut bytes = Vec::new();
-    let read = answer.seek(SeekFrom::Start(0)).and_then(|_| (&mut answer).take(limit + 1).read_to_end(&mut bytes));
-    read.map_err(Error::os("read the answer of", name))?;
-    if bytes.len() as u64 > limit {
-        return Err(Error::refused(object, format!("{name} answered more than {} MB", limit >> 20)));
-    }
-    Ok(bytes)
+/// What /proc/self/stat says, into `file`: between fork and exec.
+fn write_own_stat(file: &File) -> std::io::Result<()> {
+    let mut stat = [0_u8; 1024];
+    // SAFETY: a constant string, a buffer of its own length, and a descriptor that is closed right here.
+    let length = unsafe {
+        let fd = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let length = libc::read(fd, stat.as_mut_ptr().cast(), stat.len());
+        libc::close(fd);
+        length
+    };
+    let told = usize::try_from(length).ok().and_then(|length| stat.get(..length));
+    let Some(told) = told else { return Err(std::io::Error::last_os_error()) };
+    std::io::Write::write_all(&mut &*file, told)
+}
+
+/// The process that [`Tool::start_lasting`] has begun with `path` as its `sign`: its number and start time. `None`: none
+/// was begun.
+pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
+    let Some(text) = super::file::read_regular(path, 4096)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
 }
 
 /// What a program that ended wrote to the file that was its standard error, in one line.
@@ -136,9 +169,36 @@ pub fn complaints(file: &mut File) -> String {
     if file.seek(SeekFrom::Start(0)).is_ok() {
         let _ = file.take(TOLD_MAX).read_to_end(&mut told);
     }
-    let told = String::from_utf8_lossy(&told);
+    in_one_line(&told)
+}
+
+fn in_one_line(told: &[u8]) -> String {
+    let told = String::from_utf8_lossy(told);
     let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
     told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
+/// is ended with all that it has started, and is an error.
+pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
+        return child.wait().map_err(Error::os("wait for", &program));
+    }
+    end_group(&mut child);
+    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
+pub fn end_group(child: &mut Child) {
+    let group = Pid::from_raw(child.id() as i32);
+    let _ = killpg(group, Signal::SIGTERM);
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    if !gone {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let _ = child.wait();
 }
 
 /// How a program ended, in words.
@@ -153,9 +213,18 @@ pub fn describe(status: ExitStatus) -> String {
 
 /// A new file in memory, close-on-exec, that only its owner can open.
 pub fn memory(name: &str) -> Result<OwnedFd> {
+    memory_with(name, 0)
+}
+
+/// The same, whose growth may be forbidden.
+pub(super) fn sealable(name: &str) -> Result<OwnedFd> {
+    memory_with(name, libc::MFD_ALLOW_SEALING)
+}
+
+fn memory_with(name: &str, flags: libc::c_uint) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(name).map_err(|_| Error::refused(name, "has a NUL byte"))?;
     // SAFETY: a string that outlives the call; a non-negative result is a new descriptor that is ours.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     if fd < 0 {
         return Err(Error::os("create", "file in memory")(std::io::Error::last_os_error()));
     }
@@ -189,7 +258,7 @@ pub fn open_for(path: &Path, reader: Option<u32>) -> Result<OwnedFd> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn shell(script: &str) -> Tool {
         Tool::start("sh", Command::new("sh").args(["-c", script])).unwrap()
@@ -215,6 +284,19 @@ mod tests {
         drop(tool);
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn a_group_that_takes_too_long_ends_as_a_whole() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        // The shell goes at SIGTERM, and its child with it.
+        command.args(["-c", "sleep 60 & sleep 60"]).stdin(Stdio::null());
+        let e = run_group(&mut command, Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(e.to_string(), "sh: took too long, stopped");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let ended = run_group(Command::new("sh").args(["-c", "exit 3"]), Deadline::after(Duration::from_secs(10)));
+        assert_eq!(ended.unwrap().code(), Some(3));
     }
 
     #[test]

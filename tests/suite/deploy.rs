@@ -54,6 +54,7 @@ impl Bench {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mcp-deploy"));
         command.args(args).env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap_or_default()));
         command.env("MCP_ROOT", &self.node.root).env_remove("MCP_LOG").env_remove("NOTIFY_SOCKET");
+        command.envs(crate::harness::podman::environment(&self.node.root));
         if let Some(init) = guest_init() {
             command.env("MCP_GUEST_INIT", init);
         }

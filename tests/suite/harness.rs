@@ -7,10 +7,12 @@
 
 mod guests;
 mod images;
+pub mod podman;
 mod registry;
 
 pub use guests::*;
 pub use images::*;
+pub use podman::{ACT, FakePodman, Podman, in_own_network};
 pub use registry::*;
 use std::fs;
 use std::io::{Read, Write};
@@ -64,7 +66,9 @@ pub fn program(name: &str) -> PathBuf {
         "mcp-pull" => env!("CARGO_BIN_EXE_mcp-pull"),
         "mcp-build" => env!("CARGO_BIN_EXE_mcp-build"),
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
+        "mcp-run-container" => env!("CARGO_BIN_EXE_mcp-run-container"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
+        "mcp-boot" => env!("CARGO_BIN_EXE_mcp-boot"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
         "mcp-rm" => env!("CARGO_BIN_EXE_mcp-rm"),
         "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),
@@ -94,6 +98,7 @@ impl Node {
         // Short: the path of a Unix socket has 107 bytes.
         let root = std::env::temp_dir().join(format!("mcp-{}-{number}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
+        podman::configure(&root, "vfs");
         Node { root }
     }
 
@@ -101,6 +106,7 @@ impl Node {
     pub fn command(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program(name));
         command.args(args).env("MCP_ROOT", &self.root).env_remove("MCP_LOG").env_remove("NOTIFY_SOCKET");
+        command.envs(podman::environment(&self.root));
         if let Some(init) = guest_init() {
             command.env("MCP_GUEST_INIT", init);
         }
@@ -191,6 +197,7 @@ impl Drop for Node {
             }
         }
         let leftovers = leftovers(&self.root);
+        let containers = podman::sweep(&self.root);
         if std::thread::panicking() {
             eprintln!("node {}: processes at the end: {before:#?}", self.root.display());
             for log in find(&self.root.join("log"), &|n| n == "console.log" || n == "supervisor.log") {
@@ -204,6 +211,7 @@ impl Drop for Node {
         if !std::thread::panicking() {
             assert!(!left, "processes that mcp-stop --all left: {processes:#?}");
             assert!(leftovers.is_empty(), "left after mcp-stop --all: {leftovers:#?}");
+            assert!(containers.is_empty(), "left of podman after mcp-stop --all: {containers:#?}");
         }
     }
 }

@@ -33,6 +33,7 @@ impl Way {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("set -o pipefail; {script}")]).env("PATH", format!("{bin}:{path}"));
         command.env("MCP_ROOT", &self.node.root).env_remove("MCP_LOG").env_remove("NOTIFY_SOCKET");
+        command.envs(crate::harness::podman::environment(&self.node.root));
         if let Some(init) = crate::harness::guest_init() {
             command.env("MCP_GUEST_INIT", init);
         }

@@ -2,7 +2,9 @@
 //! (offset, time) to the index, rotation by rename.
 
 mod console;
+mod container;
 mod follow;
+mod podman;
 
 use console::{Console, Site, finish, wait};
 use std::fs::{self, File};
@@ -53,7 +55,7 @@ fn usage() {
         assert!(output.err.starts_with("mcp-logs: "), "{}", output.err);
     }
     let help = site.answer(&["--help"]);
-    assert!(help.starts_with("Show and follow the consoles\n"));
+    assert!(help.starts_with("Show and follow the consoles and containers' logs\n"));
 }
 
 #[test]
@@ -275,6 +277,21 @@ fn on_terminal(site: &Site, args: &[&str], variables: &[(&str, &str)]) -> String
     String::from_utf8_lossy(&said).into_owned()
 }
 
+/// What is said with little memory.
+fn bounded(site: &Site, args: &[&str]) -> Vec<u8> {
+    let mut command = site.command(args);
+    // SAFETY: only a system call between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            use nix::sys::resource::{Resource, setrlimit};
+            setrlimit(Resource::RLIMIT_DATA, 16 << 20, 16 << 20).map_err(Into::into)
+        });
+    }
+    let output = finish(command.spawn().unwrap(), args);
+    assert_eq!((output.code(), output.err.as_str()), (Some(0), ""), "{args:?}");
+    output.out
+}
+
 #[test]
 fn a_line_without_end_takes_no_memory() {
     let site = Site::new();
@@ -282,19 +299,7 @@ fn a_line_without_end_takes_no_memory() {
     let length = 48 << 20;
     console.write("x");
     console.log.set_len(length).unwrap();
-    let bounded = |args: &[&str]| {
-        let mut command = site.command(args);
-        // SAFETY: only a system call between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                use nix::sys::resource::{Resource, setrlimit};
-                setrlimit(Resource::RLIMIT_DATA, 16 << 20, 16 << 20).map_err(Into::into)
-            });
-        }
-        let output = finish(command.spawn().unwrap(), args);
-        assert_eq!((output.code(), output.err.as_str()), (Some(0), ""), "{args:?}");
-        output.out
-    };
+    let bounded = |args: &[&str]| bounded(&site, args);
     assert_eq!(bounded(&["demo"]).len() as u64, length);
     assert_eq!(bounded(&["-n", "1", "demo"]).len() as u64, length);
     let stamped = bounded(&["-t", "demo"]);

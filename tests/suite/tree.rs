@@ -1,5 +1,6 @@
 //! A node made of files: records, states and held locks without any VM, for what only reads them.
 
+use crate::harness::podman;
 use mcp::model::state::{End, EndedBy, Phase, SCHEMA, State};
 use mcp::model::{Component, ComponentId, Record, Runtime, Source, Version, Wish};
 use mcp::sys::lock::Lock;
@@ -31,6 +32,7 @@ impl Tree {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("mcp-tree-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&root).unwrap();
+        podman::configure(&root, "vfs");
         Tree { paths: Paths::under(&root), root }
     }
 
@@ -110,6 +112,7 @@ impl Tree {
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("MCP_ROOT", &self.root).env_remove("MCP_LOG").stdin(Stdio::null());
+        command.envs(podman::environment(&self.root));
         command
     }
 

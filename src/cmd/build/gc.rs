@@ -1,9 +1,10 @@
 //! `mcp-build --gc`: room in the store.
 
+use crate::container::podman::Podman;
 use crate::image::build::gc::{self, KEPT, Thing};
 use crate::image::store::Store;
 use crate::model::Node;
-use crate::node::in_use;
+use crate::node::{container_image, in_use};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out, time};
@@ -17,6 +18,9 @@ pub fn run(paths: &Paths, node: &Node, dry: bool, as_json: bool) -> Result<u8> {
     // Where only told is what would be done, nothing is: not even what a killed process left is cleared.
     let store = if dry { Store::look(paths) } else { Store::open(paths)? };
     let needed = in_use::needed(paths)?;
+    if !dry && let Err(e) = container_image::clean(paths, &|| Podman::find(node)) {
+        log::warn!("{e}");
+    }
     let report = gc::gc(&store, &needed, node.store_max_size, KEPT, dry)?;
     let freed: u64 = report.gone.iter().map(|thing| thing.bytes).sum();
     if as_json {

@@ -1,11 +1,10 @@
 //! Shows what is added to the logs, until somebody ends us.
 
 use super::format::{From, Piece, Sink};
-use super::merge;
+use super::merge::{self, Piecewise};
 use super::source::Source;
 use super::watch::{Happened, Watch};
 use super::{Which, targets};
-use crate::console::tail;
 use crate::model::name::{ComponentId, Target};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Result};
@@ -61,8 +60,7 @@ impl Follow<'_> {
                 sink.add(&id.to_string());
                 for series in self.which.series(self.paths, &id) {
                     // Without files: the look for new ones that follows finds them all.
-                    let from = From { source: sources.len(), component };
-                    sources.push(Source::new(from, series, Vec::new(), (tail::BEGIN, tail::BEGIN), true));
+                    sources.push(Piecewise::nothing(From::new(sources.len(), component), series).source(true)?);
                 }
                 self.components.push(id);
             }
@@ -102,7 +100,7 @@ impl Follow<'_> {
                     if entry.0 != source.position() {
                         *entry = (source.position(), Some(Deadline::after(QUIET)));
                     }
-                    if alone || entry.1.is_some_and(|d| d.passed()) {
+                    if (alone && !source.is_mixed()) || entry.1.is_some_and(|d| d.passed()) {
                         entry.1 = None;
                         source.show_begun(sink, Piece::Begun);
                     }

@@ -1,6 +1,7 @@
 //! What a line looks like on its way out: prefix, time, harmless or as it is, or JSON.
 
 use super::output::Output;
+use crate::console::cri::Stream;
 use crate::console::harmless;
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,13 +24,22 @@ pub struct Style {
     pub colour: bool,
 }
 
-/// Which stream of lines: the source, and the component it belongs to.
+/// Which stream of lines: the source, and the component it belongs to. What is from one goes on one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct From {
     /// Position among the sources.
     pub source: usize,
     /// Position among the components.
     pub component: usize,
+    /// Which of a container's; [`Stream::Other`] for all else.
+    pub stream: Stream,
+}
+
+impl From {
+    /// Source number `source`, of component number `component`.
+    pub fn new(source: usize, component: usize) -> From {
+        From { source, component, stream: Stream::Other }
+    }
 }
 
 #[derive(Debug)]
@@ -57,8 +67,8 @@ pub struct Sink {
     out: Output,
     style: Style,
     components: Vec<Component>,
-    /// The source whose line stands there without its end.
-    open: Option<usize>,
+    /// Whose line stands there without its end.
+    open: Option<From>,
     stamp: Stamp,
     header: Vec<u8>,
 }
@@ -109,8 +119,8 @@ impl Sink {
         !(self.style.timestamps || self.style.sanitize || self.style.json) && self.components.len() < 2
     }
 
-    /// Standard output itself, for bytes that go out as they are. `ends_open`: they end inside a line of that source.
-    pub fn plain(&mut self, ends_open: Option<usize>) -> &mut Output {
+    /// Standard output itself, for bytes that go out as they are. `ends_open`: they end inside a line of that stream.
+    pub fn plain(&mut self, ends_open: Option<From>) -> &mut Output {
         self.open = ends_open;
         &mut self.out
     }
@@ -120,9 +130,9 @@ impl Sink {
         self.out.flush();
     }
 
-    /// Ends the line that stands there without its end, unless `source` is to go on with it.
-    fn close_but(&mut self, source: usize) -> bool {
-        if self.open == Some(source) {
+    /// Ends the line that stands there without its end, unless `from` is to go on with it.
+    fn close_but(&mut self, from: From) -> bool {
+        if self.open == Some(from) {
             return true;
         }
         if self.open.take().is_some() {
@@ -142,7 +152,7 @@ impl Sink {
         if lines.is_empty() {
             return;
         }
-        if self.close_but(from.source) && continued && !self.style.json {
+        if self.close_but(from) && continued && !self.style.json {
             let length = line_length(lines);
             let (first, rest) = lines.split_at(length);
             self.content(first.strip_suffix(b"\n").unwrap_or(first), true);
@@ -194,12 +204,12 @@ impl Sink {
             self.object(from, nanos, bytes, kind != Piece::Last);
             return length;
         }
-        if !(self.close_but(from.source) && continued) {
+        if !(self.close_but(from) && continued) {
             self.set_header(from, nanos);
             self.out.buf().extend_from_slice(&self.header);
         }
         self.content(bytes, kind == Piece::Last);
-        self.open = Some(from.source);
+        self.open = Some(from);
         if kind == Piece::Cut {
             self.out.buf().extend_from_slice(GOES_ON);
             self.open = None;
@@ -241,6 +251,10 @@ impl Sink {
         buf.extend_from_slice(self.stamp.text(nanos));
         buf.extend_from_slice(b"\",\"component\":\"");
         buf.extend_from_slice(name.as_bytes());
+        if let Some(stream) = from.stream.name() {
+            buf.extend_from_slice(b"\",\"stream\":\"");
+            buf.extend_from_slice(stream.as_bytes());
+        }
         buf.extend_from_slice(b"\",\"line\":\"");
         let line = if partial { line } else { harmless::without_returns(line) };
         match line.iter().all(|b| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) {

@@ -1,10 +1,13 @@
 //! Several streams of lines as one, by time.
 
 use super::format::{From, Piece, Sink};
+use super::reader::Reader;
+use super::records::Records;
 use super::source::{Head, Source};
 use crate::console::tail::{self, Place};
-use crate::console::{LogFile, Series};
+use crate::console::{LogFile, Series, cri};
 use crate::sys::Result;
+use std::ops::RangeInclusive;
 
 /// What of a log is asked for. Times are Unix times in nanoseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,6 +18,13 @@ pub struct Wanted {
     pub since: Option<u64>,
     /// What came then or earlier.
     pub until: Option<u64>,
+}
+
+impl Wanted {
+    /// The times, both ends included.
+    fn window(&self) -> RangeInclusive<u64> {
+        self.since.unwrap_or(0)..=self.until.unwrap_or(u64::MAX)
+    }
 }
 
 /// The files of one series and what of them is wanted.
@@ -30,6 +40,7 @@ pub struct Piecewise {
     pub places: (Place, Place),
     /// How many lines that is, where lines were counted.
     pub lines: u64,
+    wanted: Wanted,
 }
 
 impl Piecewise {
@@ -37,6 +48,11 @@ impl Piecewise {
     pub fn open(from: From, series: Series, wanted: Wanted) -> Result<Piecewise> {
         let files = series.open()?;
         let mut places = (tail::BEGIN, tail::end(&files));
+        if series.is_cri() {
+            // What doesn't belong to the window is left out line by line.
+            let (begin, lines) = cri::find(&files, &wanted.window(), wanted.lines)?;
+            return Ok(Piecewise { from, series, files, places: (begin, places.1), lines, wanted });
+        }
         if let Some(until) = wanted.until {
             places.1 = tail::BEGIN;
             for (i, file) in files.iter().enumerate().rev() {
@@ -63,7 +79,13 @@ impl Piecewise {
         if let Some(count) = wanted.lines {
             (places.0, lines) = tail::last_lines_from(&files, places.0, places.1, count)?;
         }
-        Ok(Piecewise { from, series, files, places, lines })
+        Ok(Piecewise { from, series, files, places, lines, wanted })
+    }
+
+    /// A series of which nothing is known yet.
+    pub fn nothing(from: From, series: Series) -> Piecewise {
+        let wanted = Wanted::default();
+        Piecewise { from, series, files: Vec::new(), places: (tail::BEGIN, tail::BEGIN), lines: 0, wanted }
     }
 
     /// Whether nothing of it is wanted.
@@ -71,11 +93,16 @@ impl Piecewise {
         self.places.0 >= self.places.1
     }
 
+    /// Whether its bytes are shown as they are in the files, unless a style asks for something else.
+    pub fn is_as_it_came(&self) -> bool {
+        !self.series.is_cri()
+    }
+
     /// Copies it out as it is. What comes later is to go on where it ended.
     pub fn copy(&mut self, sink: &mut Sink) -> Result<()> {
         let (from, to) = self.places;
         let ends_open = tail::byte_before(&self.files, to)?.is_some_and(|b| b != b'\n');
-        let out = sink.plain(ends_open.then_some(self.from.source));
+        let out = sink.plain(ends_open.then_some(self.from));
         for (i, file) in self.files.iter().enumerate().take(to.file + 1).skip(from.file) {
             let begin = if i == from.file { from.offset } else { 0 };
             let end = if i == to.file { to.offset } else { file.length };
@@ -91,8 +118,11 @@ impl Piecewise {
 
     /// As a stream of lines.
     pub fn source(self, follow: bool) -> Result<Source> {
-        let inside = tail::byte_before(&self.files, self.places.0)?.is_some_and(|b| b != b'\n');
-        let mut source = Source::new(self.from, self.series, self.files, self.places, follow);
+        let is_cri = self.series.is_cri();
+        let inside = !is_cri && tail::byte_before(&self.files, self.places.0)?.is_some_and(|b| b != b'\n');
+        let reader = Reader::new(self.series, self.files, self.places, follow);
+        let records = if is_cri { Some(Records::new(&reader, self.wanted.window())?) } else { None };
+        let mut source = Source::new(self.from, reader, records);
         if inside {
             source.set_continued();
         }

@@ -4,9 +4,9 @@ use super::progress::bytes;
 use super::wanted::Wanted;
 use crate::image::pull::{Done, Plan, Reading};
 use crate::model::{Digest, Runtime};
+use crate::node::container_image::{self, Pulled};
 use crate::sys::{Error, out};
 use serde::Serialize;
-use std::path::Path;
 
 /// The version of the JSON object.
 const SCHEMA: u32 = 1;
@@ -22,6 +22,8 @@ pub(super) struct Answer<'a> {
 pub(super) enum Outcome {
     Done(Box<Done>),
     Plan(Plan),
+    Container(Pulled),
+    ContainerPlan(Plan),
 }
 
 impl Answer<'_> {
@@ -33,6 +35,18 @@ impl Answer<'_> {
                 out::print(format_args!("{name} {} {}\n", done.pulled.manifest, done.path.display()));
             }
             Outcome::Plan(plan) => out::print(format_args!("{name} {} {}\n", plan.manifest, self.would(plan))),
+            Outcome::Container(done) => {
+                let place = container_image::place(&done.pin.build);
+                out::print(format_args!("{name} {} {place}\n", done.pin.manifest));
+            }
+            Outcome::ContainerPlan(plan) if plan.there => {
+                out::print(format_args!("{name} {} nothing new\n", plan.manifest));
+            }
+            // Which layers it has already, podman tells nobody.
+            Outcome::ContainerPlan(plan) => {
+                let (total, layers) = (bytes(plan.total), plan.layers);
+                out::print(format_args!("{name} {} would fetch at most {total} ({layers} layers)\n", plan.manifest));
+            }
         }
         // Who reads it can begin with it.
         out::flush();
@@ -50,9 +64,16 @@ impl Answer<'_> {
 
     /// Its closing line on standard error, and what may not work.
     pub(super) fn tell(&self, quiet: bool) {
-        let Outcome::Done(done) = &self.outcome else { return };
         let say = |what: &str| {
             super::super::report(super::super::program(), &Error::no(&self.wanted.reference, what));
+        };
+        let done = match &self.outcome {
+            Outcome::Done(done) => done,
+            Outcome::Container(_) if quiet => return,
+            Outcome::Container(done) if done.local => return say("of this node alone: used as it is"),
+            Outcome::Container(done) if !done.new => return say("nothing new"),
+            Outcome::Container(_) => return say("pulled by podman"),
+            Outcome::Plan(_) | Outcome::ContainerPlan(_) => return,
         };
         for warning in done.pulled.program.iter().flat_map(|p| &p.warnings) {
             say(&format!("warning: {warning}"));
@@ -84,10 +105,10 @@ impl Answer<'_> {
             key: None,
             path: None,
             new: None,
-            bytes_fetched: self.reading.fetched,
-            layers_fetched: self.reading.layers_fetched,
-            bytes: self.reading.total,
-            layers: self.reading.layers,
+            bytes_fetched: Some(self.reading.fetched),
+            layers_fetched: Some(self.reading.layers_fetched),
+            bytes: Some(self.reading.total),
+            layers: Some(self.reading.layers),
             at_least: false,
             warnings: &[],
         };
@@ -95,15 +116,24 @@ impl Answer<'_> {
             Outcome::Done(done) => {
                 (image.tagged, image.manifest) = (done.pulled.tagged, done.pulled.manifest);
                 image.key = Some(&done.pulled.key);
-                image.path = Some(&done.path);
+                image.path = Some(done.path.display().to_string());
                 image.new = Some(done.new);
                 image.warnings = done.pulled.program.as_ref().map_or(&[], |p| &p.warnings);
             }
-            Outcome::Plan(plan) => {
+            Outcome::Plan(plan) | Outcome::ContainerPlan(plan) => {
                 (image.tagged, image.manifest) = (plan.tagged, plan.manifest);
-                (image.bytes_fetched, image.layers_fetched) = (plan.fetch, plan.fetch_layers as u64);
-                (image.bytes, image.layers) = (plan.total, plan.layers as u64);
+                (image.bytes_fetched, image.layers_fetched) = (Some(plan.fetch), Some(plan.fetch_layers as u64));
+                (image.bytes, image.layers) = (Some(plan.total), Some(plan.layers as u64));
                 image.at_least = plan.at_least;
+            }
+            Outcome::Container(done) => {
+                (image.tagged, image.manifest) = (done.pin.tagged, done.pin.manifest);
+                image.key = Some(&done.pin.build);
+                image.path = Some(container_image::place(&done.pin.build));
+                image.new = Some(done.new);
+                // What it found in its storage, podman tells nobody.
+                (image.bytes_fetched, image.layers_fetched, image.bytes) = (None, None, None);
+                image.layers = done.layers.map(|n| n as u64);
             }
         }
         image
@@ -116,7 +146,7 @@ struct Report<'a> {
     images: Vec<Image<'a>>,
 }
 
-/// One image; after a dry run there is no path, and the figures are what would be fetched.
+/// One image; after a dry run there is no path, and the figures are what would be fetched. What podman doesn't tell is null.
 #[derive(Serialize)]
 struct Image<'a> {
     reference: String,
@@ -125,12 +155,12 @@ struct Image<'a> {
     tagged: Digest,
     manifest: Digest,
     key: Option<&'a str>,
-    path: Option<&'a Path>,
+    path: Option<String>,
     new: Option<bool>,
-    bytes_fetched: u64,
-    layers_fetched: u64,
-    bytes: u64,
-    layers: u64,
+    bytes_fetched: Option<u64>,
+    layers_fetched: Option<u64>,
+    bytes: Option<u64>,
+    layers: Option<u64>,
     at_least: bool,
     warnings: &'a [String],
 }

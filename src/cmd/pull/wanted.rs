@@ -65,14 +65,13 @@ fn defined(paths: &Paths, target: &Target) -> Result<(Node, Vec<Wanted>)> {
     for one in found {
         let component = one.component;
         let no_image = match &component.source {
-            Source::Image { reference } if component.runtime != Runtime::Container => {
+            Source::Image { reference } => {
                 let reference = Reference::parse(reference).map_err(|e| Error::refused(&one.id, e))?;
                 let include = component.include;
                 let request = Request { runtime: component.runtime, args: component.args, include };
                 wanted.push(Wanted { component: Some(one.id.to_string()), reference, request });
                 continue;
             }
-            Source::Image { .. } => "runs as a container: podman pulls its image",
             _ => "has no image to pull: it runs what is on this node",
         };
         if target.component.is_some() {

@@ -5,7 +5,7 @@ mod replace;
 
 use super::Common;
 use crate::model::{ComponentId, Runtime, Target};
-use crate::node::{command, resolve};
+use crate::node::{command, resolve, start};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, tool};
@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
 ///
-/// That is mcp-run-vm for runtime = "unikernel" and "microvm". Several targets want --detach or --by-init; they are
-/// started side by side. --all recovers the node: it starts in the background what shall run and doesn't, adopts what
-/// lost its supervisor, and leaves alone what runs and what an operator stopped.
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach or
+/// --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and
+/// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("in_background").multiple(true)))]
@@ -63,8 +63,8 @@ Examples:
   mcp-run --by-init --wait shop         through the init system, as mcp.toml says
   mcp-run --replace shop/api            a new VM beside the old one, then in its place: no request is lost
 
-Exit codes: those of mcp-run-vm; with several targets the highest. Of --replace: 0 the new one serves, 1 it was not
-healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
+Exit codes: those of mcp-run-vm and mcp-run-container; with several targets the highest. Of --replace: 0 the new one
+serves, 1 it was not healthy and the old one serves on (or nothing ran), 100 it can't be started, 111 try again.";
 
 /// Runs the program; returns only for several targets.
 pub fn run(mut args: Args) -> Result<u8> {
@@ -82,7 +82,9 @@ pub fn run(mut args: Args) -> Result<u8> {
         let (_, found) = resolve::components(&paths, &Target::parse(target)?)?;
         for what in found {
             if !chosen.iter().any(|(id, _)| *id == what.id) {
-                chosen.push((what.id, what.component.runtime));
+                // What a start takes may be another than the definition's: that is not deployed yet.
+                let started = start::choose(&paths, &what, args.recover).ok();
+                chosen.push((what.id, started.map_or(what.component.runtime, |s| s.version.spec.runtime)));
             }
         }
     }
@@ -128,7 +130,7 @@ fn start_all(args: &Args, chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
         }
     }
     for mut child in children {
-        let status = child.wait().map_err(Error::os("wait for", "mcp-run-vm"))?;
+        let status = child.wait().map_err(Error::os("wait for", "a supervisor"))?;
         let code = status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(EXIT_FINAL.into());
         worst = worst.max(u8::try_from(code).unwrap_or(EXIT_FINAL));
     }
@@ -138,10 +140,7 @@ fn start_all(args: &Args, chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
 /// Starts each through `words`, side by side.
 fn by_init(args: &Args, paths: &Paths, words: &[String], chosen: &[(ComponentId, Runtime)]) -> Result<u8> {
     let mut found = Vec::new();
-    for (id, runtime) in chosen {
-        if *runtime == Runtime::Container {
-            return Err(no_containers(id));
-        }
+    for (id, _) in chosen {
         found.push(resolve::one(paths, &Target::parse(&id.to_string())?)?.1);
     }
     if let Some(root) = &args.common.root {
@@ -162,16 +161,10 @@ fn by_init(args: &Args, paths: &Paths, words: &[String], chosen: &[(ComponentId,
     Ok(codes.max().unwrap_or(EXIT_OK))
 }
 
-fn no_containers(id: &ComponentId) -> Error {
-    Error::refused(id, "running containers is not there yet; runtime = \"microvm\" is")
-}
-
 /// What runs `id`, with our options handed on.
 fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
-    if runtime == Runtime::Container {
-        return Err(no_containers(id));
-    }
-    let mut command = Command::new(tool::ours("mcp-run-vm"));
+    let program = if runtime == Runtime::Container { "mcp-run-container" } else { "mcp-run-vm" };
+    let mut command = Command::new(tool::ours(program));
     command.arg(id.to_string());
     if let Some(root) = &args.common.root {
         command.arg("--root").arg(root);

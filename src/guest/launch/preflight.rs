@@ -1,11 +1,10 @@
 //! What is checked before anything is started. Each problem is one line that says the way out.
 
 use crate::guest::launch::argv::{Boot, Vm};
-use crate::guest::monitor::forward::{self, Reservation};
-use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Port};
+use crate::supervise::reserve::{self, Reservation};
 use crate::sys::disk::{check_disk, check_file, check_kernel};
-use crate::sys::paths::{Paths, Slot};
+use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, disk, memory};
 use std::path::Path;
 
@@ -16,9 +15,7 @@ pub const QEMU_OWN_MIB: u64 = 40;
 /// Checks that there is memory for a component, and reserves its ports, but those that its serving instance has (`held`).
 pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[Port]) -> Result<Vec<Reservation>> {
     check_memory(id, component.memory_mb)?;
-    let is_held = |port: &Port| held.iter().any(|h| h.host_addr() == port.host_addr() && h.protocol == port.protocol);
-    let free = component.ports.iter().filter(|port| !is_held(port));
-    free.map(|port| forward::reserve(port, |port| holder_of_ours(paths, id, port))).collect()
+    reserve::all(paths, id, &component.ports, held)
 }
 
 /// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
@@ -93,32 +90,4 @@ fn check_space(dir: &Path, needed: u64) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The component of ours that has `port`, when it is one.
-fn holder_of_ours(paths: &Paths, own: &ComponentId, port: &Port) -> Option<String> {
-    let dirs = |dir: &Path| -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !n.starts_with('.')).collect()
-    };
-    for service in dirs(&paths.run) {
-        for component in dirs(&paths.run.join(&service)) {
-            let id = ComponentId { service: service.clone(), component };
-            if id == *own {
-                continue;
-            }
-            for slot in Slot::VMS {
-                let instance = paths.component(&id.service, &id.component).instance(slot);
-                if state::is_alive(&instance).unwrap_or(false)
-                    && State::read(&instance)
-                        .ok()
-                        .flatten()
-                        .is_some_and(|s| s.ports.iter().any(|other| other.clashes(port)))
-                {
-                    return Some(id.to_string());
-                }
-            }
-        }
-    }
-    None
 }

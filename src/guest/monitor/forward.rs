@@ -7,79 +7,17 @@
 use crate::guest::monitor::qmp::{Qmp, one_line};
 use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
+use crate::supervise::reserve::{Reservation, describe, shutdown_listener, taken};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Clients that may wait to be taken.
 const BACKLOG: i32 = 128;
-
-/// A port that we hold between the check that it is free and its forward.
-#[derive(Debug)]
-pub struct Reservation {
-    _socket: OwnedFd,
-}
-
-fn new_socket(port: &Port) -> nix::Result<OwnedFd> {
-    let kind = if port.protocol == Protocol::Tcp { SockType::Stream } else { SockType::Datagram };
-    let family = if port.bind.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    socket(family, kind, SockFlag::SOCK_CLOEXEC, None)
-}
-
-/// Reserves `port`. `holder` names who has it, where that is known.
-pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Result<Reservation> {
-    let address = describe(port);
-    let attempt = || -> nix::Result<OwnedFd> {
-        let socket = new_socket(port)?;
-        // Connections of a former listener that linger in TIME_WAIT don't count.
-        if port.protocol == Protocol::Tcp {
-            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        }
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
-        if port.protocol == Protocol::Tcp {
-            // With SO_REUSEADDR two may bind; only one can listen. A listener for a moment: nobody was told of it.
-            listen(&socket, Backlog::new(0)?)?;
-            shutdown_listener(&socket)?;
-        }
-        if port.protocol == Protocol::Udp {
-            setsockopt(&socket, sockopt::ReusePort, &true)?;
-        }
-        Ok(socket)
-    };
-    match attempt() {
-        Ok(socket) => Ok(Reservation { _socket: socket }),
-        Err(nix::errno::Errno::EADDRINUSE) => Err(taken(port, holder(port))),
-        Err(nix::errno::Errno::EACCES) => Err(Error::refused(
-            address,
-            "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher host port",
-        )),
-        Err(nix::errno::Errno::EADDRNOTAVAIL) => {
-            Err(Error::refused(address, "this node has no such address; choose one of its own, or 0.0.0.0"))
-        }
-        Err(e) => Err(Error::os("bind", address)(e)),
-    }
-}
-
-fn taken(port: &Port, holder: Option<String>) -> Error {
-    let who = holder.unwrap_or_else(|| "another program".into());
-    Error::busy(describe(port), format!("taken by {who}; stop that or choose another host port"))
-}
-
-/// A port as people write it.
-pub fn describe(port: &Port) -> String {
-    format!("{}/{}", port.host_addr(), if port.protocol == Protocol::Tcp { "tcp" } else { "udp" })
-}
-
-/// Stops listening. A port that the kernel picked is given up by this, one that was named stays bound.
-fn shutdown_listener(socket: &OwnedFd) -> nix::Result<()> {
-    nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Read)
-}
 
 /// Opens all `ports` in a QEMU that has just started. The reservations end when they are open.
 pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservation>, deadline: Deadline) -> Result<()> {

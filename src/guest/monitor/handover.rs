@@ -4,10 +4,11 @@
 //! connection to the new one. The old listener goes when nothing waits in it any more. Each step can be done again, so
 //! whoever adopts a pair of VMs between which a supervisor died half way goes on from there.
 
-use crate::guest::monitor::forward::{Reservation, describe, protocol, rebind, rows};
+use crate::guest::monitor::forward::{protocol, rebind, rows};
 use crate::guest::monitor::qmp::Qmp;
 use crate::guest::monitor::usernet::{Row, State};
 use crate::model::{Port, Protocol};
+use crate::supervise::reserve::{Reservation, describe};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result};
 use std::io::Read;

@@ -33,6 +33,11 @@ const DOCUMENT_LIMIT: Duration = Duration::from_secs(120);
 /// Times that a document is begun.
 const DOCUMENT_TRIES: u32 = 3;
 
+/// Whether nobody else can listen on the way to `HOST[:PORT]`.
+pub fn is_loopback(host: &str) -> bool {
+    url::Server::new(true, host).is_some_and(|server| server.is_loopback())
+}
+
 /// One image in a registry. Copies share connections and tokens.
 #[derive(Clone)]
 pub struct Registry(Arc<Shared>);

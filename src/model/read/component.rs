@@ -114,6 +114,15 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     }
     c.container.network = t.get("network").and_then(|i| podman_word(&i));
     c.container.user = t.get("user").and_then(|i| podman_word(&i));
+    if let Some(item) = t.get("ports").filter(|_| c.container.network.as_deref() == Some("host"))
+        && let Some(port) = ports.iter().flatten().find(|port| port.host != port.guest)
+    {
+        let shown = quoted(&port.to_string());
+        item.conflict(
+            &["network"],
+            format!("{shown}: with the node's own network nothing is forwarded; both ports are one"),
+        );
+    }
     c.health = t.get("health").and_then(|i| read_health(&i, ports.as_deref(), vm));
     c.ports = ports.unwrap_or_default();
     c

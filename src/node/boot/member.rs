@@ -2,9 +2,10 @@
 //! the foundation, started again as often as it takes.
 
 use super::plan::Member;
-use crate::health::{self, Cancel, Check, Forward, Hints, Reason, Subject, Verdict};
+use crate::health::{self, Cancel, Check, Forward, Hints, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
+use crate::node::command;
 use crate::node::probe::ComponentSubject;
 use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
@@ -16,12 +17,16 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The first pause before a foundation component is started again…
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// …and the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// One that was healthy for so long is started again as if for the first time.
+const STEADY: Duration = Duration::from_secs(60);
+/// How long after its start command an init may take to begin with it.
+const INIT_GRACE: Duration = Duration::from_secs(5);
 /// How long one is asked before its stage is told why it is not healthy, at first…
 const FIRST_SLICE: Duration = Duration::from_secs(1);
 /// …and at last.
@@ -46,11 +51,13 @@ pub enum News {
     Healthy(String),
     /// It is not healthy yet, or no more, for this reason.
     Unhealthy(String),
-    /// It ended.
+    /// It ended; it is started again.
     Died(String),
+    /// It ended, and nothing more is tried.
+    Ended(String),
     /// It could not be started; it is tried again.
     Failed(String),
-    /// It ended or could not be started, and nothing more is tried.
+    /// It could not be started, and nothing more is tried.
     GaveUp(String),
     /// It shall not run.
     Skipped(String),
@@ -94,6 +101,11 @@ impl Handle {
         self.wake();
     }
 
+    /// It is about to be asked: a doubt that came before is met by that.
+    fn settle(&self) {
+        self.doubted.store(false, Ordering::SeqCst);
+    }
+
     fn wake(&self) {
         self.cancel.lock().unwrap_or_else(PoisonError::into_inner).set();
     }
@@ -102,10 +114,11 @@ impl Handle {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// A flag that is not set, unless the stage is over.
+    /// A flag that is not set, unless the stage is over or the member in doubt.
     fn fresh(&self) -> Result<Arc<Cancel>> {
         let mut kept = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.is_set() && !self.is_over() {
+        let wanted = self.is_over() || self.doubted.load(Ordering::SeqCst);
+        if kept.is_set() && !wanted {
             *kept = Arc::new(Cancel::new()?);
         }
         Ok(kept.clone())
@@ -134,8 +147,24 @@ pub struct Attempt {
 enum Waited {
     Healthy(String),
     Ended(String),
-    Unwanted,
+    /// It ended, and its supervisor is at it.
+    Coming,
+    /// It stands otherwise than it did, or is in doubt: everything from the beginning.
+    Again,
     Over,
+}
+
+/// When something began, by both clocks.
+struct Moment {
+    /// What is in states is compared with this. Nothing is waited for by it.
+    wall: String,
+    at: Instant,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        Moment { wall: time::now(), at: Instant::now() }
+    }
 }
 
 impl Attempt {
@@ -154,7 +183,8 @@ impl Attempt {
         let mut pause = FIRST_PAUSE;
         let mut first = true;
         while !self.handle.is_over() {
-            let began = time::now();
+            let began = Moment::now();
+            self.handle.settle();
             match self.standing() {
                 Standing::Unwanted(why) => return self.tell(News::Skipped(why.into())),
                 Standing::Unknown(why) => {
@@ -176,7 +206,8 @@ impl Attempt {
                         // Whoever was quicker has it now.
                         let taken = matches!(self.standing(), Standing::Running | Standing::Coming);
                         if !taken {
-                            let is_final = e.exit_code() == EXIT_FINAL;
+                            // 126 and 127 are a program that can't be run.
+                            let is_final = matches!(command::exit_code(&e), EXIT_FINAL | 126 | 127);
                             let own = format!("{}: ", self.member.id());
                             let why = e.to_string().replace(&own, "");
                             if !self.go_on(News::Failed(why), is_final, &mut pause) {
@@ -192,27 +223,32 @@ impl Attempt {
             first = false;
             match self.wait_until_healthy(&began) {
                 Ok(Waited::Healthy(detail)) => {
-                    pause = FIRST_PAUSE;
                     self.tell(News::Healthy(detail));
                     if !self.foundation {
                         return;
                     }
+                    let since = Instant::now();
                     match self.watch(&began) {
-                        Waited::Ended(why) => self.tell(News::Died(why)),
-                        // In doubt.
-                        Waited::Healthy(_) | Waited::Unwanted => {}
+                        Waited::Ended(why) => {
+                            // One that dies soon after each start is not started without end.
+                            if since.elapsed() > STEADY {
+                                pause = FIRST_PAUSE;
+                            }
+                            self.go_on(News::Died(why), false, &mut pause);
+                        }
+                        Waited::Coming => self.tell(News::Died("its supervisor starts it again".into())),
+                        Waited::Healthy(_) | Waited::Again => {}
                         Waited::Over => return,
                     }
                 }
                 Ok(Waited::Ended(why)) => {
                     // An init that owns it may start it again.
                     let is_final = self.shared.node.start_command.is_none();
-                    self.tell(News::Died(why.clone()));
-                    if !self.go_on(News::Failed(why), is_final, &mut pause) {
+                    if !self.go_on(News::Died(why), is_final, &mut pause) {
                         return;
                     }
                 }
-                Ok(Waited::Unwanted) => {}
+                Ok(Waited::Again | Waited::Coming) => {}
                 Ok(Waited::Over) => return,
                 Err(e) => {
                     if !self.go_on(News::Failed(e.to_string()), true, &mut pause) {
@@ -238,9 +274,11 @@ impl Attempt {
     /// Tells `failure` and waits before the next try; false where there is none.
     fn go_on(&self, failure: News, is_final: bool, pause: &mut Duration) -> bool {
         if is_final && !self.foundation {
-            if let News::Failed(why) = failure {
-                self.tell(News::GaveUp(why));
-            }
+            self.tell(match failure {
+                News::Failed(why) => News::GaveUp(why),
+                News::Died(why) => News::Ended(why),
+                other => other,
+            });
             return false;
         }
         self.tell(failure);
@@ -273,10 +311,12 @@ impl Attempt {
     }
 
     /// By its supervisor's word where that asks, else by asking ourselves.
-    fn wait_until_healthy(&self, began: &str) -> Result<Waited> {
+    fn wait_until_healthy(&self, began: &Moment) -> Result<Waited> {
         let id = self.member.id();
         let hints = self.hints();
+        let by_init = self.shared.node.start_command.is_some();
         let mut slice = FIRST_SLICE;
+        let mut pace = Pace::default();
         loop {
             let until = Deadline::after(slice);
             slice = (slice * 2).min(LONGEST_SLICE);
@@ -285,18 +325,24 @@ impl Attempt {
                 if self.handle.is_over() {
                     return Ok(Waited::Over);
                 }
+                self.handle.settle();
                 hints.iter().for_each(Hints::drain);
                 match (self.standing(), self.state()) {
-                    (Standing::Unwanted(_), _) => return Ok(Waited::Unwanted),
-                    (_, (Some(state), true)) => match state.proof().filter(|(at, _)| *at >= began) {
+                    (Standing::Unwanted(_), _) => return Ok(Waited::Again),
+                    // An init that takes an order and answers at once may not have begun yet.
+                    (Standing::Unsupervised, _) if !(by_init && began.at.elapsed() < INIT_GRACE) => {
+                        return Ok(Waited::Again);
+                    }
+                    (_, (Some(state), true)) => match state.proof().filter(|(at, _)| *at >= began.wall.as_str()) {
                         Some((_, detail)) => return Ok(Waited::Healthy(detail.to_string())),
                         None if state.phase != Phase::Starting => break,
                         None => {}
                     },
-                    (Standing::Down, _) => {
-                        let end = recover::ended_since(&self.shared.paths, id, began);
-                        return Ok(Waited::Ended(end.map_or("it is gone".into(), |end| end.reason)));
-                    }
+                    (Standing::Down, _) => match recover::ended_since(&self.shared.paths, id, &began.wall) {
+                        Some(end) => return Ok(Waited::Ended(end.reason)),
+                        None if by_init && began.at.elapsed() < INIT_GRACE => {}
+                        None => return Ok(Waited::Ended("it is gone".into())),
+                    },
                     _ => {}
                 }
                 if until.passed() {
@@ -304,7 +350,7 @@ impl Attempt {
                 }
                 self.rest(hints.as_ref(), until);
             }
-            match self.ask(until)? {
+            match self.ask(until, &mut pace)? {
                 Some(Verdict::Healthy { detail, .. }) => return Ok(Waited::Healthy(detail)),
                 Some(Verdict::Unhealthy(Reason::Cancelled)) => {}
                 Some(Verdict::Unhealthy(reason)) => self.tell(News::Unhealthy(reason.to_string())),
@@ -317,7 +363,7 @@ impl Attempt {
     }
 
     /// Asks until it is healthy, at least once, until then. `None`: it has no check.
-    fn ask(&self, until: Deadline) -> Result<Option<Verdict>> {
+    fn ask(&self, until: Deadline, pace: &mut Pace) -> Result<Option<Verdict>> {
         let id = self.member.id();
         let paths = &self.shared.paths;
         let spec = self.member.spec(paths);
@@ -331,11 +377,11 @@ impl Attempt {
         let deadline = until.max(Deadline::after(health.timeout.min(FIRST_SLICE)));
         let plan = health::Plan { interval, successes: health.successes, deadline };
         let mut subject = UntilEnded { subject, of: self, cancel: &cancel };
-        Ok(Some(health::wait(&mut subject, &plan, hints.as_ref(), Some(&cancel))))
+        Ok(Some(health::wait_on(&mut subject, &plan, pace, hints.as_ref(), Some(&cancel))))
     }
 
     /// Watches one that is healthy until it ends, until it is in doubt, or until the stage is over.
-    fn watch(&self, began: &str) -> Waited {
+    fn watch(&self, began: &Moment) -> Waited {
         let hints = self.hints();
         loop {
             hints.iter().for_each(Hints::drain);
@@ -343,16 +389,15 @@ impl Attempt {
                 return Waited::Over;
             }
             if self.handle.doubted.swap(false, Ordering::SeqCst) {
-                return Waited::Healthy(String::new());
+                return Waited::Again;
             }
             match self.standing() {
                 Standing::Down => {
-                    let end = recover::ended_since(&self.shared.paths, self.member.id(), began);
+                    let end = recover::ended_since(&self.shared.paths, self.member.id(), &began.wall);
                     return Waited::Ended(end.map_or("it is gone".into(), |end| end.reason));
                 }
-                Standing::Coming => return Waited::Ended("ended; its supervisor starts it again".into()),
-                Standing::Unwanted(_) => return Waited::Unwanted,
-                Standing::Unsupervised => return Waited::Ended("lost its supervisor".into()),
+                Standing::Coming => return Waited::Coming,
+                Standing::Unwanted(_) | Standing::Unsupervised => return Waited::Again,
                 Standing::Running | Standing::Unknown(_) => {}
             }
             // Both of them killed at once give no hint.

@@ -53,19 +53,22 @@ impl Member {
 }
 
 impl Plan {
-    /// The plan of the node that `loaded` describes, all of it good; of one stage where `only` names it.
+    /// The plan of the node that `loaded` describes; of one stage where `only` names it. All that is wrong in the files,
+    /// and with what the stages want of their services, is one error.
     pub fn new(loaded: &Loaded, only: Option<&str>) -> Result<Plan> {
         let stages = &loaded.node.stages;
-        if stages.is_empty() {
+        let mut problems: Vec<String> = loaded.problems.iter().map(ToString::to_string).collect();
+        // What could not be read is no stage either.
+        if stages.is_empty() && problems.is_empty() {
             return Err(Error::refused("mcp.toml", "names no stage; add a [[boot.sequence]] with name and services"));
         }
         if let Some(name) = only
+            && problems.is_empty()
             && !stages.iter().any(|s| s.name == name)
         {
             let hint = suggest::hint(name, stages.iter().map(|s| s.name.as_str()));
             return Err(Error::refused(name, format!("no such stage{hint}")));
         }
-        let mut problems = Vec::new();
         let mut planned = Vec::new();
         for (number, stage) in stages.iter().enumerate() {
             let mut members = Vec::new();

@@ -1,12 +1,10 @@
 //! One stage: its members side by side, until all are healthy or, but for the foundation, its time is up.
 
 use super::member::{Attempt, Handle, News, Shared};
-use super::plan::{Member, StagePlan};
+use super::plan::StagePlan;
 use super::tell::Teller;
-use crate::health::Reason;
 use crate::model::ComponentId;
 use crate::model::boot_record::StageOutcome;
-use crate::node::probe;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -31,6 +29,8 @@ enum Now {
     /// Not healthy yet; what is known of it.
     Waiting(String),
     Healthy(Instant),
+    /// It was healthy a while ago, and is asked again.
+    Doubted,
     /// Not waited for.
     Skipped,
     /// Nothing more is tried.
@@ -51,7 +51,6 @@ pub enum Ended {
 /// A stage at work.
 pub struct Running<'a> {
     plan: &'a StagePlan,
-    shared: &'a Arc<Shared>,
     signals: &'a Signals,
     tell: &'a mut Teller,
     now: Vec<Now>,
@@ -59,6 +58,8 @@ pub struct Running<'a> {
     news: Receiver<(usize, News)>,
     wake: Arc<EventFd>,
     began: Instant,
+    /// How old an answer may be when the foundation is to count as healthy.
+    fresh: Duration,
 }
 
 impl<'a> Running<'a> {
@@ -91,7 +92,7 @@ impl<'a> Running<'a> {
             handles.push(handle);
         }
         let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
-        Ok(Running { plan, shared, signals, tell, now, handles, news, wake, began: Instant::now() })
+        Ok(Running { plan, signals, tell, now, handles, news, wake, began: Instant::now(), fresh: FRESH })
     }
 
     /// Waits for its end.
@@ -148,11 +149,15 @@ impl<'a> Running<'a> {
                 News::Started => Now::Waiting("not ready yet".into()),
                 News::Healthy(_) => Now::Healthy(Instant::now()),
                 News::Unhealthy(why) | News::Died(why) | News::Failed(why) => Now::Waiting(why.clone()),
-                News::GaveUp(why) => Now::GaveUp(why.clone()),
+                News::GaveUp(why) | News::Ended(why) => Now::GaveUp(why.clone()),
                 News::Skipped(_) => Now::Skipped,
             };
             // Said once, however often it is found so.
-            let is_news = !matches!(news, News::Unhealthy(_)) || *now != next;
+            let is_news = match news {
+                News::Unhealthy(_) => *now != next,
+                News::Healthy(_) => *now != Now::Doubted,
+                _ => true,
+            };
             *now = next;
             if is_news {
                 self.tell.member(&self.plan.stage.name, member.id(), &news);
@@ -165,35 +170,25 @@ impl<'a> Running<'a> {
     }
 
     fn is_settled(&self) -> bool {
-        !self.now.iter().any(|now| matches!(now, Now::Waiting(_)))
+        !self.now.iter().any(|now| matches!(now, Now::Waiting(_) | Now::Doubted))
     }
 
-    /// Asks those of the foundation again whose answers are old; true when one of them is not healthy any more.
+    /// Has those of the foundation asked again whose answers are old; true when there are such.
     fn doubts(&mut self) -> bool {
         if !self.plan.foundation {
             return false;
         }
-        let old = |now: &Now| matches!(now, Now::Healthy(at) if at.elapsed() > FRESH);
-        let asked: Vec<usize> = (0..self.now.len()).filter(|i| self.now.get(*i).is_some_and(old)).collect();
-        let verdicts: Vec<(usize, Option<String>)> = std::thread::scope(|scope| {
-            let ask = |i: &usize| self.plan.members.get(*i).map(|m| scope.spawn(|| unhealthy(self.shared, m)));
-            let threads: Vec<_> = asked.iter().filter_map(|i| Some((*i, ask(i)?))).collect();
-            threads.into_iter().map(|(i, thread)| (i, thread.join().unwrap_or_default())).collect()
-        });
         let mut doubts = false;
-        for (i, why) in verdicts {
-            let (Some(now), Some(handle)) = (self.now.get_mut(i), self.handles.get(i)) else { continue };
-            match why {
-                None => *now = Now::Healthy(Instant::now()),
-                Some(why) => {
-                    *now = Now::Waiting(why.clone());
-                    handle.doubt();
-                    doubts = true;
-                    if let Some(member) = self.plan.members.get(i) {
-                        self.tell.member(&self.plan.stage.name, member.id(), &News::Unhealthy(why));
-                    }
-                }
+        for (now, handle) in self.now.iter_mut().zip(&self.handles) {
+            if matches!(now, Now::Healthy(at) if at.elapsed() > self.fresh) {
+                *now = Now::Doubted;
+                handle.doubt();
+                doubts = true;
             }
+        }
+        if doubts {
+            // Checks that take long must not make the first answer too old by the time of the last.
+            self.fresh *= 2;
         }
         doubts
     }
@@ -215,7 +210,7 @@ impl<'a> Running<'a> {
     /// `stage core: 2 of 3 healthy, waiting for mcr/api: guest does not answer on 8443`.
     fn say(&mut self, aloud: bool) {
         let waited = self.now.iter().filter(|now| **now != Now::Skipped).count();
-        let healthy = self.now.iter().filter(|now| matches!(now, Now::Healthy(_))).count();
+        let healthy = self.now.iter().filter(|now| matches!(now, Now::Healthy(_) | Now::Doubted)).count();
         let mut text = format!("stage {}: {healthy} of {waited} healthy", self.plan.stage.name);
         let mut waiting = self.plan.members.iter().zip(&self.now).filter_map(|(member, now)| match now {
             Now::Waiting(why) => Some((member.id(), why)),
@@ -229,18 +224,5 @@ impl<'a> Running<'a> {
             }
         }
         self.tell.status(&text, aloud);
-    }
-}
-
-/// Why `member` is not healthy now; `None`: it is, or nothing can be asked.
-fn unhealthy(shared: &Shared, member: &Member) -> Option<String> {
-    let id = member.id();
-    let spec = member.spec(&shared.paths);
-    let deadline = Deadline::after(spec.effective_health(Some(member.stage_health))?.timeout);
-    match probe::component_probe(&shared.paths, id, &spec, Some(member.stage_health), deadline) {
-        Ok(Some(crate::health::Verdict::Unhealthy(Reason::Cancelled))) | Ok(None) => None,
-        Ok(Some(crate::health::Verdict::Healthy { .. })) => None,
-        Ok(Some(crate::health::Verdict::Unhealthy(reason))) => Some(reason.to_string()),
-        Err(e) => Some(e.to_string()),
     }
 }

@@ -86,14 +86,14 @@ impl Teller {
             News::Started => (Kind::Started, "started", ""),
             News::Healthy(detail) => (Kind::Healthy, "healthy", detail.as_str()),
             News::Unhealthy(why) => (Kind::Unhealthy, "not healthy", why.as_str()),
-            News::Died(why) => (Kind::Died, "ended", why.as_str()),
+            News::Died(why) | News::Ended(why) => (Kind::Died, "ended", why.as_str()),
             News::Failed(why) | News::GaveUp(why) => (Kind::Failed, "not started", why.as_str()),
             News::Skipped(why) => (Kind::Skipped, "left alone", why.as_str()),
         };
         self.recorder.note(id, kind, text);
         let colon = if text.is_empty() { "" } else { ": " };
         match news {
-            News::Died(_) | News::Failed(_) | News::GaveUp(_) if !self.json => {
+            News::Died(_) | News::Ended(_) | News::Failed(_) | News::GaveUp(_) if !self.json => {
                 self.erase();
                 log::warn!("{id}: {word}{colon}{text}");
                 self.draw();
@@ -124,8 +124,8 @@ impl Teller {
         self.notify.extend(more);
     }
 
-    /// The boot has come to its end.
-    pub fn ready(&mut self, unhealthy: usize) {
+    /// The boot has come to its end. One that counts as failed is not told to be ready.
+    pub fn over(&mut self, unhealthy: usize, failed: bool) {
         self.status.clear();
         self.erase();
         let took = seconds(self.began.elapsed());
@@ -134,9 +134,11 @@ impl Teller {
             n => format!("booted in {took}, {n} not healthy"),
         };
         self.notify.status(&text);
-        self.notify.ready();
+        if !failed {
+            self.notify.ready();
+        }
         self.line(&text);
-        self.object(json!({ "event": "ready", "unhealthy": unhealthy }));
+        self.object(json!({ "event": if failed { "failed" } else { "ready" }, "unhealthy": unhealthy }));
     }
 
     /// We were told to end.

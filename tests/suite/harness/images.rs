@@ -191,11 +191,6 @@ pub fn podman(test: &str, node: &Node, commands: &str) -> Option<String> {
         return None;
     }
     let dir = node.root.join("podman");
-    fs::create_dir_all(&dir).unwrap();
-    let config = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=1024:4096\"]\n\
-        [engine]\nevents_logger = \"none\"\n";
-    fs::write(dir.join("containers.conf"), config).unwrap();
-    fs::write(dir.join("policy.json"), r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
     // In a mount namespace, so that no mount of it is left behind. crun wants cgroups of one kind.
     let script = format!(
         "mount --make-rprivate /; umount /sys/fs/cgroup/unified 2>/dev/null; cd {0}; set -e\n\

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// 2026-11-23T10:00:00Z, the time 0 of these tests.
@@ -144,6 +144,15 @@ impl Console {
         Console::append(&self.dir.join("console.idx")).write_all(&record).unwrap();
     }
 
+    /// Writes, and notes the time that it really is.
+    pub fn write_now(&mut self, bytes: impl AsRef<[u8]>) {
+        self.write(bytes);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut record = self.written.to_le_bytes().to_vec();
+        record.extend((now.as_nanos() as u64).to_le_bytes());
+        Console::append(&self.dir.join("console.idx")).write_all(&record).unwrap();
+    }
+
     pub fn write_at(&mut self, millis: u64, bytes: impl AsRef<[u8]>) {
         self.write(bytes);
         self.note(millis);
@@ -174,7 +183,11 @@ pub struct Following {
 
 impl Following {
     pub fn start(site: &Site, args: &[&str]) -> Following {
-        let mut child = site.command(args).spawn().unwrap();
+        Following::of(site.command(args))
+    }
+
+    pub fn of(mut command: Command) -> Following {
+        let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let (sender, chunks) = channel();
         std::thread::spawn(move || {

@@ -1,18 +1,18 @@
-//! That a build goes on, on a terminal: one line with the time that it takes.
+//! That somebody else's work goes on, on a terminal: one line with the time that it takes.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// A build that is done by then shows nothing.
+/// What is done by then shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the line is written.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Columns of it, at most.
 const WIDTH: usize = 79;
 
-/// Does `work` and shows that it goes on, where standard error is a terminal.
-pub(super) fn during<T>(name: &str, work: impl FnOnce() -> T) -> T {
+/// Does `work` and shows that it goes on, where standard error is a terminal: `VERB, 3 s: NAME`.
+pub(super) fn during<T>(verb: &str, name: &str, work: impl FnOnce() -> T) -> T {
     if !std::io::stderr().is_terminal() {
         return work();
     }
@@ -21,7 +21,7 @@ pub(super) fn during<T>(name: &str, work: impl FnOnce() -> T) -> T {
         let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {
             let (began, mut pause, mut taken) = (Instant::now(), PATIENCE, 0);
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(pause) {
-                let line: String = format!("building, {} s: {name}", began.elapsed().as_secs());
+                let line: String = format!("{verb}, {} s: {name}", began.elapsed().as_secs());
                 let line: String = line.chars().filter(|c| !c.is_control()).take(WIDTH).collect();
                 taken = line.chars().count();
                 put(format_args!("\r{line}"));

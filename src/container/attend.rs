@@ -1,0 +1,223 @@
+//! One container attended: everything that can happen to it, and what is done about it.
+
+use super::instance::Instance;
+use super::ladder::{Action, Ladder};
+use super::supervise::{Hooks, Live, Outcome};
+use crate::model::state::{Phase, UNASKED};
+use crate::model::{OnUnhealthy, Version, duration};
+use crate::supervise::policy::Watched;
+use crate::supervise::report::Health;
+use crate::supervise::request::{self, answer};
+use crate::supervise::{Context, Mode};
+use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
+use crate::sys::notify::Notify;
+use crate::sys::signals::{Signal, Signals};
+use crate::sys::{Deadline, Error, Result, time};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+
+/// One container under watch.
+pub(super) struct Attended<'a> {
+    context: &'a Context<'a>,
+    mode: &'a Mode,
+    hooks: &'a Hooks<'a>,
+    live: Live,
+    notify: &'a mut Notify,
+    signals: &'a Signals,
+    ladder: Option<Ladder>,
+    /// To be started when this one has stopped.
+    next: Option<Version>,
+}
+
+impl<'a> Attended<'a> {
+    /// `live`, with nothing under way.
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        mode: &'a Mode,
+        hooks: &'a Hooks<'a>,
+        live: Live,
+        notify: &'a mut Notify,
+        signals: &'a Signals,
+    ) -> Attended<'a> {
+        Attended { context, mode, hooks, live, notify, signals, ladder: None, next: None }
+    }
+
+    /// Tells that it has started.
+    pub(super) fn started(&mut self) {
+        self.notify.started();
+    }
+
+    /// Where nothing is to be waited for, it is ready now.
+    pub(super) fn begin(&mut self) {
+        if self.live.asked.start_deadline.is_none() {
+            self.ready(UNASKED);
+        }
+    }
+
+    /// Watches until it has ended.
+    pub(super) fn watch(mut self) -> Result<Watched<Instance>> {
+        if self.mode.stop_only {
+            self.begin_stop(true, "stop asked for");
+        }
+        while !self.turn()? {}
+        self.live.asked.no_more();
+        let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
+        self.live.instance.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
+        let paths = self.live.instance.paths.clone();
+        let (state, end) = self.live.instance.finish()?;
+        match self.next {
+            Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
+            _ => Ok(Watched::Ended(Box::new(state), end, paths)),
+        }
+    }
+
+    /// Waits for one thing to happen and answers it; true when its conmon has ended.
+    fn turn(&mut self) -> Result<bool> {
+        let Live { instance, asked } = &self.live;
+        let Some(conmon) = instance.conmon.pollable() else { return Ok(true) };
+        let due = [asked.start_deadline, instance.console.due(), self.ladder.as_ref().and_then(Ladder::due)];
+        let timeout = due.into_iter().flatten().reduce(Deadline::min).map_or(PollTimeout::NONE, |d| d.poll_timeout());
+        // One whose descriptor is missing stands for itself as conmon's handle, which is asked anyway.
+        let console = instance.console.pollable().unwrap_or(conmon);
+        let reports = asked.pollable().unwrap_or(conmon);
+        let mut fds = [conmon, self.signals.as_fd(), console, reports].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Error::os("poll", self.context.id)(e)),
+        }
+        if fds[0].any().unwrap_or(false) {
+            return Ok(true);
+        }
+        self.live.instance.look();
+        match self.signals.take() {
+            Some(Signal::Stop) => self.begin_stop(true, "stop asked for by a signal"),
+            Some(Signal::Hangup) if request::means_replace(&self.context.files()) => self.begin_replace(),
+            Some(Signal::Hangup) => self.begin_stop(true, "the terminal closed"),
+            None => {}
+        }
+        self.take_reports();
+        if self.live.asked.is_late() {
+            let after = duration::format(self.context.component.start_timeout);
+            self.complain(&format!("not healthy after start_timeout ({after})"));
+            self.begin_stop(false, "not healthy in time");
+        }
+        self.climb();
+        Ok(false)
+    }
+
+    /// A container is stopped and started: nothing hands its ports over.
+    fn begin_replace(&mut self) {
+        let files = self.context.files();
+        if self.ladder.is_some() && self.next.is_none() {
+            answer(&files, EXIT_RETRY, "is being stopped");
+            return;
+        }
+        let version = match (self.hooks.next)() {
+            // Whoever asks for what is under way already, since another asker was killed, gets the answer to that.
+            Ok(version) if self.next.as_ref().is_some_and(|v| v.runs_as(&version)) => return,
+            Ok(_) if self.next.is_some() => {
+                request::put_off(&files);
+                return;
+            }
+            Ok(version) => version,
+            Err(e) => {
+                log::error!("not replaced: {e}");
+                answer(&files, e.exit_code(), &e.to_string());
+                return;
+            }
+        };
+        self.next = Some(version);
+        self.begin_stop(false, "replaced");
+    }
+
+    fn take_reports(&mut self) {
+        while let Some(health) = self.live.asked.take() {
+            match health {
+                Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
+                Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Unhealthy(reason) => {
+                    self.live.instance.note(&format!("unhealthy: {reason}"));
+                    let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
+                    if restarts && self.live.asked.start_deadline.is_none() {
+                        self.complain(&format!("unhealthy: {reason}"));
+                        self.begin_stop(false, "unhealthy");
+                    }
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, detail: &str) {
+        self.live.asked.start_deadline = None;
+        // What was on trial is proven before anybody is told.
+        (self.hooks.ready)(self.context);
+        self.notify.ready();
+        self.notify.status(&format!("ready: {detail}"));
+        let state = &mut self.live.instance.state;
+        if state.ready_at.is_none() {
+            state.ready_at = Some(time::now());
+        }
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Ready;
+        }
+        self.live.instance.note(&format!("ready: {detail}"));
+        if self.context.component.on_unhealthy == OnUnhealthy::None {
+            self.live.asked.no_more();
+        }
+        let files = self.context.files();
+        match &self.mode.fallback {
+            _ if self.mode.stop_only => {}
+            Some(failure) => answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
+            None => answer(&files, EXIT_OK, detail),
+        }
+        crate::sys::memory::trim();
+    }
+
+    fn begin_stop(&mut self, by_operator: bool, why: &str) {
+        if let Some(ladder) = &mut self.ladder {
+            // Stopped for good, whatever it was stopped for before.
+            ladder.by_operator |= by_operator;
+            return;
+        }
+        log::info!("{}: {why}", self.context.id);
+        if self.next.is_none() {
+            self.notify.stopping();
+        }
+        self.live.asked.no_more();
+        self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, by_operator));
+        self.live.instance.state.phase = Phase::Stopping;
+        self.live.instance.note(&format!("stopping: {why}"));
+    }
+
+    fn climb(&mut self) {
+        let Some(ladder) = &mut self.ladder else { return };
+        let instance = &self.live.instance;
+        let done = match ladder.step() {
+            Action::Wait => return,
+            Action::Ask => instance.ask_to_end(),
+            Action::Kill => instance.kill(),
+            Action::KillByPodman => instance.signal_by_podman(libc::SIGKILL),
+        };
+        // It may have ended just now, which its conmon's end says.
+        if let Err(e) = done
+            && !instance.conmon.wait(Deadline::after(std::time::Duration::ZERO))
+        {
+            log::warn!("{}: {e}", self.context.id);
+            if ladder.due().is_some() {
+                ladder.hurry();
+            }
+        }
+    }
+
+    /// Says in the log what is wrong, with the console's last lines.
+    fn complain(&self, what: &str) {
+        log::error!("{}: {what}; the console's last lines:", self.context.id);
+        let lines = self.live.instance.last_lines(10, 4096);
+        if lines.is_empty() {
+            log::error!("  (it wrote nothing)");
+        }
+        for line in &lines {
+            log::error!("  {line}");
+        }
+    }
+}

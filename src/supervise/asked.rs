@@ -1,0 +1,50 @@
+//! One instance's health, asked for by somebody else, and how long it may take to become ready.
+
+use super::Context;
+use super::report::{self, Health, Reporter, Reports, Watcher};
+use crate::sys::{Deadline, Error, Result};
+use std::os::fd::BorrowedFd;
+
+/// Whoever asks for an instance's health, and what was told.
+pub struct Asked {
+    /// By when it must be ready; `None`: it is, or nobody asks.
+    pub start_deadline: Option<Deadline>,
+    watcher: Option<Box<dyn Watcher>>,
+    reports: Reports,
+}
+
+impl Asked {
+    /// Has `start` begin to ask; it gives `None` where there is nothing to ask.
+    pub fn begin(
+        context: &Context<'_>,
+        is_ready: bool,
+        start: impl FnOnce(Reporter) -> Result<Option<Box<dyn Watcher>>>,
+    ) -> Result<Asked> {
+        let (reporter, reports) = report::pair().map_err(Error::os("create", "a socket pair"))?;
+        let watcher = start(reporter)?;
+        let waits = watcher.is_some() && !is_ready;
+        let start_deadline = waits.then(|| Deadline::after(context.component.start_timeout));
+        Ok(Asked { start_deadline, watcher, reports })
+    }
+
+    /// What to poll for reading; `None` once nobody is left to report.
+    pub fn pollable(&self) -> Option<BorrowedFd<'_>> {
+        self.reports.pollable()
+    }
+
+    /// What was last told.
+    pub fn take(&mut self) -> Option<Health> {
+        self.reports.take()
+    }
+
+    /// Nothing more is asked: the thread goes.
+    pub fn no_more(&mut self) {
+        self.watcher = None;
+        self.start_deadline = None;
+    }
+
+    /// Whether it did not become healthy in time. True once.
+    pub fn is_late(&mut self) -> bool {
+        self.start_deadline.take_if(|d| d.passed()).is_some()
+    }
+}

@@ -1,0 +1,84 @@
+//! Containers whose supervisor was killed, at whatever moment.
+
+use super::{ID, kill_supervisor, node};
+use crate::harness::{FakePodman, until, wait};
+use std::time::Instant;
+
+#[test]
+fn one_without_a_supervisor_is_adopted_and_its_end_is_known() {
+    let Some((node, podman)) = node("one_without_a_supervisor_is_adopted", &["exit", "5", "4"], "") else { return };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    let before = node.state(ID);
+    kill_supervisor(&node);
+    assert_eq!(podman.names().len(), 1);
+    let ran = node.mcp("mcp-run-container", &[ID]).expect(5);
+    assert_eq!(ran.one_line(), "mcp-run-container: shop/web: program exited with 5");
+    let after = node.state(ID);
+    assert_eq!(before["uuid"], after["uuid"]);
+    assert_eq!((&after["end"]["by"], &after["end"]["code"]), (&"guest".into(), &5.into()));
+    assert!(after["events"].to_string().contains("adopted"));
+    assert_eq!(podman.names(), Vec::<String>::new());
+}
+
+#[test]
+fn one_without_a_supervisor_is_stopped() {
+    let Some((node, podman)) = node("one_without_a_supervisor_is_stopped", &["sleep"], "") else { return };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    until("it sleeps", || node.console(ID).contains("act: sleep"));
+    kill_supervisor(&node);
+    let refused = node.mcp("mcp-rm", &[ID]).expect(100);
+    assert!(refused.one_line().contains("its container runs, without a supervisor"), "{refused:#?}");
+    let stopped = node.mcp("mcp-stop", &["--all"]).expect(0);
+    assert!(stopped.out.starts_with("shop/web: stopped: term ("), "{stopped:#?}");
+    assert_eq!(podman.names(), Vec::<String>::new());
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_told_by_podman() {
+    let Some((node, podman)) = node("an_end_that_nobody_saw", &["exit", "9", "2"], "") else { return };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    kill_supervisor(&node);
+    let name = podman.names().remove(0);
+    until("it has ended", || podman.inspect(&name)["State"]["Status"] == "exited");
+    let told = node.mcp("mcp-stop", &[ID]).expect(1);
+    assert_eq!(told.one_line(), "mcp-stop: shop/web: not running");
+    let state = node.state(ID);
+    assert_eq!((&state["end"]["by"], &state["end"]["code"]), (&"guest".into(), &9.into()));
+    assert_eq!(podman.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_lost_state_is_rebuilt_from_podmans_labels() {
+    let Some((node, podman)) = node("a_lost_state_is_rebuilt", &["sleep"], "") else { return };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    let before = node.state(ID);
+    kill_supervisor(&node);
+    std::fs::remove_dir_all(node.run_dir(ID)).unwrap();
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    let after = node.state(ID);
+    assert_eq!(before["uuid"], after["uuid"]);
+    assert!(after["events"].to_string().contains("state lost and rebuilt"));
+    assert_eq!(podman.names().len(), 1);
+}
+
+#[test]
+fn a_start_that_was_killed_comes_to_its_end_and_is_adopted() {
+    let test = "a_start_that_was_killed_comes_to_its_end";
+    let Some((node, podman)) = node(test, &["sleep"], "") else { return };
+    let fake = FakePodman::new(&node);
+    node.configure(&fake.config());
+    fake.after("2");
+    fake.does("late:run");
+    let began = Instant::now();
+    let child = node.command("mcp-run-container", &[ID]).spawn().unwrap();
+    until("podman starts", || fake.calls().iter().any(|call| call.starts_with("run ")));
+    kill_supervisor(&node);
+    wait(child, "mcp-run-container", began).expect(137);
+    fake.does("");
+    // Nothing of it is in podman's list yet.
+    assert_eq!(podman.names(), Vec::<String>::new());
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    assert_eq!(podman.names().len(), 1);
+    assert_eq!(fake.calls().iter().filter(|call| call.starts_with("run ")).count(), 1);
+    assert!(node.state(ID)["events"].to_string().contains("adopted"));
+}
