@@ -11,8 +11,9 @@ use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::notify::{self, Notify};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, file, out, terminal};
+use crate::sys::{Error, Result, file, out, terminal, time};
 use serde_json::json;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,11 +116,11 @@ fn go_down(
         let (id, took) = (&answer.id, answer.took.as_secs_f64());
         match answer.result {
             Some(Ok(told)) if as_json => {
-                let object = json!({ "schema": 1, "stage": answer.stage, "component": id.to_string(), "stopped": told,
-                    "seconds": took });
-                out::print(format_args!("{object}\n"));
+                let object = json!({ "schema": 1, "time": time::now(), "event": "stopped", "stage": answer.stage,
+                    "component": id.to_string(), "text": told, "seconds": took });
+                say(&format!("{object}\n"));
             }
-            Some(Ok(told)) => out::print(format_args!("{} {id}: {told} ({took:.2} s)\n", answer.stage)),
+            Some(Ok(told)) => say(&format!("{} {id}: {told} ({took:.2} s)\n", answer.stage)),
             Some(Err(e)) => errors.push(e),
             None => {}
         }
@@ -128,6 +129,11 @@ fn go_down(
         EXIT_OK => EXIT_OK,
         _ => EXIT_NO,
     }
+}
+
+/// Whoever read it may have gone: the rest is stopped all the same.
+fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// --last and --chart.

@@ -2,18 +2,14 @@
 
 use super::Common;
 use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
-use crate::container::instance::Instance;
 use crate::container::prepare;
-use crate::container::supervise::{self, Hooks};
-use crate::model::{Target, Version, state};
-use crate::node::start::Start;
-use crate::node::{provide, resolve, start, watching};
-use crate::supervise::{Context, Mode, Outcome};
+use crate::model::{Target, state};
+use crate::node::start::{self, Start};
+use crate::node::{provide, resolve};
+use crate::supervise::Context;
 use crate::sys::error::EXIT_OK;
-use crate::sys::notify::Notify;
 use crate::sys::paths::Paths;
-use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, out, time};
+use crate::sys::{Error, Result, out};
 
 /// Run one component as a podman container and stay with it until it ends
 ///
@@ -68,46 +64,6 @@ pub fn run(args: Args) -> Result<u8> {
         true => start,
         false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
     };
-    let runner = Containers { wants_health: options.wants_health() };
+    let runner = Runner { adhoc: found.adhoc, wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)
-}
-
-/// Runs versions as containers.
-struct Containers {
-    wants_health: bool,
-}
-
-impl Runner for Containers {
-    type Instance = Instance;
-
-    fn run(
-        &self,
-        context: &Context<'_>,
-        mode: &Mode,
-        _carried: Option<Instance>,
-        next: &dyn Fn() -> Result<Version>,
-        notify: &mut Notify,
-        signals: &Signals,
-    ) -> Result<Outcome<Instance>> {
-        let prepare = |context: &Context<'_>| {
-            let version = Version { spec: context.component.clone(), pin: context.pin.cloned(), at: time::now() };
-            start::check_volumes(context.paths, context.id, context.component)?;
-            let prepared = prepare::prepare(context)?;
-            start::note_start(context, &version, false)?;
-            Ok(prepared)
-        };
-        let hooks = Hooks {
-            prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
-            },
-            ready: &|context| start::note_ready(context),
-            next,
-        };
-        supervise::run(context, mode, &hooks, notify, signals)
-    }
-
-    fn was_ready(&self, instance: &Instance) -> bool {
-        instance.state.ready_at.is_some()
-    }
 }

@@ -7,7 +7,7 @@ use crate::sys::{Deadline, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// What podman stops a container with where its image says nothing.
@@ -156,6 +156,29 @@ pub fn pull(podman: &Podman, object: &str, source: &str, door: &Door, deadline: 
         return Err(Error::refused(object, "podman pulled it, and its answer is not what we know: no id"));
     };
     inspect(podman, &id.hex())?.ok_or_else(|| Error::busy(object, "podman pulled it, and somebody removed it at once"))
+}
+
+/// The name that an image has which podman pulled as the layout of the folder that it runs in.
+const OF_LAYOUT: &str = "localhost/proc/self/cwd:latest";
+
+/// Pulls what `reference` names in the OCI layout `dir`. Podman makes the path of a layout a name, which most paths can't
+/// be (capital letters, two dots): it is run there, and that name taken away.
+pub fn pull_layout(
+    podman: &Podman,
+    object: &str,
+    dir: &Path,
+    reference: Option<&str>,
+    deadline: Deadline,
+) -> Result<Image> {
+    let reference = reference.map(|r| format!(":{r}")).unwrap_or_default();
+    let source = format!("oci:/proc/self/cwd{reference}");
+    let image = pull(&podman.in_dir(dir), object, &source, &Door::default(), deadline)?;
+    if image.names.iter().any(|name| name == OF_LAYOUT)
+        && let Err(e) = untag(podman, &image.id.hex(), OF_LAYOUT)
+    {
+        log::info!("{e}");
+    }
+    Ok(image)
 }
 
 /// What podman says of failures that may pass. It has one exit code for all.

@@ -54,6 +54,9 @@ pub enum Progress {
 
 /// Why `next` can't boot beside `now`, which has `old`; `None`: it can.
 pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> Option<&'static str> {
+    if !next.component.is_vm() {
+        return Some("a container takes its place");
+    }
     if let Some(reason) = has_one_writer(now.component).or_else(|| has_one_writer(next.component)) {
         return Some(reason);
     }

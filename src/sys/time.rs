@@ -20,11 +20,12 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339_weak(text).ok()
 }
 
-/// Time since the kernel booted, the time it slept included (CLOCK_BOOTTIME): no step of the wall clock changes it, and
-/// two processes of one boot agree about it.
-pub fn since_boot() -> Duration {
+/// Milliseconds since the kernel booted, the time it slept included (CLOCK_BOOTTIME): no step of the wall clock changes
+/// them, and two processes of one boot agree about them.
+pub fn since_boot_ms() -> u64 {
     // The clock is there since Linux 2.6.39; without it all happens at once.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The kernel's random name of this boot, a UUID; empty where /proc does not tell.

@@ -5,7 +5,7 @@ mod replace;
 
 use super::Common;
 use crate::model::{ComponentId, Runtime, Target};
-use crate::node::{command, resolve};
+use crate::node::{command, resolve, start};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, tool};
@@ -82,7 +82,9 @@ pub fn run(mut args: Args) -> Result<u8> {
         let (_, found) = resolve::components(&paths, &Target::parse(target)?)?;
         for what in found {
             if !chosen.iter().any(|(id, _)| *id == what.id) {
-                chosen.push((what.id, what.component.runtime));
+                // What a start takes may be another than the definition's: that is not deployed yet.
+                let started = start::choose(&paths, &what, args.recover).ok();
+                chosen.push((what.id, started.map_or(what.component.runtime, |s| s.version.spec.runtime)));
             }
         }
     }

@@ -5,17 +5,13 @@ mod adhoc;
 use self::adhoc::Adhoc;
 use super::Common;
 use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
-use crate::guest::instance::Instance;
 use crate::guest::launch::prepare;
-use crate::guest::supervise::{self, Hooks};
 use crate::model::{Target, Version, state};
 use crate::node::start::{self, Start};
-use crate::node::{provide, resolve, watching};
-use crate::supervise::{Context, Mode, Outcome};
+use crate::node::{provide, resolve};
+use crate::supervise::Context;
 use crate::sys::error::EXIT_OK;
-use crate::sys::notify::Notify;
 use crate::sys::paths::{Paths, Slot};
-use crate::sys::signals::Signals;
 use crate::sys::{Error, Result, out, time};
 
 /// Run one component as a VM and stay with it until it ends
@@ -58,9 +54,6 @@ pub fn run(args: Args) -> Result<u8> {
         None => (resolve::node(&paths)?, args.adhoc.component()?),
     };
     let id = &found.id;
-    if !found.component.is_vm() {
-        return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
-    }
     let options = &args.options;
     if options.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
         return Ok(EXIT_OK);
@@ -70,6 +63,9 @@ pub fn run(args: Args) -> Result<u8> {
         // What the options say, whatever was run under that name before.
         None => Start { version: Version { spec: found.component.clone(), pin: None, at: time::now() }, trial: false },
     };
+    if !start.version.spec.is_vm() {
+        return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
+    }
     let copy_console = options.copies_console();
     let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
     let context = base.of(&start.version);
@@ -85,48 +81,6 @@ pub fn run(args: Args) -> Result<u8> {
         true => start,
         false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
     };
-    let runner = Vms { adhoc: found.adhoc, wants_health: options.wants_health() };
+    let runner = Runner { adhoc: found.adhoc, wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)
-}
-
-/// Runs versions as VMs.
-struct Vms {
-    adhoc: bool,
-    wants_health: bool,
-}
-
-impl Runner for Vms {
-    type Instance = Instance;
-
-    fn run(
-        &self,
-        context: &Context<'_>,
-        mode: &Mode,
-        carried: Option<Instance>,
-        next: &dyn Fn() -> Result<Version>,
-        notify: &mut Notify,
-        signals: &Signals,
-    ) -> Result<Outcome<Instance>> {
-        let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
-            let version = Version { spec: context.component.clone(), pin: context.pin.cloned(), at: time::now() };
-            start::check_volumes(context.paths, context.id, context.component)?;
-            let prepared = prepare::prepare(context, slot, beside)?;
-            start::note_start(context, &version, self.adhoc)?;
-            Ok(prepared)
-        };
-        let hooks = Hooks {
-            prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
-            },
-            ready: &|context| start::note_ready(context),
-            next,
-            failed: &|version| start::note_failed(context.paths, context.id, version),
-        };
-        supervise::run(context, mode, carried, &hooks, notify, signals)
-    }
-
-    fn was_ready(&self, instance: &Instance) -> bool {
-        instance.state.ready_at.is_some()
-    }
 }

@@ -2,10 +2,13 @@
 
 mod detach;
 mod options;
+mod runner;
 
 pub use options::Options;
+pub use runner::Runner;
 
 use self::detach::{Caller, Side, detach};
+use crate::guest::instance::Instance;
 use crate::model::state::End;
 use crate::model::{ComponentId, Record, Version, Wish};
 use crate::node::resolve::{self, Resolved};
@@ -23,34 +26,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What starts, adopts and attends the instances of one version: a VM's, or a container's.
-pub trait Runner {
-    /// One that runs.
-    type Instance;
-
-    /// Runs the version of `context` for as long as it lasts; `carried` runs already. `next` says what a replace that is
-    /// asked for shall start.
-    fn run(
-        &self,
-        context: &Context<'_>,
-        mode: &Mode,
-        carried: Option<Self::Instance>,
-        next: &dyn Fn() -> Result<Version>,
-        notify: &mut Notify,
-        signals: &Signals,
-    ) -> Result<Outcome<Self::Instance>>;
-
-    /// Whether `instance` was ready.
-    fn was_ready(&self, instance: &Self::Instance) -> bool;
-}
-
 /// How long a process that was killed may keep its locks.
 const DYING: Duration = Duration::from_millis(100);
 /// What a detached start may take beyond the component's timeouts.
 const SPARE: Duration = Duration::from_secs(30);
 
 /// One component's supervisor.
-pub struct Supervisor<'a, R> {
+pub struct Supervisor<'a> {
     /// How we were called.
     pub options: &'a Options,
     /// The context, with the specification that was found at first.
@@ -58,7 +40,7 @@ pub struct Supervisor<'a, R> {
     /// What was found at first.
     pub found: &'a Resolved,
     /// What runs it.
-    pub runner: R,
+    pub runner: Runner,
 }
 
 /// Whether an operator stopped it, which is said.
@@ -70,7 +52,7 @@ pub fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
     Ok(stays)
 }
 
-impl<R: Runner> Supervisor<'_, R> {
+impl Supervisor<'_> {
     /// Runs `start`, in the background where that was asked for; returns the exit code. Must be called while there is one
     /// thread.
     pub fn begin(&self, start: Start) -> Result<u8> {
@@ -135,7 +117,7 @@ impl<R: Runner> Supervisor<'_, R> {
                 }
                 Ok(Outcome::Replaced(next, instance)) => {
                     version = *next;
-                    mode = Mode { trial: !self.runner.was_ready(&instance), fallback: None, ..mode };
+                    mode = Mode { trial: instance.state.ready_at.is_none(), fallback: None, ..mode };
                     carried = Some(*instance);
                 }
                 Ok(Outcome::Ended(end)) => {
@@ -173,26 +155,12 @@ impl<R: Runner> Supervisor<'_, R> {
         &self,
         version: &Version,
         mode: &Mode,
-        carried: Option<R::Instance>,
+        carried: Option<Instance>,
         notify: &mut Notify,
         signals: &Signals,
-    ) -> Result<Outcome<R::Instance>> {
-        let next = || self.next();
+    ) -> Result<Outcome<Instance>> {
+        let next = || start::next(self.base.paths, &self.found_now()?);
         self.runner.run(&self.base.of(version), mode, carried, &next, notify, signals)
-    }
-
-    /// What a replace that is asked for shall start.
-    fn next(&self) -> Result<Version> {
-        let found = self.found_now()?;
-        let version = start::choose_next(self.base.paths, &found)?;
-        if version.spec.is_vm() != self.base.component.is_vm() {
-            let (what, id) = (if version.spec.is_vm() { "a VM" } else { "a container" }, self.base.id);
-            let reason = format!(
-                "is to become {what}, for which another program stays with it: mcp-stop {id}, then mcp-run {id}"
-            );
-            return Err(Error::refused(id, reason));
-        }
-        start::next(self.base.paths, &found)
     }
 
     /// The definition as it is now: it may have changed since we were started.

@@ -55,9 +55,14 @@ fn cut(text: &str) -> String {
 
 /// The record as bytes of a file that can be read back, with fewer events where it would be too large.
 pub(super) fn to_bytes(record: &BootRecord) -> Result<Vec<u8>> {
+    within(record, SIZE_MAX)
+}
+
+/// The same in at most `limit` bytes.
+pub(super) fn within(record: &BootRecord, limit: u64) -> Result<Vec<u8>> {
     let refuse = |why: String| Error::refused("boot record", why);
     let write = |record: &BootRecord| serde_json::to_vec(record).map_err(|e| refuse(e.to_string()));
-    let fits = |bytes: &Vec<u8>| bytes.len() as u64 <= SIZE_MAX;
+    let fits = |bytes: &Vec<u8>| bytes.len() as u64 <= limit;
     let whole = write(record)?;
     if fits(&whole) {
         return Ok(whole);
@@ -70,5 +75,5 @@ pub(super) fn to_bytes(record: &BootRecord) -> Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
-    Err(refuse(format!("larger than {SIZE_MAX} bytes even with one event a component")))
+    Err(refuse(format!("larger than {limit} bytes even with one event a component")))
 }

@@ -17,7 +17,7 @@ pub use recorder::{Plan, Recorder};
 
 use super::{HealthKind, Runtime};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, file, lock};
+use crate::sys::{Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -201,6 +201,9 @@ pub struct BootRecord {
     pub runs: Vec<Run>,
     /// The stages, in the order of the runs and the plan.
     pub stages: Vec<Stage>,
+    /// When it was read, of one that goes on. Not in the file.
+    #[serde(skip)]
+    pub read_ms: Option<u64>,
 }
 
 impl BootRecord {
@@ -219,6 +222,9 @@ impl BootRecord {
         let Some(bytes) = file::read_bounded(path, SIZE_MAX)? else { return Ok(None) };
         let mut record = BootRecord::parse(path, &bytes)?;
         record.note_killed(paths)?;
+        if record.outcome == Outcome::Running {
+            record.read_ms = Some(time::since_boot_ms().saturating_sub(record.zero_ms));
+        }
         Ok(Some(record))
     }
 
@@ -245,15 +251,22 @@ impl BootRecord {
         }
     }
 
-    /// The last moment that anything in it tells of.
+    /// The last moment that anything in it tells of; of one that goes on, when it was read.
     pub fn last_ms(&self) -> u64 {
+        if let Some(ms) = self.read_ms {
+            return ms.max(self.told_ms());
+        }
+        self.told_ms()
+    }
+
+    fn told_ms(&self) -> u64 {
         let runs = self.runs.iter().flat_map(|r| [Some(r.began_ms), r.ended_ms]);
         runs.chain(self.stages.iter().map(|s| Some(s.last_ms()))).flatten().max().unwrap_or(0)
     }
 
     /// Marks those runs as interrupted that say they run and whose lock nobody holds.
     fn note_killed(&mut self, paths: &Paths) -> Result<()> {
-        let here = self.boot_id == crate::sys::time::boot_id();
+        let here = self.boot_id == time::boot_id();
         for i in 0..self.runs.len() {
             let Some(run) = self.runs.get(i).filter(|r| r.outcome == Outcome::Running) else { continue };
             // A file name: nothing else of a record that somebody wrote by hand.

@@ -64,7 +64,6 @@ struct Inner {
 impl Recorder {
     /// Begins the record of a run over `plan`: of all stages, or of the one whose name is `only`.
     pub fn begin(paths: &Paths, only: Option<&str>, plan: &[Plan]) -> Recorder {
-        let now_ms = now_ms();
         let id = fresh_id();
         let run = Run {
             id: id.clone(),
@@ -77,13 +76,14 @@ impl Recorder {
             schema: SCHEMA,
             boot_id: time::boot_id(),
             began: time::now(),
-            zero_ms: now_ms,
+            zero_ms: time::since_boot_ms(),
             ended: None,
             ended_ms: None,
             outcome: Outcome::Running,
             mode: if only.is_some() { Mode::Stages } else { Mode::Whole },
             runs: vec![run],
             stages: plan.iter().map(planned).collect(),
+            read_ms: None,
         };
         let mut inner = Inner {
             record: fresh,
@@ -172,7 +172,7 @@ impl Recorder {
 impl Inner {
     /// Now, in the record's time.
     fn at(&self) -> u64 {
-        now_ms().saturating_sub(self.record.zero_ms)
+        time::since_boot_ms().saturating_sub(self.record.zero_ms)
     }
 
     /// Our stage of that name.
@@ -219,7 +219,7 @@ impl Inner {
             .stages
             .iter()
             .any(|s| s.name == *name && matches!(s.outcome, StageOutcome::Healthy | StageOutcome::TimedOut));
-        let silent_ms = now_ms().saturating_sub(old.zero_ms.saturating_add(old.last_ms()));
+        let silent_ms = time::since_boot_ms().saturating_sub(old.zero_ms.saturating_add(old.last_ms()));
         // A run that lives would lose its record to ours.
         old.outcome == Outcome::Running || (old.mode == Mode::Stages && !over && silent_ms < APART_MS)
     }
@@ -237,6 +237,7 @@ impl Inner {
         }
         self.run = index;
         self.record = old;
+        self.record.read_ms = None;
         self.record.settle();
     }
 
@@ -280,10 +281,6 @@ impl Inner {
             bounds::to_bytes(&self.record).map(Some)
         })
     }
-}
-
-fn now_ms() -> u64 {
-    u64::try_from(time::since_boot().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A name that no other run on this node has: process ids come again, with another start time.

@@ -5,6 +5,7 @@ use super::plan::Member;
 use crate::health::{self, Cancel, Check, Forward, Hints, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
+use crate::node::command;
 use crate::node::probe::ComponentSubject;
 use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
@@ -205,7 +206,8 @@ impl Attempt {
                         // Whoever was quicker has it now.
                         let taken = matches!(self.standing(), Standing::Running | Standing::Coming);
                         if !taken {
-                            let is_final = e.exit_code() == EXIT_FINAL;
+                            // 126 and 127 are a program that can't be run.
+                            let is_final = matches!(command::exit_code(&e), EXIT_FINAL | 126 | 127);
                             let own = format!("{}: ", self.member.id());
                             let why = e.to_string().replace(&own, "");
                             if !self.go_on(News::Failed(why), is_final, &mut pause) {

@@ -54,8 +54,8 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
             }
         }
     }
-    tell.ready(unhealthy.len());
     let failed = strict && !unhealthy.is_empty();
+    tell.over(unhealthy.len(), failed);
     tell.recorder.finish(if failed { Outcome::Failed } else { Outcome::Ready });
     Ok(Booted::Ready(unhealthy))
 }

@@ -124,8 +124,8 @@ impl Teller {
         self.notify.extend(more);
     }
 
-    /// The boot has come to its end.
-    pub fn ready(&mut self, unhealthy: usize) {
+    /// The boot has come to its end. One that counts as failed is not told to be ready.
+    pub fn over(&mut self, unhealthy: usize, failed: bool) {
         self.status.clear();
         self.erase();
         let took = seconds(self.began.elapsed());
@@ -134,9 +134,11 @@ impl Teller {
             n => format!("booted in {took}, {n} not healthy"),
         };
         self.notify.status(&text);
-        self.notify.ready();
+        if !failed {
+            self.notify.ready();
+        }
         self.line(&text);
-        self.object(json!({ "event": "ready", "unhealthy": unhealthy }));
+        self.object(json!({ "event": if failed { "failed" } else { "ready" }, "unhealthy": unhealthy }));
     }
 
     /// We were told to end.

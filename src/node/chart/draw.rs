@@ -3,7 +3,7 @@
 use super::axis::{Axis, Piece};
 use super::layout::{Band, HEAD, Layout, ROW, WIDTH};
 use super::row::{self, End, Row};
-use super::words::{self, span};
+use super::words::{self, moment, span};
 use super::xml::{Xml, number};
 use super::{legend, shapes};
 use crate::model::boot_record::{BootRecord, Component, Kind, Stage, StageOutcome};
@@ -13,13 +13,13 @@ const MARGIN: f64 = 14.0;
 const RIGHT: f64 = 76.0;
 /// Widths of the columns before the picture, and the gap after them.
 const RUNTIME: f64 = 66.0;
-const TOOK: f64 = 86.0;
+const TOOK: f64 = 98.0;
 const GAP: f64 = 22.0;
 /// Where a wait is cut short, marks that are closer than this are left out.
 const CROWD: f64 = 9.0;
 /// A character of a name, of a label, of a stage's name, at most, on average.
 const ID: f64 = 6.7;
-const LETTER: f64 = 5.5;
+const LETTER: f64 = 5.8;
 /// Longer names are cut.
 const ID_MAX: usize = 40;
 /// Nothing is drawn that comes after a hundred years.
@@ -171,7 +171,7 @@ impl Chart<'_> {
     /// The torn edges of a wait that is cut short.
     fn tear(&self, xml: &mut Xml, piece: &Piece, top: f64, bottom: f64) {
         let long = span(piece.to - piece.from);
-        let title = format!("{long} from {} to {}, not to scale", span(piece.from), span(piece.to));
+        let title = format!("{long} from {} to {}, not to scale", moment(piece.from), moment(piece.to));
         for x in [piece.left, piece.right] {
             let mut path = format!("M{} {}", number(x), number(top - 4.0));
             let (mut y, mut side) = (top - 4.0, 3.0);
@@ -206,7 +206,7 @@ impl Chart<'_> {
             }
             None => format!("M{x1} {y1}L{x2} {y1}L{x2} {y2}L{} {y2}L{x1} {y3}Z", inner[0]),
         };
-        let title = format!("stage {}, {}, began at {}: {label}", stage.name, words::gate(stage), span(began));
+        let title = format!("stage {}, {}, began at {}: {label}", stage.name, words::gate(stage), moment(began));
         xml.path("sum", &shape, Some(&title));
     }
 
@@ -219,7 +219,7 @@ impl Chart<'_> {
             _ => ("gate", "healthy"),
         };
         let x = self.axis.x(ended);
-        let title = format!("stage {}: {word} at {}", stage.name, span(ended));
+        let title = format!("stage {}: {word} at {}", stage.name, moment(ended));
         xml.line(class, (x, band.head + HEAD - 8.0), (x, band.bottom), Some(&title));
     }
 
@@ -232,7 +232,8 @@ impl Chart<'_> {
         let took = took.map_or("–".to_string(), |(start, healthy)| span(healthy.saturating_sub(start)));
         xml.text("end", (self.left - GAP, y + 3.5), &took);
         for s in &row.segments {
-            let title = format!("{}: {}, from {} to {}", s.phase.name(), span(s.to - s.from), span(s.from), span(s.to));
+            let title =
+                format!("{}: {}, from {} to {}", s.phase.name(), span(s.to - s.from), moment(s.from), moment(s.to));
             shapes::phase(xml, s.phase, (self.axis.x(s.from), self.axis.x(s.to)), y, Some(&title));
         }
         self.marks(xml, row, y);
@@ -272,18 +273,12 @@ impl Chart<'_> {
         let places = [
             (WIDTH - 4.0 - last, "halo", last),
             (first - self.left, "halo end", first),
-            (inside.1 - inside.0 - 20.0, "halo end", inside.1 - 10.0),
+            (inside.1 - inside.0 - 28.0, "halo upon end", inside.1 - 10.0),
         ];
         let roomiest = || places.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
         let place = places.into_iter().find(|(room, ..)| width(&text) <= *room).or_else(roomiest);
         if let Some((room, class, x)) = place {
-            let text = words::fit(&text, (room / LETTER).max(4.0) as usize);
-            if x == inside.1 - 10.0 {
-                // Upon a hatching letters can't be read.
-                let wide = width(&text) + 6.0;
-                xml.rect("plate", (x + 3.0 - wide, y - 4.5), (wide, 9.0), None);
-            }
-            xml.text(class, (x, y + 3.5), &text);
+            xml.text(class, (x, y + 3.5), &words::fit(&text, (room / LETTER).max(4.0) as usize));
         }
     }
 }
@@ -322,8 +317,8 @@ fn remark(row: &Row<'_>) -> Option<String> {
 fn said(event: &crate::model::boot_record::Event) -> String {
     let kind = words::kind(event.kind);
     match event.text.as_str() {
-        "" => format!("{}: {kind}", span(event.at_ms)),
-        text => format!("{}: {kind}: {}", span(event.at_ms), words::clean(text)),
+        "" => format!("{}: {kind}", moment(event.at_ms)),
+        text => format!("{}: {kind}: {}", moment(event.at_ms), words::clean(text)),
     }
 }
 

@@ -156,7 +156,8 @@ impl<'a> Row<'a> {
             }
             Kind::Started => {
                 self.end = End::Unhealthy;
-                Some(Phase::Booting)
+                // One that was adopted has run all the while.
+                (now != Some(Phase::Checking)).then_some(Phase::Booting)
             }
             Kind::Already | Kind::Adopted => {
                 self.start = self.start.or(Some(at));
@@ -218,7 +219,7 @@ impl<'a> Row<'a> {
             End::Unhealthy => with("not healthy", &[Kind::Unhealthy, Kind::Warned]),
             End::Died => with("died", &[Kind::Died]),
             End::Failed => with("failed", &[Kind::Failed]),
-            End::Skipped => "stays stopped".into(),
+            End::Skipped => with("stays stopped", &[Kind::Skipped]),
         }
     }
 }

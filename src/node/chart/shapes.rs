@@ -22,9 +22,9 @@ text { font: 10px sans-serif; fill: #1a1a1a; }
 .mid { text-anchor: middle; }
 .anchor { font-weight: bold; }
 .halo { paint-order: stroke; stroke: #fff; stroke-width: 3px; stroke-linejoin: round; }
+.upon { stroke-width: 6px; }
 .paper { fill: #fff; }
 .head { fill: #e9edf2; }
-.plate { fill: #fff; }
 .span { fill: #f3f6fa; }
 .grid { stroke: #dcdcdc; stroke-width: 1; }
 .axis { stroke: #555; stroke-width: 1; }

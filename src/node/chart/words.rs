@@ -39,6 +39,20 @@ pub fn short(ms: u64) -> String {
     even(ms).replace("min", "m").replace(' ', "")
 }
 
+/// A moment to the millisecond: `315 ms`, `1.315 s`, `10:00.820`, `3 d 0:10:00.820`.
+pub fn moment(ms: u64) -> String {
+    let (s, rest) = (ms / 1000, ms % 1000);
+    let (days, h, min) = (s / 86_400, s % 86_400 / 3600, s % 3600 / 60);
+    let clock = format!("{:02}.{rest:03}", s % 60);
+    match (days, h) {
+        _ if ms < 1000 => format!("{ms} ms"),
+        _ if ms < 60_000 => format!("{s}.{rest:03} s"),
+        (0, 0) => format!("{min}:{clock}"),
+        (0, _) => format!("{h}:{min:02}:{clock}"),
+        _ => format!("{days} d {h}:{min:02}:{clock}"),
+    }
+}
+
 /// `n` divided by ten to the `digits`.
 fn fraction(n: u64, digits: u32) -> String {
     let one = 10_u64.pow(digits);
@@ -151,7 +165,7 @@ fn outcome(outcome: Outcome) -> &'static str {
 /// How the boot came out: `ready after 7.81 s`.
 pub fn boot_outcome(record: &BootRecord) -> String {
     let word = outcome(record.outcome);
-    match record.ended_ms {
+    match record.ended_ms.or(record.read_ms) {
         Some(ms) => format!("{word} after {}", span(ms)),
         None => word.to_string(),
     }

@@ -25,6 +25,7 @@ pub fn empty() -> BootRecord {
             outcome: Outcome::Running,
         }],
         stages: Vec::new(),
+        read_ms: None,
     }
 }
 
@@ -319,6 +320,7 @@ pub fn running() -> BootRecord {
             stage("foundation", 3, 1310, StageOutcome::Healthy, foundation),
             stage("apps", 1318, 0, StageOutcome::Running, apps),
         ],
+        read_ms: Some(4000),
         ..empty()
     };
     record.runs = ["foundation", "apps"].map(|name| Run { stage: Some(name.into()), ..record.runs[0].clone() }).into();
