@@ -130,7 +130,8 @@ impl Tool {
 impl Drop for Tool {
     fn drop(&mut self) {
         if !self.done {
-            let _ = self.child.kill();
+            // What it has started, too.
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }

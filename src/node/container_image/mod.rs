@@ -171,7 +171,12 @@ fn fetch(
 ) -> Result<Pin> {
     let Reference::Registry(named) = reference else {
         let object = reference.to_string();
-        let image = image::pull(podman, &object, &object, &image::Door::default(), deadline)?;
+        let image = match reference {
+            Reference::Oci { dir, reference } => {
+                image::pull_layout(podman, &object, dir, reference.as_deref(), deadline)?
+            }
+            _ => image::pull(podman, &object, &object, &image::Door::default(), deadline)?,
+        };
         // podman makes a manifest of its own for an archive, which has none.
         return Ok(match reference {
             Reference::Oci { .. } => image.pin_of(plan.tagged, plan.manifest),
