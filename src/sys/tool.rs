@@ -163,13 +163,21 @@ pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
     Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
 }
 
-/// What a program that ended wrote to the file that was its standard error, in one line.
+/// What a program that ended wrote to the file that was its standard error, in one line. Of what programs of ours say,
+/// which end with the error, that is all.
 pub fn complaints(file: &mut File) -> String {
     let mut told = Vec::new();
     if file.seek(SeekFrom::Start(0)).is_ok() {
         let _ = file.take(TOLD_MAX).read_to_end(&mut told);
     }
-    in_one_line(&told)
+    let text = String::from_utf8_lossy(&told);
+    let ours = |line: &str| {
+        let (program, rest) = line.split_once(": ")?;
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '-';
+        (program.starts_with("mcp-") && program.chars().all(is_name)).then(|| in_one_line(rest.as_bytes()))
+    };
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.and_then(ours).unwrap_or_else(|| in_one_line(&told))
 }
 
 fn in_one_line(told: &[u8]) -> String {

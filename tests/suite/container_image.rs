@@ -136,6 +136,12 @@ fn container_image_is_pinned_though_its_tag_moves() {
     assert_eq!(bench.node.mcp("mcp-rm", &["shop"]).expect(0).out, "shop/web removed\n");
     assert!(bench.kept().is_empty());
     bench.podman.ask(&["image", "exists", "localhost/act:3"]);
+    // What was noted of it goes with the image.
+    let notes = || std::fs::read_dir(bench.node.root.join("lib/containers/pulled")).unwrap().count();
+    assert_eq!(notes(), 1);
+    bench.podman.ask(&["rmi", "--force", "--all"]);
+    bench.node.mcp("mcp-build", &["--gc"]).expect(0);
+    assert_eq!(notes(), 0);
 }
 
 #[test]
@@ -152,9 +158,14 @@ fn container_image_of_this_node_alone_is_used_as_it_is() {
     assert_eq!(bench.record(&["--check"]).expect(1).out, "shop/web another version\n");
     bench.podman.ask(&["image", "prune", "--force"]);
     bench.podman.ask(&["image", "exists", &id]);
+    // Built under a registry's name, and never pushed there.
+    let built = bench.registry.reference("built:1");
+    bench.podman.act(&built);
+    let answer = bench.node.mcp("mcp-pull", &["--for", "container", &built]).expect(0);
+    assert_eq!(answer.one_line(), format!("mcp-pull: {built}: of this node alone: used as it is"));
     let missing = bench.node.mcp("mcp-pull", &["--for", "container", "localhost/nothing:1"]).expect(100);
     assert!(missing.one_line().contains("podman has no such image, and localhost is no registry"), "{missing:#?}");
-    assert!(bench.registry.requests().is_empty());
+    assert!(bench.registry.requests().iter().all(|r| r.contains("/v2/built/")), "{:#?}", bench.registry.requests());
     // All that mcp-status could ask would be itself.
     let told: Value = serde_json::from_str(&bench.node.mcp("mcp-status", &["--json", "--remote"]).out).unwrap();
     assert_eq!(told["components"][0].get("remote").filter(|r| !r.is_null()), None, "{told:#}");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod boot;
 mod build;
 mod by_init;
 mod campaign;
@@ -32,6 +33,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod podman;
 mod pull;
 mod readiness;
 mod record;
