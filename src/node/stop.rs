@@ -1,7 +1,7 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
-use crate::container;
+use crate::container::{self, Podman};
 use crate::guest::instance::Instance;
 use crate::guest::remains;
 use crate::guest::supervise::{self, Hooks};
@@ -137,10 +137,18 @@ fn stop_containers(context: &Context<'_>, signals: &Signals) -> Result<Option<En
         next: &|| Err(never()),
     };
     let mode = Mode { stop_only: true, ..Mode::default() };
-    match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::Failed(end) => Ok(Some(end)),
-        Outcome::Start(_) | Outcome::Replaced(..) => Ok(None),
+    match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals) {
+        Ok(Outcome::Ended(end)) => Ok(end),
+        Ok(Outcome::Failed(end)) => Ok(Some(end)),
+        Ok(Outcome::Start(_) | Outcome::Replaced(..)) => Ok(None),
+        Err(e) => {
+            log::warn!("{e}");
+            match container::adopt::stop_by_state(context)? {
+                // Whether podman has one that we don't know of, nobody can tell.
+                None if Podman::find(context.node).is_ok() => Err(e),
+                end => Ok(end),
+            }
+        }
     }
 }
 
