@@ -10,10 +10,10 @@ use crate::model::{ComponentId, Node, Record, Wish};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
-use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, time};
 use std::time::Duration;
 
 /// What the ladder takes after `stop_timeout`, and some time for a busy node.
@@ -68,6 +68,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     let idle = last_state(&files).is_none_or(|s| matches!(s.phase, Phase::Ended | Phase::Waiting));
     let all_of_it = what.component.stop_timeout + AFTER_STOP_TIMEOUT;
     let ladder = Deadline::after(manner.within.map_or(all_of_it, |within| within.min(all_of_it)));
+    let began = time::now();
     let told = tell_supervisor(&files, ladder)?;
     let Some(lock) = take_lock(&files)? else {
         return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
@@ -84,6 +85,8 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     let in_time = Context { component: &component, ..context };
     let stopped = match alive {
         true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&in_time, signals),
+        // Its supervisor has ended it, and has left nothing.
+        _ if told && ended_since(&files.instance(Slot::C), &began) => Ok(None),
         // What podman has may be more than we know of.
         _ if files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
         _ => Ok(None),
@@ -171,6 +174,12 @@ fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<
             Instance::kill(context).map(Some)
         }
     }
+}
+
+/// Whether the instance has ended at `since` or later.
+fn ended_since(instance: &InstancePaths, since: &str) -> bool {
+    let state = State::read(instance).ok().flatten().filter(|state| state.phase == Phase::Ended);
+    state.and_then(|state| state.end).is_some_and(|end| end.at.as_str() >= since)
 }
 
 /// The state of the serving instance.
