@@ -114,17 +114,23 @@ find_ops() {
     [ -n "$ops" ] && [ -x "$ops" ] && [ -f "$ops_home/.ops/latest.txt" ]
 }
 
-# find_registry DIR: docker-registry is on PATH after this, else it fails. Where it isn't installed it is unpacked into
-# DIR: Debian's package, installed, would start one that everybody can write to.
-find_registry() {
+# unpacked DIR PACKAGE PROGRAM: PROGRAM is on PATH after this, else it fails. Where it isn't installed it is unpacked into
+# DIR out of Debian's PACKAGE, which, installed, would start a server that everybody can reach.
+unpacked() {
     PATH=$PATH:$1
-    has docker-registry >/dev/null && return
+    has "$3" >/dev/null && return
     has apt-get >/dev/null || return
     mkdir -p "$1"
-    say "unpacking docker-registry into $1"
+    say "unpacking $3 of $2 into $1"
     # As root, apt would drop to a user that can't write here, and warn about it.
-    (cd "$1" && rm -f docker-registry*.deb && apt-get -qq -o APT::Sandbox::User=root download docker-registry) || return
-    dpkg-deb --fsys-tarfile "$1"/docker-registry*.deb | tar -C "$1" -x --strip-components=3 ./usr/bin/docker-registry
-    rm -f "$1"/docker-registry*.deb
-    has docker-registry >/dev/null
+    (cd "$1" && rm -f "$2"*.deb && apt-get -qq -o APT::Sandbox::User=root download "$2") || return
+    dpkg-deb --fsys-tarfile "$1/$2"*.deb | tar -C "$1" -x --strip-components=3 "./usr/bin/$3"
+    rm -f "$1/$2"*.deb
+    has "$3" >/dev/null
 }
+
+# find_registry DIR: docker-registry, so.
+find_registry() { unpacked "$1" docker-registry docker-registry; }
+
+# find_promtool DIR: promtool, so.
+find_promtool() { unpacked "$1" prometheus promtool; }

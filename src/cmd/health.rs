@@ -3,6 +3,7 @@
 mod answer;
 mod downtime;
 mod options;
+mod record;
 
 use super::Common;
 use crate::health::{Check, Hints, Kind, Plain, Plan, Subject, Verdict, wait};
@@ -13,6 +14,7 @@ use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result};
 use answer::{Answer, Outcome};
 use options::Options;
+use record::Recorded;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -40,6 +42,7 @@ Examples:
   mcp-health https://127.0.0.1:8443/healthz --ca ca.pem --server-name api.example
   mcp-health grpc://127.0.0.1:50051/my.v1.Service
   mcp-health --nagios --all                as a Nagios plugin
+  mcp-health --all --on-change 'logger -t mcp $MCP_TARGET is $MCP_HEALTH'
   mcp-run --replace demo | mcp-health --downtime demo    how long did nobody answer?
 
 Exit codes: 0 healthy, 1 not healthy, 2 usage, 100 bad target or definition, 111 try again.
@@ -83,6 +86,8 @@ pub struct Args {
     /// Answer as a Nagios plugin does, with its exit codes
     #[arg(long, conflicts_with = "quiet")]
     nagios: bool,
+    #[command(flatten)]
+    recording: record::Recording,
 }
 
 fn positive(text: &str) -> std::result::Result<Duration, String> {
@@ -105,6 +110,8 @@ struct Job {
     grpc: bool,
     interval: Duration,
     successes: u32,
+    /// `None`: a URL.
+    of: Option<Recorded>,
 }
 
 /// Runs the program and returns its exit code.
@@ -118,6 +125,7 @@ pub fn run(args: Args) -> Result<u8> {
             match (args.json, args.quiet) {
                 (true, _) => answer::json(&answers),
                 (false, true) => {}
+                (false, false) if args.recording.is_on() => record::lines(&answers),
                 (false, false) => answer::lines(&answers),
             }
             for e in answers.iter().filter_map(Answer::failed) {
@@ -193,6 +201,7 @@ impl Job {
             grpc: true,
             interval: args.interval.unwrap_or(INTERVAL),
             successes: args.successes.unwrap_or(1),
+            of: None,
         }
     }
 
@@ -204,6 +213,11 @@ impl Job {
 }
 
 fn of_url(args: &Args, text: &str, mut check: Check) -> Result<Job> {
+    if args.recording.is_on() {
+        return Err(Error::Usage {
+            what: format!("{text}: only the health of components is recorded, not that of URLs"),
+        });
+    }
     args.options.adjust(&mut check);
     check.prepare()?;
     let mut job = Job::of(&check, text.to_string(), args);
@@ -229,6 +243,12 @@ fn of_component(args: &Args, paths: &Paths, (id, component): (ComponentId, Compo
     job.subject = subject.map(|subject| {
         job = Job::of(subject.check(), id.to_string(), args);
         job.interval = args.interval.unwrap_or(subject.health().interval);
+        job.of = Some(Recorded {
+            paths: paths.clone(),
+            id: id.clone(),
+            successes: args.successes.unwrap_or(subject.health().successes),
+            failures: args.failures.unwrap_or(subject.health().failures),
+        });
         if args.wait.is_some() {
             job.successes = args.successes.unwrap_or(subject.health().successes);
         }
@@ -252,20 +272,39 @@ fn adjust(mut subject: ComponentSubject, args: &Args, id: &ComponentId) -> Resul
 }
 
 fn judge(job: Job, args: &Args, until: Deadline) -> Answer {
-    let Job { name, subject, hints, shown, interval, successes, .. } = job;
+    let Job { name, subject, hints, shown, interval, successes, of, .. } = job;
     let mut subject = match subject {
         Ok(Some(subject)) => subject,
-        Ok(None) => return Answer { name, check: None, outcome: Outcome::NoCheck },
-        Err(e) => return Answer { name, check: None, outcome: Outcome::Failed(e) },
+        Ok(None) => return Answer::new(name, Outcome::NoCheck),
+        Err(e) => return Answer::new(name, Outcome::Failed(e)),
     };
+    let recording = args.recording.is_on();
+    if let Some(of) = of.as_ref().filter(|_| args.all || recording)
+        && of.rests()
+    {
+        let forgotten = if recording { of.forget() } else { Ok(()) };
+        return Answer::new(name, forgotten.map_or_else(Outcome::Failed, |()| Outcome::Rests));
+    }
     let verdict = match args.wait {
         Some(_) => {
             let plan = Plan { interval, successes, deadline: until };
             wait(subject.as_mut(), &plan, hints.as_ref(), None)
         }
+        // What was recorded counts how many in a row.
+        None if recording => settle(subject.as_mut(), interval, 1, 1),
         None => settle(subject.as_mut(), interval, successes, args.failures.unwrap_or(1)),
     };
-    Answer { name, check: shown, outcome: Outcome::Judged(verdict) }
+    let mut news = None;
+    if let Some(of) = of.filter(|_| recording) {
+        match of.note(&verdict) {
+            Ok(told) => news = told,
+            Err(e) => return Answer::new(name, Outcome::Failed(e)),
+        }
+        if let Some(change) = &news {
+            of.run(&args.recording, args.common.root.as_deref(), change);
+        }
+    }
+    Answer { name, check: shown, outcome: Outcome::Judged(verdict), news }
 }
 
 /// Checks until so many in a row say the same.

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod build;
 pub mod health;
 pub mod logs;
+mod nagios;
 pub mod pull;
 pub mod record;
 pub mod rm;

@@ -7,7 +7,7 @@ use crate::sys::{Deadline, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// What podman stops a container with where its image says nothing.
@@ -158,6 +158,29 @@ pub fn pull(podman: &Podman, object: &str, source: &str, door: &Door, deadline: 
     inspect(podman, &id.hex())?.ok_or_else(|| Error::busy(object, "podman pulled it, and somebody removed it at once"))
 }
 
+/// The name that an image has which podman pulled as the layout of the folder that it runs in.
+const OF_LAYOUT: &str = "localhost/proc/self/cwd:latest";
+
+/// Pulls what `reference` names in the OCI layout `dir`. Podman makes the path of a layout a name, which most paths can't
+/// be (capital letters, two dots): it is run there, and that name taken away.
+pub fn pull_layout(
+    podman: &Podman,
+    object: &str,
+    dir: &Path,
+    reference: Option<&str>,
+    deadline: Deadline,
+) -> Result<Image> {
+    let reference = reference.map(|r| format!(":{r}")).unwrap_or_default();
+    let source = format!("oci:/proc/self/cwd{reference}");
+    let image = pull(&podman.in_dir(dir), object, &source, &Door::default(), deadline)?;
+    if image.names.iter().any(|name| name == OF_LAYOUT)
+        && let Err(e) = untag(podman, &image.id.hex(), OF_LAYOUT)
+    {
+        log::info!("{e}");
+    }
+    Ok(image)
+}
+
 /// What podman says of failures that may pass. It has one exit code for all.
 const PASSING: [&str; 16] = [
     "connection refused",
@@ -178,16 +201,20 @@ const PASSING: [&str; 16] = [
     "no space left",
 ];
 
+/// How a failure of podman's begins, before its code and its words.
+const ENDED: &str = "podman exited with ";
+
 /// What went wrong in a pull, shortened to its last error and by whether trying again may help.
 fn in_words(object: &str, error: Error) -> Error {
     let (reason, may_pass) = match error {
-        // Not the end of it that podman told, but the deadline.
-        Error::Busy { object: by, reason } if by != object => return Error::busy(object, format!("{by} {reason}")),
+        // Not what it told at its end, but the deadline.
+        Error::Busy { reason, .. } if !reason.starts_with(ENDED) => return Error::busy(object, reason),
         Error::Busy { reason, .. } => (reason, true),
         Error::Refused { reason, .. } => (reason, false),
         other => return other,
     };
-    let cause = reason.rsplit("Error: ").next().unwrap_or(&reason);
+    let cause = reason.strip_prefix(ENDED).and_then(|code| code.split_once(": ")).map_or(&*reason, |(_, told)| told);
+    let cause = cause.rsplit("Error: ").next().unwrap_or(cause);
     let reason = format!("podman can't pull it: {cause}");
     let small = cause.to_ascii_lowercase();
     match may_pass || PASSING.iter().any(|words| small.contains(&words.to_ascii_lowercase())) {
@@ -250,7 +277,12 @@ mod tests {
             assert_eq!(e.exit_code(), code, "{e}");
             assert!(e.to_string().contains(words) && !e.to_string().contains("retrying"), "{e}");
         }
-        let e = in_words("h/x", Error::busy("podman", "took too long, stopped"));
-        assert_eq!((e.exit_code(), e.to_string().as_str()), (111, "h/x: podman took too long, stopped"));
+        let e = in_words("h/x", Error::busy("h/x", "podman exited with 125: writing blob: No space left"));
+        assert_eq!(
+            (e.exit_code(), e.to_string().as_str()),
+            (111, "h/x: podman can't pull it: writing blob: No space left")
+        );
+        let e = in_words("h/x", Error::busy("h/x", "podman does not answer in time; try again"));
+        assert_eq!((e.exit_code(), e.to_string().as_str()), (111, "h/x: podman does not answer in time; try again"));
     }
 }

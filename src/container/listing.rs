@@ -25,6 +25,7 @@ pub struct Listed {
     /// Its id, in hex.
     pub id: String,
     /// Its names; the first counts.
+    #[serde(deserialize_with = "or_empty")]
     pub names: Vec<String>,
     /// The image's name.
     pub image: String,
@@ -38,12 +39,16 @@ pub struct Listed {
     pub state: String,
     /// Process id of its first process; 0: it doesn't run.
     pub pid: i32,
+    /// When it was made: Unix time in seconds.
+    pub created: i64,
     /// Unix time in seconds.
     pub started_at: i64,
     /// Unix time in seconds.
     pub exited_at: i64,
     /// What it ended with.
     pub exit_code: i32,
+    /// Whether it only holds a pod's namespaces.
+    pub is_infra: bool,
     /// Its published ports.
     #[serde(deserialize_with = "or_empty")]
     pub ports: Vec<ListedPort>,
@@ -82,6 +87,11 @@ impl Listed {
         valid.then(|| ComponentId { service: service.clone(), component: component.clone() })
     }
 
+    /// Its name in podman; where it has none, its id.
+    pub fn name(&self) -> &str {
+        self.names.first().unwrap_or(&self.id)
+    }
+
     /// Whether some mcp started it.
     pub fn is_some_mcps(&self) -> bool {
         self.labels.contains_key(ROOT)
@@ -105,7 +115,12 @@ pub fn root_label(paths: &Paths) -> String {
 
 /// All containers that podman knows.
 pub fn list(podman: &Podman) -> Result<Vec<Listed>> {
-    podman.ask_json("podman", ["ps", "--all", "--format", "json"], Deadline::after(QUESTION))
+    list_by(podman, Deadline::after(QUESTION))
+}
+
+/// The same, with as much patience as the caller has.
+pub fn list_by(podman: &Podman, deadline: Deadline) -> Result<Vec<Listed>> {
+    podman.ask_json("podman", ["ps", "--all", "--format", "json"], deadline)
 }
 
 /// Those of one component, whatever state they are in.

@@ -12,6 +12,7 @@ pub mod ladder;
 pub mod listing;
 pub mod podman;
 pub mod prepare;
+pub mod storage;
 pub mod supervise;
 
 pub use podman::Podman;

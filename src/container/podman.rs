@@ -41,6 +41,7 @@ const MAY_PASS: [&str; 7] = [
 #[derive(Debug, Clone)]
 pub struct Podman {
     program: PathBuf,
+    dir: Option<PathBuf>,
 }
 
 /// How a command of podman's went.
@@ -55,12 +56,17 @@ impl Podman {
     pub fn find(node: &Node) -> Result<Podman> {
         if node.podman.components().count() > 1 {
             return match node.podman.is_file() {
-                true => Ok(Podman { program: node.podman.clone() }),
+                true => Ok(Podman { program: node.podman.clone(), dir: None }),
                 false => Err(Error::refused(node.podman.display(), "not found; [podman] binary in mcp.toml names it")),
             };
         }
         let program = tool::find(&node.podman.to_string_lossy(), "podman crun netavark")?;
-        Ok(Podman { program })
+        Ok(Podman { program, dir: None })
+    }
+
+    /// The same, run in `dir`.
+    pub fn in_dir(&self, dir: &Path) -> Podman {
+        Podman { program: self.program.clone(), dir: Some(dir.into()) }
     }
 
     /// Its program.
@@ -74,6 +80,9 @@ impl Podman {
         command.args(args).stdin(Stdio::null());
         for name in OURS {
             command.env_remove(name);
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
         }
         command
     }

@@ -95,7 +95,8 @@ impl Check {
         check.tls = health.tls.then(|| Tls {
             ca: health.ca.clone(),
             server_name: health.server_name.clone(),
-            ..Tls::default()
+            identity: health.cert.clone().zip(health.key.clone()).map(|(cert, key)| Identity { cert, key }),
+            no_verify: false,
         });
         Ok(check)
     }

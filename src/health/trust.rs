@@ -115,6 +115,9 @@ fn roots(tls: &Tls) -> Result<RootCertStore> {
 }
 
 fn identify(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey> {
+    if !identity.cert.exists() {
+        return Err(Error::refused(identity.cert.display(), "no such file of a certificate"));
+    }
     let certificates = trust::certificates(&identity.cert)?;
     let key = private_key(&identity.key)?;
     CertifiedKey::from_der(certificates, key, provider).map_err(|e| {

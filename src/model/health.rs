@@ -36,6 +36,12 @@ pub struct Health {
     pub ca: Option<PathBuf>,
     /// The name that the certificate must have.
     pub server_name: Option<String>,
+    /// What is shown to a server that wants a certificate: a PEM file. There is a key then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key: a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
     /// Pause between checks.
     #[serde(with = "super::duration")]
     pub interval: Duration,
@@ -58,6 +64,8 @@ impl Default for Health {
             tls: false,
             ca: None,
             server_name: None,
+            cert: None,
+            key: None,
             interval: Duration::from_millis(500),
             timeout: Duration::from_secs(2),
             successes: 1,

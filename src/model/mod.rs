@@ -11,6 +11,7 @@ pub mod load;
 pub mod name;
 pub mod node;
 pub mod port;
+pub mod probed;
 pub mod problem;
 pub mod read;
 pub mod record;

@@ -129,6 +129,8 @@ pub struct Node {
     pub microvm: Microvm,
     /// `[podman] binary`.
     pub podman: PathBuf,
+    /// `[podman] ignore`: names of containers that are none of ours and no drift; a `*` stands for any characters.
+    pub podman_ignore: Vec<String>,
     /// `[log]`.
     pub log: Log,
     /// `[registry."…"]`.
@@ -145,6 +147,7 @@ impl Default for Node {
             ops: Ops::default(),
             microvm: Microvm::default(),
             podman: "podman".into(),
+            podman_ignore: Vec::new(),
             log: Log::default(),
             registries: BTreeMap::new(),
         }
@@ -155,5 +158,49 @@ impl Node {
     /// The kind of check that the stage of `service` names, if it is in one.
     pub fn stage_health(&self, service: &str) -> Option<HealthKind> {
         self.stages.iter().find(|s| s.services.iter().any(|n| n == service)).map(|s| s.health)
+    }
+
+    /// Whether a container of this name, which nobody declared, is left out.
+    pub fn ignores(&self, container: &str) -> bool {
+        self.podman_ignore.iter().any(|pattern| fits(pattern, container))
+    }
+}
+
+/// Whether `name` is `pattern`, in which `*` stands for any characters, and for none.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // The first place for each part leaves the most for those after it.
+    for part in middle.split('*') {
+        match name.find(part) {
+            Some(at) => name = name.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    name.ends_with(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_names() {
+        for (pattern, name, so) in [
+            ("web", "web", true),
+            ("web", "web2", false),
+            ("web*", "web", true),
+            ("web*", "my-web", false),
+            ("*web", "my-web", true),
+            ("*", "anything", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("**x**", "x", true),
+        ] {
+            assert_eq!(fits(pattern, name), so, "{pattern} {name}");
+        }
     }
 }

@@ -205,7 +205,7 @@ pub struct State {
     pub ready_at: Option<String>,
     /// Times the restart policy has started it again.
     pub restarts: u32,
-    /// When those were: RFC 3339, UTC, the last 16.
+    /// When those were, and when a new supervisor started it after a failure: RFC 3339, UTC, the last 16.
     pub restarted_at: Vec<String>,
     /// Digest of the specification it was started from: see `node::drift`.
     pub spec: String,

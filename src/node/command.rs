@@ -10,8 +10,6 @@ use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -20,8 +18,6 @@ use std::time::Duration;
 
 /// What a start takes besides the component's own timeouts, on a busy node.
 const SPARE: Duration = Duration::from_secs(30);
-/// From SIGTERM to SIGKILL for a command that takes too long.
-const GRACE: Duration = Duration::from_secs(2);
 /// A supervisor that is killed gives no hint: this often it is asked whether there is one.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -147,7 +143,7 @@ impl Begun<'_> {
         let status = match PidFd::open(self.child.id() as i32).is_none_or(|handle| handle.wait(self.deadline)) {
             true => self.child.wait().map_err(Error::os("wait for", &self.program))?,
             false => {
-                self.end();
+                tool::end_group(&mut self.child);
                 return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
             }
         };
@@ -168,7 +164,7 @@ impl Begun<'_> {
         let id = &self.found.id;
         let handle = PidFd::open(self.child.id() as i32);
         if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
-            self.end();
+            tool::end_group(&mut self.child);
             return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
         }
         let status = self.child.wait().map_err(Error::os("wait for", &self.program))?;
@@ -184,16 +180,6 @@ impl Begun<'_> {
             Some(_) => Error::refused(id, reason),
             None => Error::busy(id, reason),
         })
-    }
-
-    fn end(&mut self) {
-        let group = Pid::from_raw(self.child.id() as i32);
-        let _ = killpg(group, Signal::SIGTERM);
-        let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
-        if !gone {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-        let _ = self.child.wait();
     }
 
     fn wait_until_ready(&self) -> Result<u8> {

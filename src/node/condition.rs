@@ -1,8 +1,8 @@
 //! The one word for how a component is.
 
-use super::Entry;
-use crate::model::state::{EndedBy, Phase, State};
-use crate::model::{Runtime, Wish};
+use super::{Entry, Found};
+use crate::model::Wish;
+use crate::model::state::{EndedBy, Phase};
 
 /// How a component is. The names are stable: scripts and metrics use them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,7 +11,7 @@ pub enum Condition {
     Absent,
     /// A supervisor is at work, and it is not ready yet.
     Starting,
-    /// Its VM lives and was ready.
+    /// Its VM or container lives and was ready.
     Running,
     /// On the stop ladder.
     Stopping,
@@ -23,7 +23,7 @@ pub enum Condition {
     Exited,
     /// Its program ended with anything else, mcp gave it up, or it was killed.
     Failed,
-    /// Not looked at: a container.
+    /// It is a container, and podman could not be asked.
     Unknown,
 }
 
@@ -58,7 +58,7 @@ impl Condition {
 
     /// What the locks tell, and where they leave it open, what the state says.
     pub fn of(entry: &Entry<'_>) -> Condition {
-        if entry.spec().is_some_and(|s| s.runtime == Runtime::Container) {
+        if entry.unseen && !entry.is_alive() {
             return Condition::Unknown;
         }
         let state = entry.state.get();
@@ -87,23 +87,23 @@ impl Condition {
                 _ => return Condition::Starting,
             }
         }
-        ended(entry, state)
+        ended(entry)
     }
 }
 
-/// Neither a VM nor, but for its last moment, a supervisor.
-fn ended(entry: &Entry<'_>, state: Option<&State>) -> Condition {
+/// Neither an instance nor, but for its last moment, a supervisor.
+fn ended(entry: &Entry<'_>) -> Condition {
     if entry.wish() == Some(Wish::Stop) {
         return Condition::Stopped;
     }
-    let Some(state) = state else {
-        return if entry.state.damage().is_some() { Condition::Failed } else { Condition::Absent };
-    };
-    match &state.end {
+    match entry.end() {
         Some(end) if end.by == EndedBy::Operator => Condition::Stopped,
-        Some(end) if end.by == EndedBy::Guest && end.code == Some(0) => Condition::Exited,
-        // Without an end: VM and supervisor were both killed, or the node went down under them.
-        _ => Condition::Failed,
+        // Nobody of ours has seen a container's end, but podman tells the code.
+        Some(end) if matches!(end.by, EndedBy::Guest | EndedBy::Unknown) && end.code == Some(0) => Condition::Exited,
+        Some(_) => Condition::Failed,
+        None if entry.state == Found::Nothing => Condition::Absent,
+        // Without an end: instance and supervisor were both killed, or the node went down under them.
+        None => Condition::Failed,
     }
 }
 
@@ -111,7 +111,6 @@ fn ended(entry: &Entry<'_>, state: Option<&State>) -> Condition {
 mod tests {
     use super::*;
     use crate::node::drift::tests::{entry, running, state};
-    use crate::node::inventory::Found;
 
     #[test]
     fn locks_come_before_words() {

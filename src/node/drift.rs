@@ -2,7 +2,7 @@
 
 use super::{Condition, Entry, Found, Verdict};
 use crate::model::state::{Phase, State};
-use crate::model::{Component, Runtime, Source, Version, Wish};
+use crate::model::{Component, Source, Version, Wish};
 use crate::sys::time;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ pub const CRASH_LOOP_WITHIN: Duration = Duration::from_secs(600);
 pub enum Drift {
     /// It shall run and does not.
     Missing,
-    /// It runs, or left something, and is neither declared nor ad hoc.
+    /// It runs, or left something, and is neither declared nor ad hoc; or it is a container of somebody else.
     Orphan,
     /// It runs from another image than declared.
     Image,
@@ -26,7 +26,7 @@ pub enum Drift {
     StoppedButRunning,
     /// It says that it is not healthy.
     Unhealthy,
-    /// Its VM lives and nobody watches it.
+    /// Its VM or container lives and nobody watches it.
     Unsupervised,
     /// It was restarted again and again.
     CrashLoop,
@@ -78,16 +78,16 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
         }
     };
 
-    let is_container = entry.spec().is_some_and(|s| s.runtime == Runtime::Container);
+    let unseen = condition == Condition::Unknown;
     let coming = entry.supervised && condition == Condition::Starting;
-    check(Drift::Missing, !is_container && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
+    check(Drift::Missing, !unseen && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
     // With a damaged record nobody can tell whether it was ad hoc, with a bad definition not whether it is declared.
     let told = entry.record.damage().is_none() && !entry.broken;
     // The record is written when all is checked, with the lock held before that.
     let beginning = coming && entry.record == Found::Nothing;
     check(Drift::Orphan, declared.is_none() && !entry.is_adhoc() && told && !beginning);
-    if let (true, Some(state), Some(declared)) = (alive, state, declared) {
-        let (image, config) = compare(entry, state, declared.component);
+    if let (Some(running), Some(declared)) = (entry.running(), declared) {
+        let (image, config) = compare(entry, running, declared.component);
         check(Drift::Image, image);
         check(Drift::Config, config);
     }
@@ -99,21 +99,22 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
         Drift::Unhealthy,
         condition == Condition::Running && verdict.is_some_and(|v| matches!(v, Verdict::Unhealthy(_))),
     );
-    check(Drift::Unsupervised, alive && !entry.supervised);
+    check(Drift::Unsupervised, alive && !entry.supervised && !entry.foreign);
     check(Drift::CrashLoop, condition != Condition::Stopped && state.is_some_and(|s| loops(s, now)));
     check(Drift::Record, damaged);
     found
 }
 
-/// Whether the running instance differs from `declared` in its image, and in anything else.
-fn compare(entry: &Entry<'_>, state: &State, declared: &Component) -> (bool, bool) {
+/// Whether the running instance, started from what has the digest `spec`, differs from `declared` in its image, and in
+/// anything else.
+fn compare(entry: &Entry<'_>, spec: &str, declared: &Component) -> (bool, bool) {
     let record = entry.record.get();
     let of_image = matches!(declared.source, Source::Image { .. });
     // A specification alone is all of what runs where there is no image.
-    if !of_image && state.spec == declared.digest() {
+    if !of_image && spec == declared.digest() {
         return (false, false);
     }
-    let is_running = |version: &&Version| version.digest() == state.spec;
+    let is_running = |version: &&Version| version.digest() == spec;
     let deployed = record.into_iter().flat_map(|r| [&r.current, &r.candidate]).flatten();
     let before = record.and_then(|r| r.previous.as_ref());
     match deployed.clone().find(is_running).or(before.filter(is_running)) {
@@ -146,7 +147,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::model::state::{End, EndedBy, SCHEMA};
-    use crate::model::{ComponentId, Digest, Pin, Record, Service};
+    use crate::model::{ComponentId, Digest, Pin, Record, Runtime, Service};
     use crate::node::inventory::Declared;
 
     pub(crate) fn running() -> Service {
@@ -243,7 +244,8 @@ pub(crate) mod tests {
         assert_eq!(kinds(&entry(&service)), "");
         service.active = true;
         service.components[0].runtime = Runtime::Container;
-        assert_eq!(kinds(&entry(&service)), "");
+        assert_eq!(kinds(&entry(&service)), "missing");
+        assert_eq!(kinds(&Entry { unseen: true, ..entry(&service) }), "");
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! One pass over definitions, records and run directories: what is there, and what lives. Starts no process.
 
-use crate::model::state::{State, is_alive};
+use super::containers::Seen;
+use crate::model::state::{End, State, is_alive};
 use crate::model::{Component, ComponentId, Loaded, Record, Service, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A file that may be missing or damaged.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +23,7 @@ pub enum Found<T> {
 }
 
 impl<T> Found<T> {
-    fn from_read(read: Result<Option<T>>) -> Found<T> {
+    pub(super) fn from_read(read: Result<Option<T>>) -> Found<T> {
         match read {
             Ok(None) => Found::Nothing,
             Ok(Some(value)) => Found::Whole(value),
@@ -58,7 +60,7 @@ pub struct Declared<'a> {
 /// Everything known of one component.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// Its name.
+    /// Its name; of one that is [`Entry::foreign`], no service and its name in podman.
     pub id: ComponentId,
     /// What the definitions say; `None`: it is in none.
     pub declared: Option<Declared<'a>>,
@@ -70,12 +72,18 @@ pub struct Entry<'a> {
     pub state: Found<State>,
     /// The slot that `state` is of.
     pub slot: Option<Slot>,
-    /// Which slots' instances live, in the order of [`Slot::ALL`].
+    /// Which slots' instances live, in the order of [`Slot::ALL`]; of a container a hint, until podman was asked.
     pub alive: [bool; 3],
     /// Whether a supervisor holds the component's lock.
     pub supervised: bool,
     /// Who signed that lock, where somebody holds it.
     pub supervisor: Option<Holder>,
+    /// What podman says of its container, where it was asked and has one.
+    pub container: Option<Seen>,
+    /// Whether it is a container and podman could not be asked.
+    pub unseen: bool,
+    /// Whether it is a container that is no component.
+    pub foreign: bool,
 }
 
 impl<'a> Entry<'a> {
@@ -91,12 +99,61 @@ impl<'a> Entry<'a> {
             alive: [false; 3],
             supervised: false,
             supervisor: None,
+            container: None,
+            unseen: false,
+            foreign: false,
         }
     }
 
-    /// Whether a VM of it lives.
+    /// Its name, for people: a stranger's has no service.
+    pub fn name(&self) -> String {
+        if self.foreign { self.id.component.clone() } else { self.id.to_string() }
+    }
+
+    /// Whether a VM or a container of it lives.
     pub fn is_alive(&self) -> bool {
         self.alive.contains(&true)
+    }
+
+    /// Whether the instance in `slot` lives.
+    pub fn lives_in(&self, slot: Slot) -> bool {
+        Slot::ALL.iter().zip(self.alive).any(|(s, alive)| *s == slot && alive)
+    }
+
+    pub(super) fn set_lives_in(&mut self, slot: Slot, lives: bool) {
+        for (s, alive) in Slot::ALL.iter().zip(&mut self.alive) {
+            if *s == slot {
+                *alive = lives;
+            }
+        }
+    }
+
+    /// Digest of what the living instance was started from, where that is known. A container's label tells more than
+    /// its state, which may be lost.
+    pub fn running(&self) -> Option<&str> {
+        let of_state = || self.state.get().map(|s| s.spec.as_str());
+        match &self.container {
+            _ if !self.is_alive() => None,
+            Some(seen) if self.lives_in(Slot::C) => seen.listed.record().or_else(of_state),
+            _ => of_state(),
+        }
+    }
+
+    /// Since when the living instance does.
+    pub fn started(&self) -> Option<SystemTime> {
+        let told = self.state.get().filter(|_| self.is_alive());
+        match self.container.as_ref().filter(|_| self.lives_in(Slot::C)) {
+            // A container that was restarted behind our back has another time than we wrote down.
+            Some(seen) if told.is_none_or(|s| s.uuid != seen.listed.id) => seen.started(),
+            _ => told.and_then(|s| time::parse(&s.started_at)),
+        }
+    }
+
+    /// How it ended, if it did and has not been started again.
+    pub fn end(&self) -> Option<&End> {
+        let told = self.state.get().and_then(|s| s.end.as_ref());
+        let by_podman = || self.container.as_ref().and_then(|seen| seen.end.as_ref());
+        if self.is_alive() || self.unseen { None } else { told.or_else(by_podman) }
     }
 
     /// Whether it was started without a definition, and has none now.
@@ -133,7 +190,10 @@ impl<'a> Entry<'a> {
         let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         match self.spec() {
             Some(spec) => spec.source.name(),
-            None => self.state.get().and_then(|s| name(&s.image)),
+            None => match &self.container {
+                Some(seen) => Some(seen.listed.image.clone()).filter(|i| !i.is_empty()),
+                None => self.state.get().and_then(|s| name(&s.image)),
+            },
         }
     }
 }
@@ -164,6 +224,17 @@ pub fn collect<'a>(paths: &Paths, loaded: &'a Loaded) -> Result<Vec<Entry<'a>>> 
     Ok(entries)
 }
 
+/// The same for one component, which need not be there.
+pub fn one<'a>(paths: &Paths, loaded: &'a Loaded, id: &ComponentId) -> Entry<'a> {
+    let mut entry = Entry::new(id.clone());
+    let component = |s: &'a Service| s.components.iter().find(|c| c.name == id.component);
+    entry.declared = loaded.service(&id.service).and_then(|s| Some(Declared { service: s, component: component(s)? }));
+    entry.broken = loaded.broken.binary_search(&id.service).is_ok();
+    entry.record = Found::from_read(Record::read(paths, id));
+    look(paths, &mut entry);
+    entry
+}
+
 /// Every component that anything is left of on this node, its logs and disks too.
 pub fn leftovers(paths: &Paths) -> Result<BTreeSet<ComponentId>> {
     let mut all = BTreeSet::new();
@@ -177,7 +248,7 @@ pub fn leftovers(paths: &Paths) -> Result<BTreeSet<ComponentId>> {
 }
 
 /// Fills in what the run directory and the locks tell.
-fn look(paths: &Paths, entry: &mut Entry<'_>) {
+pub(super) fn look(paths: &Paths, entry: &mut Entry<'_>) {
     let component = paths.component(&entry.id.service, &entry.id.component);
     let mut damage = None;
     let mut note = |asked: Result<bool>| {
@@ -193,7 +264,7 @@ fn look(paths: &Paths, entry: &mut Entry<'_>) {
         entry.supervisor = lock::holder(&component.lock());
     }
     let current = component.current_slot();
-    let lives = |slot: &Slot| Slot::ALL.iter().zip(entry.alive).any(|(s, alive)| s == slot && alive);
+    let lives = |slot: &Slot| entry.lives_in(*slot);
     entry.slot = current.filter(lives).or_else(|| Slot::ALL.into_iter().find(lives)).or(current);
     if let Some(slot) = entry.slot {
         entry.state = Found::from_read(State::read(&component.instance(slot)));

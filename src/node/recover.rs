@@ -5,7 +5,7 @@ use super::command::{self, Complaints};
 use super::resolve::Resolved;
 use super::start;
 use crate::guest::launch::preflight::QEMU_OWN_MIB;
-use crate::model::state::{self, End, State};
+use crate::model::state::{self, End, EndedBy, State};
 use crate::model::{ComponentId, Node, Record, Version, Wish};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::{Error, Result, lock, memory};
@@ -73,7 +73,13 @@ pub fn instance(files: &ComponentPaths) -> (Option<State>, bool) {
 pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> {
     let files = paths.component(&id.service, &id.component);
     let (state, alive) = instance(&files);
-    let end = state.and_then(|s| s.end).filter(|end| end.at.as_str() >= since)?;
+    let state = state?;
+    let mut end = state.end.filter(|end| end.at.as_str() >= since)?;
+    // What it was stopped for is more than how.
+    let stopping = state.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: "));
+    if let Some(why) = stopping.filter(|_| end.by == EndedBy::Mcp) {
+        end.reason = format!("{why}; {}", end.reason);
+    }
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }
 

@@ -1,6 +1,7 @@
 //! Starting again by the restart policy: after growing pauses.
 
 use super::request;
+use crate::model::state::{EndedBy, State};
 use crate::sys::Deadline;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::signals::{Signal, Signals};
@@ -28,10 +29,26 @@ impl Restarts {
     /// One more, now.
     pub fn add(&mut self) {
         self.count += 1;
+        self.note();
+    }
+
+    /// For a first start by a new supervisor. Where the run before has failed, this is one more after a failure, whoever
+    /// asks for it: an init that restarts its services starts a supervisor each time. It is no restart of ours, so only
+    /// its time is told, by which a crash loop is known.
+    pub fn of_first(files: &ComponentPaths) -> Restarts {
+        let before = files.current_slot().and_then(|slot| State::read(&files.instance(slot)).ok().flatten());
+        // Without an end, it was killed together with its supervisor.
+        let failed = |s: &State| s.end.as_ref().is_none_or(|end| end.by != EndedBy::Operator && end.failed());
+        let Some(before) = before.filter(failed) else { return Restarts::default() };
+        let mut restarts = Restarts { count: 0, at: before.restarted_at };
+        restarts.note();
+        restarts
+    }
+
+    fn note(&mut self) {
         self.at.push(time::now());
-        if self.at.len() > RESTARTS_KEPT {
-            self.at.remove(0);
-        }
+        let over = self.at.len().saturating_sub(RESTARTS_KEPT);
+        self.at.drain(..over);
     }
 }
 

@@ -62,13 +62,13 @@ pub fn run<K: Keeper>(
 ) -> Result<Outcome<K::Instance>> {
     let mut backoff = Backoff::new();
     let files = context.files();
-    let mut restarts = Restarts::default();
     let mut last: Option<Last> = None;
     let mut trial = mode.trial;
     let mut found = match carried {
         Some(instance) => Some(instance),
         None => keeper.adopt(mode.stop_only)?,
     };
+    let mut restarts = if found.is_none() { Restarts::of_first(&files) } else { Restarts::default() };
     loop {
         let begun = match found.take() {
             Some(instance) => keeper.watch(instance).inspect(|live| {

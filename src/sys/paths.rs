@@ -32,6 +32,7 @@
 //! RUN/SERVICE/COMPONENT/c/env              what is handed to podman out of an env_file, while it starts
 //! RUN/SERVICE/COMPONENT/{current,qmp.sock,state.json}   links: the serving instance and its files
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
+//! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
 //! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
@@ -261,6 +262,11 @@ impl ComponentPaths {
     /// Held by the one who asks.
     pub fn replace_lock(&self) -> PathBuf {
         self.run.join("replace.lock")
+    }
+
+    /// What the last recorded probe said.
+    pub fn probe(&self) -> PathBuf {
+        self.run.join("probe.json")
     }
 
     /// The link to the serving instance's directory.

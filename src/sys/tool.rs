@@ -130,7 +130,8 @@ impl Tool {
 impl Drop for Tool {
     fn drop(&mut self) {
         if !self.done {
-            let _ = self.child.kill();
+            // What it has started, too.
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
@@ -162,19 +163,50 @@ pub fn signed(path: &Path) -> Result<Option<(i32, u64)>> {
     Ok(text.split_whitespace().next().and_then(|pid| pid.parse().ok()).zip(super::lock::start_time_in(&text)))
 }
 
-/// What a program that ended wrote to the file that was its standard error, in one line.
+/// What a program that ended wrote to the file that was its standard error, in one line. Of what programs of ours say,
+/// which end with the error, that is all.
 pub fn complaints(file: &mut File) -> String {
     let mut told = Vec::new();
     if file.seek(SeekFrom::Start(0)).is_ok() {
         let _ = file.take(TOLD_MAX).read_to_end(&mut told);
     }
-    in_one_line(&told)
+    let text = String::from_utf8_lossy(&told);
+    let ours = |line: &str| {
+        let (program, rest) = line.split_once(": ")?;
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '-';
+        (program.starts_with("mcp-") && program.chars().all(is_name)).then(|| in_one_line(rest.as_bytes()))
+    };
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.and_then(ours).unwrap_or_else(|| in_one_line(&told))
 }
 
 fn in_one_line(told: &[u8]) -> String {
     let told = String::from_utf8_lossy(told);
     let told = told.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("; ");
     told.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Runs `command` to its end, in a process group of its own, with the streams that it was given. One that takes too long
+/// is ended with all that it has started, and is an error.
+pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
+        return child.wait().map_err(Error::os("wait for", &program));
+    }
+    end_group(&mut child);
+    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
+pub fn end_group(child: &mut Child) {
+    let group = Pid::from_raw(child.id() as i32);
+    let _ = killpg(group, Signal::SIGTERM);
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    if !gone {
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+    let _ = child.wait();
 }
 
 /// How a program ended, in words.
@@ -260,6 +292,19 @@ mod tests {
         drop(tool);
         assert!(start.elapsed() < Duration::from_secs(10));
         assert!(PidFd::open(pid).is_none());
+    }
+
+    #[test]
+    fn a_group_that_takes_too_long_ends_as_a_whole() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        // The shell goes at SIGTERM, and its child with it.
+        command.args(["-c", "sleep 60 & sleep 60"]).stdin(Stdio::null());
+        let e = run_group(&mut command, Deadline::after(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(e.to_string(), "sh: took too long, stopped");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let ended = run_group(Command::new("sh").args(["-c", "exit 3"]), Deadline::after(Duration::from_secs(10)));
+        assert_eq!(ended.unwrap().code(), Some(3));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //!
 //! After each: never two VMs of a component; the VM runs on or is gone for good; state, record, index and console
 //! whole; after `mcp-stop` nothing left. `MCP_CAMPAIGN_ROUNDS` (40) says how many, `MCP_CAMPAIGN_SEED` which ones: a
-//! round is a pure function of seed and number. scripts/campaign runs it by hand.
+//! round is a pure function of seed and number. scripts/campaign runs it by hand. That of whole boots is in `boots`.
 
+mod boots;
 mod check;
 mod plan;
 
 use self::plan::{Call, Kind, Plan};
 use crate::harness::{Answer, Image, Node, free_port, get, nanos, wait, wait_for};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Child;
 use std::sync::Mutex;
@@ -47,29 +49,36 @@ fn number(variable: &str) -> Option<u64> {
         .map(|v| v.parse().unwrap_or_else(|_| panic!("{variable}={v}")))
 }
 
-#[test]
-fn killed_at_any_moment_it_can_be_put_right() {
-    let Some(image) = nanos("campaign", &[]) else { return };
-    let rounds = number("MCP_CAMPAIGN_ROUNDS").unwrap_or(40);
+/// What rounds run on, one after the other.
+trait Ground {
+    type Plan: Display;
+
+    /// The round of that number: a pure function of both.
+    fn plan(seed: u64, number: u64) -> Self::Plan;
+    /// Its kind, in a word or two.
+    fn kind(plan: &Self::Plan) -> &'static str;
+    /// All of it; what was wrong, where something was.
+    fn round(&self, plan: &Self::Plan) -> Result<Found, String>;
+    fn node(&self) -> &Node;
+}
+
+/// Runs `rounds` on as many grounds of `new` as shall be at once. The first round that fails ends it, and is told with
+/// the seed to see it again.
+fn run<G: Ground>(name: &str, rounds: u64, at_once: usize, new: impl Fn(usize) -> G + Sync) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = number("MCP_CAMPAIGN_SEED").unwrap_or(now.as_millis() as u64 & 0xffff_ffff);
-    // One more than there are cores: a killed supervisor's last instructions are then cut at odd places.
-    let at_once = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4) + 1;
-    println!("campaign: {rounds} rounds, {at_once} at once, seed {seed}");
+    println!("{name}: {rounds} rounds, {at_once} at once, seed {seed}");
     let (next, totals, failed) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()), Mutex::new(Vec::<String>::new()));
     let work = |worker: usize| {
-        let name = format!("c{}w{worker}", std::process::id());
-        let node = Node::new();
-        node.configure("[log]\nmax_size = \"4K\"\nkeep = 1000\n");
-        let bench = Bench { id: format!("{name}/{name}"), name, port: free_port(), node, image: &image };
+        let ground = new(worker);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= rounds || !failed.lock().unwrap().is_empty() {
                 return;
             }
-            let plan = Plan::of(seed, number);
+            let plan = G::plan(seed, number);
             let began = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| bench.round(&plan)));
+            let result = catch_unwind(AssertUnwindSafe(|| ground.round(&plan)));
             let took = began.elapsed().as_secs_f64();
             let told = match result {
                 Ok(Ok(found)) => {
@@ -79,31 +88,53 @@ fn killed_at_any_moment_it_can_be_put_right() {
                         found.slowest.as_secs_f64()
                     );
                     let mut totals = totals.lock().unwrap();
-                    let total: &mut (u64, Duration) = totals.entry(plan.kind.name()).or_default();
+                    let total: &mut (u64, Duration) = totals.entry(G::kind(&plan)).or_default();
                     *total = (total.0 + 1, total.1.max(found.slowest));
                     continue;
                 }
                 Ok(Err(told)) => told,
                 Err(panic) => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into()),
             };
-            let told = format!("seed {seed}, round {number}: {plan}\n{told}\n{}", bench.describe());
+            let told = format!("seed {seed}, round {number}: {plan}\n{told}\n{}", check::describe(ground.node()));
             println!("FAILED {told}");
             failed.lock().unwrap().push(told);
             // What is left is shown above, and not the next test's business.
-            bench.give_up();
+            give_up(ground.node());
             return;
         }
     };
     std::thread::scope(|scope| {
         for worker in 0..at_once {
+            let work = &work;
             scope.spawn(move || work(worker));
         }
     });
     for (kind, (count, slowest)) in totals.lock().unwrap().iter() {
-        println!("campaign: {kind}: {count} rounds, slowest call {:.2} s", slowest.as_secs_f64());
+        println!("{name}: {kind}: {count} rounds, slowest call {:.2} s", slowest.as_secs_f64());
     }
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "again with MCP_CAMPAIGN_SEED={seed}:\n{}", failed.join("\n"));
+}
+
+#[test]
+fn killed_at_any_moment_it_can_be_put_right() {
+    let Some(image) = nanos("campaign", &[]) else { return };
+    // One more than there are cores: a killed supervisor's last instructions are then cut at odd places.
+    let at_once = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4) + 1;
+    run("campaign", number("MCP_CAMPAIGN_ROUNDS").unwrap_or(40), at_once, |worker| {
+        let name = format!("c{}w{worker}", std::process::id());
+        let node = Node::new();
+        node.configure("[log]\nmax_size = \"4K\"\nkeep = 1000\n");
+        Bench { id: format!("{name}/{name}"), name, port: free_port(), node, image: &image }
+    });
+}
+
+/// Ends all that a failed round left.
+fn give_up(node: &Node) {
+    for line in node.processes() {
+        kill(line.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(0));
+    }
+    let _ = std::fs::remove_dir_all(node.root.join("run"));
 }
 
 fn kill(pid: i32) {
@@ -116,6 +147,39 @@ fn kill(pid: i32) {
 /// SIGKILL, and gone when this returns.
 fn kill_child(child: &mut Child) -> Result<(), String> {
     child.kill().and_then(|()| child.wait()).map(drop).map_err(|e| e.to_string())
+}
+
+impl Ground for Bench<'_> {
+    type Plan = Plan;
+
+    fn plan(seed: u64, number: u64) -> Plan {
+        Plan::of(seed, number)
+    }
+
+    fn kind(plan: &Plan) -> &'static str {
+        plan.kind.name()
+    }
+
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn round(&self, plan: &Plan) -> Result<Found, String> {
+        let mut found = Found::default();
+        let prefix = format!("r{}", plan.number);
+        let before = self.disturb(plan, &prefix, &mut found)?;
+        self.at_most_one()?;
+        for call in &plan.calls {
+            self.put_right(plan, *call, before.as_deref(), &mut found)?;
+            self.at_most_one()?;
+            check::whole(&self.node)?;
+        }
+        if plan.kind == Kind::Rotation {
+            self.lines_whole(&prefix, plan.calls.contains(&Call::Stop))?;
+        }
+        self.end(plan, &mut found)?;
+        Ok(found)
+    }
 }
 
 impl Bench<'_> {
@@ -139,7 +203,7 @@ impl Bench<'_> {
         let (began, mut child) = (Instant::now(), self.spawn(name, args));
         let mut most = 0;
         let ended = wait_for(CALL_LIMIT, || {
-            most = most.max(self.qemus().len());
+            most = most.max(check::vms(&self.id).len());
             std::thread::sleep(Duration::from_millis(10));
             child.try_wait().unwrap()
         });
@@ -181,23 +245,6 @@ impl Bench<'_> {
     fn supervisor(&self) -> i32 {
         let pid = self.node.supervisor(&self.id);
         if alive(pid) { pid } else { 0 }
-    }
-
-    fn round(&self, plan: &Plan) -> Result<Found, String> {
-        let mut found = Found::default();
-        let prefix = format!("r{}", plan.number);
-        let before = self.disturb(plan, &prefix, &mut found)?;
-        self.at_most_one()?;
-        for call in &plan.calls {
-            self.put_right(plan, *call, before.as_deref(), &mut found)?;
-            self.at_most_one()?;
-            self.whole()?;
-        }
-        if plan.kind == Kind::Rotation {
-            self.lines_whole(&prefix, plan.calls.contains(&Call::Stop))?;
-        }
-        self.end(plan, &mut found)?;
-        Ok(found)
     }
 
     /// Gets to where the kill shall be, and kills. Returns the uuid of the VM that ran on, where one must have.
@@ -323,7 +370,7 @@ impl Bench<'_> {
                 let answer = self.call("mcp-status", &["--json"], found)?;
                 self.expect(&answer, &[0, 1])?;
                 serde_json::from_str::<serde_json::Value>(&answer.out).map_err(|e| format!("{e}: {answer:#?}"))?;
-                if before.is_some() && self.qemus().len() != 1 {
+                if before.is_some() && check::vms(&self.id).len() != 1 {
                     return Err("the VM did not run on".into());
                 }
                 found.words.push("seen".into());
@@ -354,7 +401,7 @@ impl Bench<'_> {
                 });
             }
             Call::Stop => {
-                let there = !self.qemus().is_empty();
+                let there = !check::vms(&self.id).is_empty();
                 let answer = self.call("mcp-stop", &[&self.name], found)?;
                 // What was never known is no target.
                 let unknown = answer.code == Some(100) && answer.err.contains("no such ");
@@ -377,7 +424,7 @@ impl Bench<'_> {
 
     fn end(&self, plan: &Plan, found: &mut Found) -> Result<(), String> {
         self.put_right(plan, Call::Stop, None, found)?;
-        self.whole()?;
+        check::whole(&self.node)?;
         if plan.second.as_millis() % 4 != 3 {
             return Ok(());
         }
@@ -389,18 +436,10 @@ impl Bench<'_> {
             None => Ok(()),
         }
     }
-
-    /// Ends all that a failed round left.
-    fn give_up(&self) {
-        for line in self.node.processes() {
-            kill(line.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(0));
-        }
-        let _ = std::fs::remove_dir_all(self.node.root.join("run"));
-    }
 }
 
 /// Whether process `pid` is there and no zombie.
-fn alive(pid: i32) -> bool {
+pub fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     pid > 0 && stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -5,6 +5,7 @@ mod environment;
 mod faults;
 mod logs;
 mod running;
+mod status;
 
 use crate::harness::{ACT, Node, Podman};
 

@@ -1,13 +1,13 @@
 //! `mcp deploy` from a real registry: one word chooses the kind of VM, a broken version rolls back, and with the
 //! registry gone and the node rebooted all comes back from the records.
 
+use crate::campaign::alive;
 use crate::harness::{
     Node, caddy_image, finish, free_port, get, hello, hello_image, oci_image, redis_image, until, until_within,
 };
 use crate::images::{Way, redis};
 use serde_json::json;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mcp-deploy");
@@ -77,19 +77,26 @@ fn a_broken_version_rolls_back_and_a_reboot_without_the_registry_brings_all_back
         define(&way.node, name, runtime, &good, *port, 8080);
     }
     way.registry.stop();
-    // The power goes: nothing is told to stop, and no state of this boot is left.
-    for (name, _) in services {
-        let id = format!("{name}/{name}");
-        for pid in [way.node.supervisor(&id), way.node.qemu(&id)] {
-            assert!(pid > 1, "{id} has no supervisor or no VM");
-            // SAFETY: a plain system call.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            until("it is dead", || !Path::new(&format!("/proc/{pid}/fd/0")).exists());
+    // The node has stages besides: the first is a foundation that must not wait for the registry.
+    let config = fs::read_to_string(way.node.root.join("etc/mcp.toml")).unwrap();
+    let stages = services.map(|(name, _)| format!("[[boot.sequence]]\nname = \"s-{name}\"\nservices = [\"{name}\"]\n"));
+    way.node.configure(&format!("{config}{}", stages.concat()));
+    for (program, args) in [("mcp-run", &["--recover", "--detach", "--wait", "--all"][..]), ("mcp-boot", &["--strict"])]
+    {
+        // The power goes: nothing is told to stop, and no state of this boot is left.
+        for (name, _) in services {
+            let id = format!("{name}/{name}");
+            for pid in [way.node.supervisor(&id), way.node.qemu(&id)] {
+                assert!(pid > 1, "{id} has no supervisor or no VM");
+                // SAFETY: a plain system call.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                until("it is dead", || !alive(pid));
+            }
         }
-    }
-    fs::remove_dir_all(way.node.root.join("run")).unwrap();
-    way.node.mcp("mcp-run", &["--recover", "--detach", "--wait", "--all"]).expect(0);
-    for port in ports {
-        assert!(get(port, "/").unwrap_or_default().contains("hello"));
+        fs::remove_dir_all(way.node.root.join("run")).unwrap();
+        way.node.mcp(program, args).expect(0);
+        for port in &ports {
+            assert!(get(*port, "/").unwrap_or_default().contains("hello"));
+        }
     }
 }

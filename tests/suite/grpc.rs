@@ -3,6 +3,7 @@
 mod certs;
 mod definitions;
 mod faults;
+mod guests;
 mod probe_script;
 mod servers;
 

@@ -2,24 +2,29 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bad_input;
+mod boot;
 mod build;
 mod by_init;
 mod campaign;
 mod closure;
 mod console_floods;
 mod container;
+mod container_image;
 mod deploy;
+mod deploy_container;
 mod deployed;
 mod disk_trouble;
 mod dispatch;
 mod docs;
 mod downtime;
+mod drift;
 mod fake_qemu;
 mod floors;
 mod from_registry;
 mod grpc;
 mod harness;
 mod health;
+mod health_record;
 mod health_vm;
 mod images;
 mod isolation;
@@ -28,6 +33,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod podman;
 mod pull;
 mod readiness;
 mod record;

@@ -1,6 +1,8 @@
 //! The answer in its forms: lines, JSON, Nagios.
 
+use crate::cmd::nagios::{CRITICAL, UNKNOWN, plain};
 use crate::health::{Reason, Verdict};
+use crate::model::probed::Transition;
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::{Error, out};
 use serde_json::json;
@@ -9,9 +11,6 @@ use std::time::Duration;
 /// The version of the JSON object.
 pub(super) const SCHEMA: u32 = 1;
 
-const NAGIOS_CRITICAL: u8 = 2;
-const NAGIOS_UNKNOWN: u8 = 3;
-
 /// What was found of one target.
 pub(super) struct Answer {
     /// The component's full name, or the URL.
@@ -19,11 +18,15 @@ pub(super) struct Answer {
     /// What was asked.
     pub check: Option<String>,
     pub outcome: Outcome,
+    /// What has changed since the last recorded answer.
+    pub news: Option<Transition>,
 }
 
 pub(super) enum Outcome {
     /// It has none.
     NoCheck,
+    /// It does not run and shall not.
+    Rests,
     /// It can't be checked.
     Failed(Error),
     /// It was.
@@ -31,6 +34,11 @@ pub(super) enum Outcome {
 }
 
 impl Answer {
+    /// Of `outcome`, with nothing to add.
+    pub fn new(name: String, outcome: Outcome) -> Answer {
+        Answer { name, check: None, outcome, news: None }
+    }
+
     /// Why it could not be checked.
     pub fn failed(&self) -> Option<&Error> {
         match &self.outcome {
@@ -70,6 +78,7 @@ pub(super) fn lines(answers: &[Answer]) {
             // A complaint, on standard error.
             Outcome::Failed(_) => {}
             Outcome::NoCheck => out::print(format_args!("{name}: no check\n")),
+            Outcome::Rests => out::print(format_args!("{name}: stopped, as it shall be\n")),
             Outcome::Judged(Verdict::Healthy { detail, elapsed }) => {
                 out::print(format_args!("{name}: healthy: {detail} ({} ms)\n", ms(*elapsed)));
             }
@@ -87,7 +96,7 @@ pub(super) fn json(answers: &[Answer]) {
         .iter()
         .map(|a| {
             let healthy = match a.outcome {
-                Outcome::NoCheck | Outcome::Failed(_) => None,
+                Outcome::NoCheck | Outcome::Rests | Outcome::Failed(_) => None,
                 _ => Some(a.healthy().is_some()),
             };
             json!({
@@ -112,9 +121,12 @@ pub(super) fn nagios(answers: &[Answer]) -> u8 {
         answers.iter().filter_map(|a| a.healthy().map(|(_, elapsed)| (a, elapsed))).collect();
     let failed: Vec<String> = answers.iter().filter_map(|a| a.failed().map(Error::to_string)).collect();
     let (word, text, code) = match (bad.is_empty(), good.as_slice()) {
-        (false, _) => ("CRITICAL", bad.join("; "), NAGIOS_CRITICAL),
-        (true, _) if !failed.is_empty() => ("UNKNOWN", failed.join("; "), NAGIOS_UNKNOWN),
-        (true, []) => ("UNKNOWN", "no check".to_string(), NAGIOS_UNKNOWN),
+        (false, _) => ("CRITICAL", bad.join("; "), CRITICAL),
+        (true, _) if !failed.is_empty() => ("UNKNOWN", failed.join("; "), UNKNOWN),
+        (true, []) if answers.iter().any(|a| matches!(a.outcome, Outcome::Rests)) => {
+            ("OK", "stopped, as it shall be".to_string(), EXIT_OK)
+        }
+        (true, []) => ("UNKNOWN", "no check".to_string(), UNKNOWN),
         (true, [(one, elapsed)]) => {
             let detail = one.healthy().map(|(detail, _)| detail).unwrap_or_default();
             ("OK", format!("{}: {detail} ({} ms)", one.name, ms(*elapsed)), EXIT_OK)
@@ -136,12 +148,7 @@ pub(super) fn nagios(answers: &[Answer]) -> u8 {
 /// The same for what could not be checked at all.
 pub(super) fn nagios_error(error: &Error) -> u8 {
     out::print(format_args!("MCP UNKNOWN - {}\n", plain(&error.to_string())));
-    NAGIOS_UNKNOWN
-}
-
-/// Without the bar that starts performance data, and on one line.
-fn plain(text: &str) -> String {
-    text.replace('|', "/").replace('\n', "; ")
+    UNKNOWN
 }
 
 /// Labels have neither quotes nor equal signs.

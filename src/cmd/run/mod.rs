@@ -14,9 +14,9 @@ use std::process::{Command, Stdio};
 
 /// Look at the component's runtime and exec the program that runs it
 ///
-/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach
-/// or --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and doesn't, adopts what
-/// lost its supervisor, and leaves alone what runs and what an operator stopped.
+/// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach or
+/// --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and
+/// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("in_background").multiple(true)))]

@@ -1,8 +1,8 @@
 //! `mcp-run --replace`: asks the supervisors, and waits for their answers.
 
 use crate::guest::replace::has_one_writer;
-use crate::model::{Component, ComponentId, Record, Runtime, Target};
-use crate::node::{resolve, start};
+use crate::model::{Component, ComponentId, Record, Runtime, Target, Version};
+use crate::node::{provide, resolve, start};
 use crate::supervise::request;
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
@@ -28,6 +28,8 @@ pub fn run(paths: &Paths, chosen: &[(ComponentId, Runtime)], dry_run: bool) -> R
 
 fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
     let (now, next) = now_and_next(paths, id)?;
+    // Here, where it is seen, and not by the supervisor, which has a container or a VM to watch.
+    let next = provide::ensure(paths, &resolve::node(paths)?, id, next)?.spec;
     // Boot, drain, stop; and the same once more where the old version has to come back.
     let once = |c: &Component| c.start_timeout + c.stop_timeout * 2;
     let deadline = Deadline::after((once(&next) + once(&now)) * 2 + SPARE);
@@ -44,7 +46,7 @@ fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
 }
 
 fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
-    let (now, next) = now_and_next(paths, id)?;
+    let (now, Version { spec: next, .. }) = now_and_next(paths, id)?;
     let is_container = || (!next.is_vm()).then_some("it is a container");
     match has_one_writer(&now).or_else(|| has_one_writer(&next)).or_else(is_container) {
         Some(reason) => out::print(format_args!("{id} stopped and started: {reason}\n")),
@@ -53,10 +55,10 @@ fn say_how(paths: &Paths, id: &ComponentId) -> Result<u8> {
     Ok(EXIT_OK)
 }
 
-/// The specification that was deployed, and the one that a replace would start.
-fn now_and_next(paths: &Paths, id: &ComponentId) -> Result<(Component, Component)> {
+/// The specification that was deployed, and the version that a replace would start.
+fn now_and_next(paths: &Paths, id: &ComponentId) -> Result<(Component, Version)> {
     let (_, found) = resolve::one(paths, &Target::parse(&id.to_string())?)?;
-    let next = start::choose_next(paths, &found)?.spec;
-    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.clone(), |v| v.spec);
+    let next = start::choose_next(paths, &found)?;
+    let now = Record::read(paths, id)?.and_then(|r| r.current).map_or_else(|| next.spec.clone(), |v| v.spec);
     Ok((now, next))
 }

@@ -35,7 +35,7 @@ impl Sheet {
 /// The sheet of one component. Values of its environment stay out of it: they may be secrets.
 pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
     let entry = &row.entry;
-    let mut sheet = Sheet(format!("{}\n", entry.id));
+    let mut sheet = Sheet(format!("{}\n", entry.name()));
     sheet.say("state", row.state());
     sheet.say("wanted", wanted(row));
     if row.drift.is_empty() {
@@ -45,19 +45,16 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
     }
     sheet.maybe("record", entry.record.damage());
     sheet.maybe("damage", entry.state.damage());
-    match &row.verdict {
-        Some(verdict @ (Verdict::Unhealthy(why) | Verdict::Unknown(why))) => {
-            sheet.say("health", format!("{}: {why}", verdict.name()));
-        }
-        Some(verdict) => sheet.say("health", verdict.name()),
-        None => {}
-    }
+    health(&mut sheet, row);
     specification(&mut sheet, row);
     versions(&mut sheet, row);
     if let Some(state) = entry.state.get() {
         instance(&mut sheet, row, state);
     }
-    files(&mut sheet, paths, row);
+    container(&mut sheet, row);
+    if !entry.foreign {
+        files(&mut sheet, paths, row);
+    }
     if let Some(state) = entry.state.get() {
         let events: Vec<String> = state.events.iter().map(|(at, what)| format!("{at} {what}")).collect();
         sheet.list("events", &events);
@@ -66,9 +63,40 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
     sheet.0
 }
 
+fn health(sheet: &mut Sheet, row: &Row<'_>) {
+    let (Some(health), Some(words)) = (&row.health, row.health()) else { return };
+    match &health.verdict {
+        Verdict::Unhealthy(why) | Verdict::Unknown(why) => sheet.say("health", format!("{words}: {why}")),
+        _ => sheet.say("health", words),
+    }
+    sheet.maybe("so since", health.since.as_ref());
+}
+
+/// What podman says of it.
+fn container(sheet: &mut Sheet, row: &Row<'_>) {
+    let entry = &row.entry;
+    let Some(seen) = &entry.container else { return };
+    let listed = &seen.listed;
+    sheet.say("container", format!("{} {} ({})", listed.name(), listed.id, listed.state));
+    sheet.say("its image", format!("{} {}", listed.image, listed.image_id));
+    sheet.maybe("its record", listed.record());
+    if entry.is_alive() {
+        sheet.say("its pid", listed.pid.to_string());
+    }
+    if entry.state.get().is_none() {
+        if entry.foreign {
+            row.ports().iter().for_each(|p| sheet.say("port", port(p)));
+        }
+        let ago = row.uptime.map(|u| format!("{} ago", age(u)));
+        sheet.maybe("started", ago);
+        ended(sheet, row);
+    }
+}
+
 fn wanted(row: &Row<'_>) -> String {
     let entry = &row.entry;
     let why = match (entry.declared, entry.wish()) {
+        _ if entry.foreign => "no component",
         _ if entry.broken => "its definition can't be read",
         (Some(d), _) if !d.service.active => "declared inactive",
         _ if entry.record.damage().is_some() => "its record can't be read",
@@ -102,8 +130,10 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
         Source::Rootfs { rootfs } => sheet.say("rootfs", rootfs.to_string_lossy()),
         Source::Built { built } => sheet.say("build", built.to_string_lossy()),
     }
-    sheet.say("memory", format!("{} MiB", spec.memory_mb));
-    sheet.say("vcpus", spec.vcpus.to_string());
+    if spec.is_vm() {
+        sheet.say("memory", format!("{} MiB", spec.memory_mb));
+        sheet.say("vcpus", spec.vcpus.to_string());
+    }
     for p in row.ports() {
         sheet.say("port", port(p));
     }
@@ -169,7 +199,10 @@ fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {
     }
     sheet.say("uid", state.uid.to_string());
     sheet.say("uuid", &state.uuid);
-    sheet.say("qemu", format!("{} ({})", state.qemu, state.accel));
+    match &state.container {
+        Some(_) => sheet.say("podman", &state.qemu),
+        None => sheet.say("qemu", format!("{} ({})", state.qemu, state.accel)),
+    }
     match (&entry.supervisor, entry.supervised) {
         (Some(holder), true) => sheet.say("supervisor", format!("{} {}", holder.program, holder.pid)),
         (None, true) => sheet.say("supervisor", "yes"),
@@ -180,17 +213,20 @@ fn instance(sheet: &mut Sheet, row: &Row<'_>, state: &State) {
     if living.len() > 1 {
         sheet.say("instances", living.join(" "));
     }
-    if let Some(end) = row.end() {
-        let by = match end.by {
-            EndedBy::Guest => "the guest",
-            EndedBy::Operator => "an operator",
-            EndedBy::Mcp => "mcp",
-            EndedBy::Unknown => "unknown",
-        };
-        let how = ending(end).map(|h| format!(", {h}")).unwrap_or_default();
-        sheet.say("ended", format!("{} by {by}{how}: {}", end.at, end.reason));
-        sheet.list("last words", &end.console);
-    }
+    ended(sheet, row);
+}
+
+fn ended(sheet: &mut Sheet, row: &Row<'_>) {
+    let Some(end) = row.end() else { return };
+    let by = match end.by {
+        EndedBy::Guest => "the guest",
+        EndedBy::Operator => "an operator",
+        EndedBy::Mcp => "mcp",
+        EndedBy::Unknown => "unknown",
+    };
+    let how = ending(end).map(|h| format!(", {h}")).unwrap_or_default();
+    sheet.say("ended", format!("{} by {by}{how}: {}", end.at, end.reason));
+    sheet.list("last words", &end.console);
 }
 
 fn files(sheet: &mut Sheet, paths: &Paths, row: &Row<'_>) {
@@ -200,7 +236,7 @@ fn files(sheet: &mut Sheet, paths: &Paths, row: &Row<'_>) {
     sheet.say("record file", files.record.to_string_lossy());
     sheet.say("run", files.run.to_string_lossy());
     sheet.say("log", files.log.to_string_lossy());
-    if let Some(slot) = entry.slot.filter(|_| entry.is_alive()) {
+    if let Some(slot) = entry.slot.filter(|slot| *slot != Slot::C && entry.lives_in(*slot)) {
         sheet.say("monitor", files.instance(slot).qmp().to_string_lossy());
     }
 }

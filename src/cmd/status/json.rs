@@ -1,14 +1,14 @@
 //! The same for programs: one JSON document.
 
 use super::row::Row;
+use super::view::View;
 use crate::model::state::End;
 use crate::model::{Pin, Port, Version};
-use crate::node::{Remote, Verdict};
+use crate::node::{Condition, Remote, Verdict};
 use crate::sys::paths::Paths;
-use crate::sys::time;
+use crate::sys::{Error, time};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 /// The version of the document. It grows when a key changes its meaning or goes, not when one is added.
 const SCHEMA: u32 = 1;
@@ -19,12 +19,20 @@ struct Document<'a> {
     at: String,
     drift: bool,
     problems: &'a [String],
+    podman: Podman,
     components: Vec<Item<'a>>,
+}
+
+/// Whether podman was asked, and why it could not be.
+#[derive(Serialize)]
+struct Podman {
+    asked: bool,
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Item<'a> {
-    service: &'a str,
+    service: Option<&'a str>,
     component: &'a str,
     runtime: Option<&'static str>,
     state: &'static str,
@@ -34,7 +42,7 @@ struct Item<'a> {
     active: Option<bool>,
     adhoc: bool,
     wish: Option<crate::model::Wish>,
-    alive: bool,
+    alive: Option<bool>,
     supervised: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<Health<'a>>,
@@ -42,7 +50,7 @@ struct Item<'a> {
     ports: &'a [Port],
     uptime_seconds: Option<u64>,
     restarts: Option<u32>,
-    started_at: Option<&'a str>,
+    started_at: Option<String>,
     ready_at: Option<&'a str>,
     restarted_at: &'a [String],
     supervisor: Option<i32>,
@@ -52,8 +60,9 @@ struct Item<'a> {
     deployed: Option<Deployed<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<Asked>,
-    files: Files,
+    files: Option<Files>,
     instance: Option<Instance<'a>>,
+    container: Option<Container<'a>>,
     end: Option<&'a End>,
 }
 
@@ -61,6 +70,22 @@ struct Item<'a> {
 struct Health<'a> {
     verdict: &'static str,
     reason: Option<&'a str>,
+    at: String,
+    age_s: u64,
+    since: Option<&'a str>,
+    recorded: bool,
+}
+
+/// What podman says of it.
+#[derive(Serialize)]
+struct Container<'a> {
+    id: &'a str,
+    name: &'a str,
+    image: &'a str,
+    image_id: &'a str,
+    state: &'a str,
+    pid: i32,
+    record: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -119,12 +144,17 @@ struct Instance<'a> {
 }
 
 /// The document, ending with LF; on a single line when `compact`.
-pub fn document(paths: &Paths, rows: &[Row<'_>], problems: &[String], now: SystemTime, compact: bool) -> String {
+pub fn document(paths: &Paths, view: &View<'_>, compact: bool) -> String {
+    let View { rows, problems, podman, at, .. } = view;
     let document = Document {
         schema: SCHEMA,
-        at: time::rfc3339(now),
+        at: time::rfc3339(*at),
         drift: rows.iter().any(|r| !r.drift.is_empty()),
         problems,
+        podman: Podman {
+            asked: podman.is_some(),
+            error: podman.as_ref().and_then(|p| p.as_ref().map(Error::to_string)),
+        },
         components: rows.iter().map(|row| item(paths, row)).collect(),
     };
     let text = if compact { serde_json::to_string(&document) } else { serde_json::to_string_pretty(&document) };
@@ -139,7 +169,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
     let files = paths.component(&entry.id.service, &entry.id.component);
     let state = entry.state.get();
     Item {
-        service: &entry.id.service,
+        service: (!entry.foreign).then_some(&entry.id.service),
         component: &entry.id.component,
         runtime: row.runtime(),
         state: row.condition.name(),
@@ -149,20 +179,24 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         active: entry.declared.map(|d| d.service.active),
         adhoc: entry.is_adhoc(),
         wish: entry.wish(),
-        alive: entry.is_alive(),
+        alive: (row.condition != Condition::Unknown).then_some(entry.is_alive()),
         supervised: entry.supervised,
-        health: row.verdict.as_ref().map(|v| Health {
-            verdict: v.name(),
-            reason: match v {
+        health: row.health.as_ref().map(|h| Health {
+            verdict: h.verdict.name(),
+            reason: match &h.verdict {
                 Verdict::Unhealthy(why) | Verdict::Unknown(why) => Some(why),
                 _ => None,
             },
+            at: time::rfc3339(h.at),
+            age_s: h.age(row.at).as_secs(),
+            since: h.since.as_deref(),
+            recorded: h.recorded,
         }),
         image: entry.image(),
         ports: row.ports(),
         uptime_seconds: row.uptime.map(|u| u.as_secs()),
         restarts: row.restarts(),
-        started_at: state.map(|s| s.started_at.as_str()),
+        started_at: entry.started().map(time::rfc3339).or(state.map(|s| s.started_at.clone())),
         ready_at: state.and_then(|s| s.ready_at.as_deref()),
         restarted_at: state.map_or(&[], |s| &s.restarted_at),
         supervisor: entry.supervisor.as_ref().map(|h| h.pid),
@@ -171,7 +205,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         digests: Digests {
             declared: entry.declared.map(|d| d.component.digest()),
             recorded: entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest),
-            running: state.filter(|_| entry.is_alive()).map(|s| s.spec.as_str()),
+            running: entry.running(),
         },
         deployed: entry.record.get().map(|r| Deployed {
             current: r.current.as_ref().map(recorded),
@@ -183,12 +217,12 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
             names: if let Remote::Moved(to) = remote { Some(to.to_string()) } else { None },
             reason: if let Remote::Unknown(e) = remote { Some(e.to_string()) } else { None },
         }),
-        files: Files {
+        files: (!entry.foreign).then(|| Files {
             definition: entry.declared.map(|d| d.service.file.clone()),
             record: files.record,
             run: files.run,
             log: files.log,
-        },
+        }),
         instance: state.map(|s| Instance {
             uuid: &s.uuid,
             pid: s.pid,
@@ -198,6 +232,15 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
             image: &s.image,
             argv: &s.argv,
             events: &s.events,
+        }),
+        container: entry.container.as_ref().map(|seen| Container {
+            id: &seen.listed.id,
+            name: seen.listed.name(),
+            image: &seen.listed.image,
+            image_id: &seen.listed.image_id,
+            state: &seen.listed.state,
+            pid: seen.listed.pid,
+            record: seen.listed.record(),
         }),
         end: row.end(),
     }

@@ -2,27 +2,23 @@
 
 mod inspect;
 mod json;
+mod nagios;
 mod prometheus;
 mod row;
 mod table;
+mod view;
 mod watch;
 
 use super::Common;
-use crate::model::{Loaded, Problem, Target, duration, load};
-use crate::node::{Condition, Entry, Remote, inventory, remote, verdict};
-use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK};
+use crate::model::{Target, duration, load};
+use crate::node::{Condition, inventory};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, Error, Result, file, out, terminal};
-use row::Row;
+use crate::sys::{Error, Result, file, out, terminal};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use table::Style;
-
-/// What is not known of tags by then is left.
-const REMOTE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// After this no further component is asked for its health.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+use view::{View, problems, unknown};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,8 +28,10 @@ Examples:
   mcp-status --remote                   has a tag moved since it was deployed?
   mcp-status --wanted demo && mcp-run --recover demo
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
+  mcp-status --nagios                   as a Nagios plugin
 
-Exit codes: 0 all is as it should be, 1 drift, 2 usage, 100 unknown target or bad definitions, 111 try again.";
+Exit codes: 0 all is as it should be, 1 drift, 2 usage, 100 unknown target or bad definitions, 111 try again.
+With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// What should run, what does run, and how they differ
 #[derive(Debug, clap::Parser)]
@@ -53,7 +51,7 @@ pub struct Args {
     /// Show everything known of each
     #[arg(short, long, conflicts_with_all = ["prometheus", "wanted"])]
     verbose: bool,
-    /// Ask what runs whether it is healthy
+    /// Ask what runs whether it is healthy, instead of telling what mcp-health --record was told last
     #[arg(long, conflicts_with = "wanted")]
     health: bool,
     /// Ask registries whether the tags of deployed images still name what was deployed
@@ -72,6 +70,9 @@ pub struct Args {
     /// Write metrics to FILE, whole ("-": standard output)
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
+    /// Answer as a Nagios plugin does, with its exit codes
+    #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "watch", "prometheus", "state"])]
+    nagios: bool,
 }
 
 fn state_name(text: &str) -> std::result::Result<Condition, String> {
@@ -86,117 +87,46 @@ pub fn run(args: Args) -> Result<u8> {
     if args.watch.is_some_and(|interval| interval.is_zero()) {
         return Err(Error::Usage { what: "--watch: the interval must be longer than nothing".into() });
     }
-    let targets: Vec<Target> = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<_>>()?;
-    let paths = Paths::find(args.common.root.as_deref())?;
+    if args.nagios {
+        let told = targets_and_paths(&args)
+            .and_then(|(targets, paths)| look(&paths, &args, &targets, |view| Ok(nagios::print(view))));
+        return Ok(told.unwrap_or_else(|e| nagios::print_error(&e)));
+    }
+    let (targets, paths) = targets_and_paths(&args)?;
     if let Some(target) = &args.wanted {
         return wanted(&paths, &Target::parse(target)?);
     }
     if let Some(interval) = args.watch {
         return watch::run(&paths, &args, &targets, interval);
     }
-    let loaded = load::load(&paths)?;
-    let view = View::take(&paths, &args, &targets, &loaded)?;
+    look(&paths, &args, &targets, |view| print(view, &paths, &args))
+}
+
+fn targets_and_paths(args: &Args) -> Result<(Vec<Target>, Paths)> {
+    let targets = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<_>>()?;
+    Ok((targets, Paths::find(args.common.root.as_deref())?))
+}
+
+/// Looks once, and hands what was seen to `show`, which gives the exit code.
+fn look(paths: &Paths, args: &Args, targets: &[Target], show: impl FnOnce(&View<'_>) -> Result<u8>) -> Result<u8> {
+    let question = View::question(paths, targets);
+    let loaded = load::load(paths)?;
+    show(&View::take(paths, args, targets, &loaded, question)?)
+}
+
+fn print(view: &View<'_>, paths: &Paths, args: &Args) -> Result<u8> {
     view.complain();
-    if let Some(file) = &args.prometheus {
-        let text = prometheus::text(&view.rows, view.problems.len());
-        match file.as_os_str() == "-" {
+    if let Some(path) = &args.prometheus {
+        let text = prometheus::text(view);
+        match path.as_os_str() == "-" {
             true => out::print(format_args!("{text}")),
-            false => file::publish(file, text.as_bytes())?,
+            false => file::publish(path, text.as_bytes())?,
         }
         // The drift is in the metrics; the program did what it was asked.
-        return Ok(if view.complaints().next().is_some() { EXIT_FINAL } else { EXIT_OK });
+        return Ok(view.trouble());
     }
-    out::print(format_args!("{}", view.text(&paths, &args, style(&args), false)));
+    out::print(format_args!("{}", view.text(paths, args, style(args), false)));
     Ok(view.exit_code())
-}
-
-/// What is shown: the rows that were asked for, and what was wrong with the question or the definitions.
-struct View<'a> {
-    rows: Vec<Row<'a>>,
-    problems: Vec<String>,
-    unknown: Vec<String>,
-    at: SystemTime,
-}
-
-impl<'a> View<'a> {
-    fn take(paths: &Paths, args: &Args, targets: &[Target], loaded: &'a Loaded) -> Result<View<'a>> {
-        let mut entries = inventory::collect(paths, loaded)?;
-        let unknown = targets.iter().filter(|t| !is_known(t, &entries, loaded)).map(unknown).collect();
-        entries.retain(|e| targets.is_empty() || targets.iter().any(|t| t.matches(&e.id)));
-        let at = SystemTime::now();
-        let mut verdicts = match args.health {
-            true => verdict::ask_all(paths, &loaded.node, &entries, Deadline::after(HEALTH_TIMEOUT)),
-            false => Vec::new(),
-        }
-        .into_iter();
-        let mut remotes = match args.remote {
-            true => remote::ask_all(paths, &loaded.node, &entries, Deadline::after(REMOTE_TIMEOUT)),
-            false => Vec::new(),
-        }
-        .into_iter();
-        let row = |entry| Row::new(entry, verdicts.next(), remotes.next().flatten(), at);
-        let mut rows: Vec<Row<'a>> = entries.into_iter().map(row).collect();
-        rows.retain(|r| args.state.is_empty() || args.state.contains(&r.condition));
-        Ok(View { rows, problems: problems(paths, loaded, targets), unknown, at })
-    }
-
-    fn complaints(&self) -> impl Iterator<Item = &String> {
-        self.problems.iter().chain(&self.unknown)
-    }
-
-    fn complain(&self) {
-        for row in &self.rows {
-            if let Some(Remote::Unknown(e)) = &row.remote {
-                log::warn!("{}: its registry could not be asked: {e}", row.entry.id);
-            }
-        }
-        if self.complaints().next().is_some() {
-            let problems = self.complaints().cloned().collect();
-            super::report(super::program(), &Error::Definitions { problems });
-        }
-    }
-
-    fn text(&self, paths: &Paths, args: &Args, style: Style, compact: bool) -> String {
-        if args.json {
-            return json::document(paths, &self.rows, &self.problems, self.at, compact);
-        }
-        if args.list {
-            return self.rows.iter().map(|r| format!("{}\n", r.entry.id)).collect();
-        }
-        if args.verbose {
-            let sheets: Vec<String> = self.rows.iter().map(|r| inspect::sheet(paths, r)).collect();
-            return sheets.join("\n");
-        }
-        table::draw(&self.rows, style)
-    }
-
-    fn exit_code(&self) -> u8 {
-        if self.complaints().next().is_some() {
-            EXIT_FINAL
-        } else if self.rows.iter().any(|r| !r.drift.is_empty()) {
-            EXIT_NO
-        } else {
-            EXIT_OK
-        }
-    }
-}
-
-/// Whether there is something to say of `target`. A service whose definition is bad has its problems told instead.
-fn is_known(target: &Target, entries: &[Entry<'_>], loaded: &Loaded) -> bool {
-    loaded.broken.contains(&target.service) || entries.iter().any(|e| target.matches(&e.id))
-}
-
-fn unknown(target: &Target) -> String {
-    format!("{target}: no such component: neither declared nor ever started; mcp-status --list names all")
-}
-
-/// The problems that matter for `targets`: those of the node config and of their definitions; all when there are none.
-fn problems(paths: &Paths, loaded: &Loaded, targets: &[Target]) -> Vec<String> {
-    let matters = |p: &&Problem| {
-        let stem = p.file.file_stem().unwrap_or_default();
-        targets.is_empty() || p.file == paths.config || targets.iter().any(|t| stem == t.service.as_str())
-    };
-    loaded.problems.iter().filter(matters).map(Problem::to_string).collect()
 }
 
 /// The answer to --wanted: whether any of the target's components shall run.

@@ -1,13 +1,14 @@
 //! The same as metrics, in Prometheus' text format.
 
 use super::row::Row;
+use super::view::View;
 use crate::node::{Condition, Drift, Verdict};
-use crate::sys::time;
 use std::fmt::Write as _;
 use std::time::UNIX_EPOCH;
 
 /// The whole text.
-pub fn text(rows: &[Row<'_>], problems: usize) -> String {
+pub fn text(view: &View<'_>) -> String {
+    let rows = &view.rows;
     let mut out = Metrics(String::new());
     out.of_each(rows, "mcp_component_info", "gauge", "Always 1; what the component is.", |row| {
         let runtime = row.runtime().unwrap_or_default();
@@ -20,28 +21,37 @@ pub fn text(rows: &[Row<'_>], problems: usize) -> String {
     out.of_each(rows, "mcp_component_wanted", "gauge", "Whether the component shall run.", |row| {
         Some((vec![], row.entry.wanted()?.into()))
     });
-    let vm = |row: &Row<'_>| row.condition != Condition::Unknown;
-    out.of_each(rows, "mcp_component_up", "gauge", "Whether a VM of the component lives.", |row| {
-        vm(row).then(|| (vec![], row.entry.is_alive().into()))
+    let known = |row: &Row<'_>| row.condition != Condition::Unknown;
+    out.of_each(rows, "mcp_component_up", "gauge", "Whether a VM or container of the component lives.", |row| {
+        known(row).then(|| (vec![], row.entry.is_alive().into()))
     });
     out.of_each(rows, "mcp_component_ready", "gauge", "Whether the component runs and was ready.", |row| {
-        vm(row).then(|| (vec![], (row.condition == Condition::Running).into()))
+        known(row).then(|| (vec![], (row.condition == Condition::Running).into()))
     });
-    out.of_each(rows, "mcp_component_healthy", "gauge", "What the component answered when asked.", |row| {
-        match row.verdict.as_ref()? {
+    out.of_each(rows, "mcp_component_healthy", "gauge", "What the component answered when it was asked last.", |row| {
+        match row.health.as_ref()?.verdict {
             Verdict::Healthy => Some((vec![], 1.0)),
             Verdict::Unhealthy(_) => Some((vec![], 0.0)),
             Verdict::Unknown(_) | Verdict::Unasked => None,
         }
     });
+    out.of_each(rows, "mcp_component_probe_time_seconds", "gauge", "When the component was asked last.", |row| {
+        let at = row.health.as_ref()?.at.duration_since(UNIX_EPOCH).ok()?;
+        Some((vec![], at.as_secs_f64()))
+    });
     out.of_each(rows, "mcp_component_restarts_total", "counter", "Restarts by the restart policy.", |row| {
         Some((vec![], row.restarts()?.into()))
     });
-    out.of_each(rows, "mcp_component_start_time_seconds", "gauge", "When the living VM was started.", |row| {
-        let state = row.entry.state.get().filter(|_| row.entry.is_alive())?;
-        let since = time::parse(&state.started_at)?.duration_since(UNIX_EPOCH).ok()?;
-        Some((vec![], since.as_secs_f64()))
-    });
+    out.of_each(
+        rows,
+        "mcp_component_start_time_seconds",
+        "gauge",
+        "When the living VM or container was started.",
+        |row| {
+            let since = row.entry.started()?.duration_since(UNIX_EPOCH).ok()?;
+            Some((vec![], since.as_secs_f64()))
+        },
+    );
     out.of_each(rows, "mcp_component_exit_code", "gauge", "What the last run ended with.", |row| {
         Some((vec![], row.end()?.code?.into()))
     });
@@ -56,8 +66,12 @@ pub fn text(rows: &[Row<'_>], problems: usize) -> String {
         let count = rows.iter().filter(|r| r.drift.contains(&kind)).count();
         out.sample("mcp_drift", None, &[("kind", kind.name().to_string())], count as f64);
     }
+    if view.podman.is_some() {
+        out.head("mcp_podman_answered", "gauge", "Whether podman told of its containers.");
+        out.sample("mcp_podman_answered", None, &[], view.unasked().is_none().into());
+    }
     out.head("mcp_definition_problems", "gauge", "Problems in service definitions.");
-    out.sample("mcp_definition_problems", None, &[], problems as f64);
+    out.sample("mcp_definition_problems", None, &[], view.problems.len() as f64);
     out.0
 }
 

@@ -2,8 +2,7 @@
 
 use crate::model::state::End;
 use crate::model::{Component, Port, Protocol, Runtime};
-use crate::node::{Condition, Drift, Entry, Remote, Verdict, drift};
-use crate::sys::time;
+use crate::node::{Condition, Drift, Entry, Health, Remote, Verdict, drift};
 use nix::sys::signal::Signal;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -16,37 +15,53 @@ pub struct Row<'a> {
     pub condition: Condition,
     /// How it differs.
     pub drift: Vec<Drift>,
-    /// What it answered, where it was asked.
-    pub verdict: Option<Verdict>,
+    /// What it answered when it was asked last.
+    pub health: Option<Health>,
     /// What the registry says of its tag, where that was asked.
     pub remote: Option<Remote>,
-    /// Since when its VM lives.
+    /// Since when its VM or container lives.
     pub uptime: Option<Duration>,
+    /// When all this was so.
+    pub at: SystemTime,
 }
 
 impl<'a> Row<'a> {
     /// Judges `entry` at `now`.
-    pub fn new(entry: Entry<'a>, verdict: Option<Verdict>, remote: Option<Remote>, now: SystemTime) -> Row<'a> {
-        let mut drift = drift::drift(&entry, verdict.as_ref(), now);
+    pub fn new(entry: Entry<'a>, health: Option<Health>, remote: Option<Remote>, now: SystemTime) -> Row<'a> {
+        let verdict = health.as_ref().and_then(|h| h.of_now(now));
+        let mut drift = drift::drift(&entry, verdict, now);
         if matches!(remote, Some(Remote::Moved(_))) && !drift.contains(&Drift::Image) {
             drift.push(Drift::Image);
             drift.sort();
         }
-        let started = entry.state.get().filter(|_| entry.is_alive()).and_then(|s| time::parse(&s.started_at));
         Row {
             condition: Condition::of(&entry),
             drift,
             // A clock that was set back makes it young, not an error.
-            uptime: started.map(|at| now.duration_since(at).unwrap_or_default()),
-            verdict,
+            uptime: entry.started().map(|at| now.duration_since(at).unwrap_or_default()),
+            health,
             remote,
+            at: now,
             entry,
         }
     }
 
     /// How it ended, if it did and has not been started again.
     pub fn end(&self) -> Option<&End> {
-        self.entry.state.get().filter(|_| !self.entry.is_alive()).and_then(|s| s.end.as_ref())
+        self.entry.end()
+    }
+
+    /// What it answered, with the age of the answer where it was not asked now: `healthy`, `unhealthy(2m5s)`.
+    pub fn health(&self) -> Option<String> {
+        let health = self.health.as_ref()?;
+        let name = health.verdict.name();
+        Some(if health.recorded { format!("{name}({})", age(health.age(self.at))) } else { name.to_string() })
+    }
+
+    /// Whether it says now that it is not healthy.
+    pub fn is_unhealthy(&self) -> bool {
+        let verdict = self.health.as_ref().and_then(|h| h.of_now(self.at));
+        matches!(verdict, Some(Verdict::Unhealthy(_)))
     }
 
     /// The word for it, with the exit code or signal of a failure: `running`, `failed(7)`, `failed(SIGKILL)`.
@@ -63,19 +78,23 @@ impl<'a> Row<'a> {
 
     /// How it runs: `unikernel`, `microvm` or `container`.
     pub fn runtime(&self) -> Option<&'static str> {
-        self.entry.spec().map(|spec: &Component| match spec.runtime {
+        let of_spec = self.entry.spec().map(|spec: &Component| match spec.runtime {
             Runtime::Unikernel => "unikernel",
             Runtime::Microvm => "microvm",
             Runtime::Container => "container",
-        })
+        });
+        of_spec.or(self.entry.container.is_some().then_some("container"))
     }
 
     /// Its forwarded ports: those that are there while it lives, else those that would be.
     pub fn ports(&self) -> &[Port] {
-        match (self.entry.state.get().filter(|_| self.entry.is_alive()), self.entry.spec()) {
-            (Some(state), _) => &state.ports,
-            (None, Some(spec)) => &spec.ports,
-            (None, None) => &[],
+        let entry = &self.entry;
+        match (entry.state.get().filter(|_| entry.is_alive()), &entry.container, entry.spec()) {
+            (Some(state), ..) => &state.ports,
+            (None, Some(seen), None) => &seen.ports,
+            (None, Some(seen), Some(_)) if entry.is_alive() => &seen.ports,
+            (None, _, Some(spec)) => &spec.ports,
+            (None, None, None) => &[],
         }
     }
 

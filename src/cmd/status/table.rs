@@ -1,7 +1,7 @@
 //! The table for people.
 
 use super::row::{Row, age, clean, port};
-use crate::node::{Condition, Verdict};
+use crate::node::Condition;
 
 /// How the table is drawn.
 #[derive(Debug, Clone, Copy, Default)]
@@ -10,7 +10,7 @@ pub struct Style {
     pub width: Option<usize>,
     /// Whether states are coloured.
     pub colour: bool,
-    /// Whether HEALTH is a column.
+    /// Whether HEALTH is a column even where nothing is known of it.
     pub health: bool,
 }
 
@@ -29,7 +29,7 @@ impl Column {
 
 /// The whole table, its lines ending with LF.
 pub fn draw(rows: &[Row<'_>], style: Style) -> String {
-    let mut columns = columns(rows, style.health);
+    let mut columns = columns(rows, style.health || rows.iter().any(|r| r.health.is_some()));
     let mut widths: Vec<usize> = columns.iter().map(Column::width).collect();
     if let Some(width) = style.width {
         fit(&mut columns, &mut widths, width);
@@ -42,7 +42,7 @@ pub fn draw(rows: &[Row<'_>], style: Style) -> String {
         line(&mut out, &cells, &widths, |column, text| match columns.get(column).map(|c| c.title) {
             Some("STATE") if style.colour => paint(text, state_colour(row.condition)),
             Some("DRIFT") if style.colour && !row.drift.is_empty() => paint(text, 31),
-            Some("HEALTH") if style.colour && matches!(row.verdict, Some(Verdict::Unhealthy(_))) => paint(text, 31),
+            Some("HEALTH") if style.colour && row.is_unhealthy() => paint(text, 31),
             _ => text.to_string(),
         });
     }
@@ -64,7 +64,7 @@ fn columns(rows: &[Row<'_>], health: bool) -> Vec<Column> {
         column("STATE", None, &|r| r.state()),
     ];
     if health {
-        columns.push(column("HEALTH", None, &|r| r.verdict.as_ref().map_or(String::new(), |v| v.name().to_string())));
+        columns.push(column("HEALTH", None, &|r| r.health().unwrap_or_default()));
     }
     columns.extend([
         column("IMAGE", Some(12), &|r| r.entry.image().unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! `--watch`: the same again whenever something changes.
 
-use super::{Args, View, style};
+use super::view::View;
+use super::{Args, style};
 use crate::model::{Target, load};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
@@ -67,12 +68,13 @@ pub fn run(paths: &Paths, args: &Args, targets: &[Target], interval: Duration) -
         let begin = Deadline::after(QUIET);
         // Before looking: what changes in between is then seen in the next round.
         watch_all(&inotify, paths);
+        let question = View::question(paths, targets);
         let loaded = load::load(paths)?;
-        let view = View::take(paths, args, targets, &loaded)?;
+        let view = View::take(paths, args, targets, &loaded, question)?;
         let mut text = view.text(paths, args, style(args), true);
         for complaint in view.complaints() {
             if !args.json {
-                text.push_str(&format!("{}: {}\n", crate::cmd::program(), super::row::clean(complaint)));
+                text.push_str(&format!("{}: {}\n", crate::cmd::program(), super::row::clean(&complaint)));
             }
         }
         match &screen {
@@ -102,9 +104,11 @@ pub fn run(paths: &Paths, args: &Args, targets: &[Target], interval: Duration) -
 fn key(view: &View<'_>) -> String {
     let lines = view.rows.iter().map(|r| {
         let uuid = r.entry.state.get().map(|s| &s.uuid);
-        format!("{} {} {:?} {:?} {:?} {uuid:?}\n", r.entry.id, r.state(), r.drift, r.restarts(), r.verdict)
+        let id = r.entry.container.as_ref().map(|c| &c.listed.id);
+        let verdict = r.health.as_ref().map(|h| &h.verdict);
+        format!("{} {} {:?} {:?} {verdict:?} {uuid:?} {id:?}\n", r.entry.id, r.state(), r.drift, r.restarts())
     });
-    lines.chain(view.complaints().cloned()).collect()
+    lines.chain(view.complaints()).collect()
 }
 
 /// Waits for a change, a signal or the deadline.

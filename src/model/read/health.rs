@@ -5,8 +5,25 @@ use crate::model::problem::quoted;
 use crate::model::{Health, HealthKind, Port, Protocol};
 
 /// The keys of `[components.health]`.
-pub const HEALTH_KEYS: &[&str] =
-    &["kind", "port", "service", "path", "tls", "ca", "server_name", "interval", "timeout", "successes", "failures"];
+pub const HEALTH_KEYS: &[&str] = &[
+    "kind",
+    "port",
+    "service",
+    "path",
+    "tls",
+    "ca",
+    "server_name",
+    "cert",
+    "key",
+    "interval",
+    "timeout",
+    "successes",
+    "failures",
+];
+
+/// Keys that go together.
+const PAIR: &[(&str, &[&str], &str)] =
+    &[("cert", &["key"], "goes with key, which is missing"), ("key", &["cert"], "goes with cert, which is missing")];
 
 /// The words for the kinds of check.
 pub(super) const KINDS: &[(&str, HealthKind)] =
@@ -47,7 +64,7 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
     }
     let tls = t.get("tls").map(|i| i.bool());
     h.tls = tls.flatten().unwrap_or(false);
-    for key in ["ca", "server_name"] {
+    for key in ["ca", "server_name", "cert", "key"] {
         if let Some(item) = t.get(key)
             && !h.tls
             && tls != Some(None)
@@ -56,6 +73,13 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
         }
     }
     h.ca = t.get("ca").and_then(|i| i.path());
+    h.cert = t.get("cert").and_then(|i| i.path());
+    h.key = t.get("key").and_then(|i| i.path());
+    for (key, other, reason) in PAIR {
+        if let Some(item) = t.get(key).filter(|_| h.tls && !other.iter().all(|o| t.has(o))) {
+            item.conflict(other, *reason);
+        }
+    }
     if let Some(item) = t.get("server_name")
         && let Some(text) = item.text("a host name in quotes")
     {

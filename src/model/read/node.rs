@@ -24,7 +24,7 @@ pub const OPS_KEYS: &[&str] = &["binary", "home", "nanos_version"];
 /// The keys of `[microvm]`.
 pub const MICROVM_KEYS: &[&str] = &["kernel", "modules"];
 /// The keys of `[podman]`.
-pub const PODMAN_KEYS: &[&str] = &["binary"];
+pub const PODMAN_KEYS: &[&str] = &["binary", "ignore"];
 /// The keys of `[log]`.
 pub const LOG_KEYS: &[&str] = &["max_size", "keep"];
 /// The keys of `[registry."HOST"]`.
@@ -59,7 +59,10 @@ fn node(top: &Table<'_>) -> Node {
         let path = |key| t.get(key).and_then(|i| i.path());
         node.microvm = Microvm { kernel: path("kernel"), modules: path("modules") };
     });
-    section(top, "podman", "[podman]", PODMAN_KEYS, |t| set(&mut node.podman, program(t)));
+    section(top, "podman", "[podman]", PODMAN_KEYS, |t| {
+        set(&mut node.podman, program(t));
+        set(&mut node.podman_ignore, t.get("ignore").and_then(|i| i.strings()));
+    });
     section(top, "log", "[log]", LOG_KEYS, |t| log(t, &mut node.log));
     node.registries = registries(top);
     node

@@ -43,12 +43,12 @@ pub fn place(build: &str) -> String {
 /// What a pull would do.
 pub fn plan(paths: &Paths, node: &Node, podman: &Podman, reference: &Reference, deadline: Deadline) -> Result<Plan> {
     if let Some(named) = local(reference) {
-        let image = find_local(podman, named)?;
-        let (tagged, manifest) = (image.digest, image.digest);
-        let (there, fetch, fetch_layers, at_least, total, layers) = (true, 0, 0, false, 0, 0);
-        return Ok(Plan { tagged, manifest, there, fetch, fetch_layers, at_least, total, layers });
+        return find_local(podman, named).map(|image| nothing_to_do(&image));
     }
-    let plan = ask(paths, node, reference, deadline)?;
+    let plan = match ask(paths, node, reference, deadline) {
+        Ok(plan) => plan,
+        Err(e) => return only_here(paths, podman, reference, e).map(|image| nothing_to_do(&image)),
+    };
     let there = there(paths, podman, reference, &plan)?.is_some();
     let (fetch, fetch_layers) = if there { (0, 0) } else { (plan.total, plan.layers) };
     Ok(Plan { there, fetch, fetch_layers, ..plan })
@@ -60,7 +60,13 @@ pub fn pull(paths: &Paths, node: &Node, podman: &Podman, reference: &Reference, 
         let pin = find_local(podman, named)?.pin();
         return Ok(Pulled { pin, new: false, local: true, layers: None });
     }
-    let plan = ask(paths, node, reference, deadline)?;
+    let plan = match ask(paths, node, reference, deadline) {
+        Ok(plan) => plan,
+        Err(e) => {
+            let pin = only_here(paths, podman, reference, e)?.pin();
+            return Ok(Pulled { pin, new: false, local: true, layers: None });
+        }
+    };
     let layers = Some(plan.layers);
     if let Some(image) = there(paths, podman, reference, &plan)? {
         let pin = image.pin_of(plan.tagged, plan.manifest);
@@ -171,7 +177,12 @@ fn fetch(
 ) -> Result<Pin> {
     let Reference::Registry(named) = reference else {
         let object = reference.to_string();
-        let image = image::pull(podman, &object, &object, &image::Door::default(), deadline)?;
+        let image = match reference {
+            Reference::Oci { dir, reference } => {
+                image::pull_layout(podman, &object, dir, reference.as_deref(), deadline)?
+            }
+            _ => image::pull(podman, &object, &object, &image::Door::default(), deadline)?,
+        };
         // podman makes a manifest of its own for an archive, which has none.
         return Ok(match reference {
             Reference::Oci { .. } => image.pin_of(plan.tagged, plan.manifest),
@@ -264,6 +275,23 @@ fn find_local(podman: &Podman, named: &Named) -> Result<Image> {
                       the registry that has it";
         Error::refused(named, reason)
     })
+}
+
+/// The image of that name that was built here under a registry's name, and that the registry has not got. `error` is why
+/// it could not be asked for: anything else than that there is none stays an error.
+fn only_here(paths: &Paths, podman: &Podman, reference: &Reference, error: Error) -> Result<Image> {
+    let is_nowhere = matches!(&error, Error::Refused { reason, .. } if reason.contains("has no such"));
+    match reference {
+        Reference::Registry(named) if is_nowhere && note::read(paths, reference)?.is_none() => {
+            image::inspect(podman, &full_name(named))?.ok_or(error)
+        }
+        _ => Err(error),
+    }
+}
+
+fn nothing_to_do(image: &Image) -> Plan {
+    let (tagged, manifest) = (image.digest, image.digest);
+    Plan { tagged, manifest, there: true, fetch: 0, fetch_layers: 0, at_least: false, total: 0, layers: 0 }
 }
 
 /// As much of an id as podman shows.

@@ -1,7 +1,7 @@
 //! What must hold after each kill.
 
 use super::{Bench, LINES, alive};
-use crate::harness::{find, leftovers, wait_for};
+use crate::harness::{Node, find, leftovers, wait_for};
 use mcp::console::index::{HEADER, RECORD, Record, decode_header};
 use mcp::model::state::State;
 use std::fs;
@@ -11,21 +11,63 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-impl Bench<'_> {
-    /// Process ids of the component's VMs, found by their name.
-    pub fn qemus(&self) -> Vec<i32> {
-        let wanted = format!("\0-name\0{}\0", self.id);
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let is_ours = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.windows(wanted.len()).any(|w| w == wanted.as_bytes()) && alive(*pid)
-        };
-        ids.filter(is_ours).collect()
-    }
+/// All VMs that run, of whatever node: process ids and names.
+pub fn all_vms() -> Vec<(i32, String)> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let name = |pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip_while(|word| *word != b"-name");
+        let name = String::from_utf8_lossy(words.nth(1)?).into_owned();
+        alive(pid).then_some((pid, name))
+    };
+    ids.filter_map(name).collect()
+}
 
+/// Process ids of the VMs of component `id`.
+pub fn vms(id: &str) -> Vec<i32> {
+    all_vms().into_iter().filter(|(_, name)| name == id).map(|(pid, _)| pid).collect()
+}
+
+/// All that is read back later is whole.
+pub fn whole(node: &Node) -> Result<(), String> {
+    for path in find(&node.root.join("run"), &|n| n == "state.json") {
+        // The component's link to it may lead nowhere before the first state is written.
+        let Ok(text) = fs::read(&path) else { continue };
+        serde_json::from_slice::<State>(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    for path in find(&node.root.join("lib/registry"), &|n| n.ends_with(".json")) {
+        let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        serde_json::from_slice::<mcp::model::Record>(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    for path in find(&node.root.join("log"), &|n| n.starts_with("console.idx")) {
+        index_whole(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Everything known, for whoever has to find out why.
+pub fn describe(node: &Node) -> String {
+    let mut text = format!("processes: {:#?}\nfiles:\n", node.processes());
+    for dir in ["run", "lib/registry"] {
+        for path in find(&node.root.join(dir), &|_| true) {
+            let bytes = fs::read(&path).unwrap_or_default();
+            let shown: String = String::from_utf8_lossy(&bytes).chars().take(1200).collect();
+            text.push_str(&format!("  {}: {shown}\n", path.display()));
+        }
+    }
+    for path in find(&node.root.join("log"), &|n| n == "supervisor.log") {
+        let log = fs::read_to_string(&path).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(12).collect();
+        text.push_str(&format!("{}:\n", path.display()));
+        lines.iter().rev().for_each(|line| text.push_str(&format!("    {line}\n")));
+    }
+    text
+}
+
+impl Bench<'_> {
     pub fn at_most_one(&self) -> Result<(), String> {
-        match self.qemus() {
+        match vms(&self.id) {
             pids if pids.len() > 1 => Err(format!("{} VMs: {pids:?}", pids.len())),
             _ => Ok(()),
         }
@@ -35,23 +77,6 @@ impl Bench<'_> {
         let path = self.node.run_dir(&self.id).join("state.json");
         let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         serde_json::from_slice::<State>(&text).map(|s| s.uuid).map_err(|e| format!("{}: {e}", path.display()))
-    }
-
-    /// All that is read back later is whole.
-    pub fn whole(&self) -> Result<(), String> {
-        for path in find(&self.node.root.join("run"), &|n| n == "state.json") {
-            // The component's link to it may lead nowhere before the first state is written.
-            let Ok(text) = fs::read(&path) else { continue };
-            serde_json::from_slice::<State>(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        for path in find(&self.node.root.join("lib/registry"), &|n| n.ends_with(".json")) {
-            let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            serde_json::from_slice::<mcp::model::Record>(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        for path in find(&self.node.root.join("log"), &|n| n.starts_with("console.idx")) {
-            index_whole(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        }
-        Ok(())
     }
 
     /// After mcp-stop.
@@ -141,25 +166,6 @@ impl Bench<'_> {
             (path, inode)
         };
         files.into_iter().map(with_inode).collect()
-    }
-
-    /// Everything known, for whoever has to find out why.
-    pub fn describe(&self) -> String {
-        let mut text = format!("processes: {:#?}\nfiles:\n", self.node.processes());
-        for dir in ["run", "lib/registry"] {
-            for path in find(&self.node.root.join(dir), &|_| true) {
-                let bytes = fs::read(&path).unwrap_or_default();
-                let shown: String = String::from_utf8_lossy(&bytes).chars().take(1200).collect();
-                text.push_str(&format!("  {}: {shown}\n", path.display()));
-            }
-        }
-        for path in find(&self.node.root.join("log"), &|n| n == "supervisor.log") {
-            let log = fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().rev().take(12).collect();
-            text.push_str(&format!("{}:\n", path.display()));
-            lines.iter().rev().for_each(|line| text.push_str(&format!("    {line}\n")));
-        }
-        text
     }
 }
 

@@ -4,17 +4,18 @@ use std::fmt;
 use std::time::Duration;
 
 /// xorshift64*, started through splitmix64 so that neighbouring numbers give unlike rounds.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn of(seed: u64, number: u64) -> Random {
+    pub fn of(seed: u64, number: u64) -> Random {
         let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Random((z ^ (z >> 31)) | 1)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

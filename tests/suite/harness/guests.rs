@@ -53,12 +53,17 @@ pub fn nanos(test: &str, args: &[&str]) -> Option<Image> {
 
 /// The same with volumes, each `(LABEL, PATH)`.
 pub fn image(test: &str, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image> {
+    image_of(test, &hello(), args, mounts)
+}
+
+/// The same of another static program.
+pub fn image_of(test: &str, program: &Path, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image> {
     static IMAGES: OnceLock<Mutex<HashMap<String, Image>>> = OnceLock::new();
     let Some((ops, home)) = ops() else {
         skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
         return None;
     };
-    let key = format!("{args:?}{mounts:?}");
+    let key = format!("{}{args:?}{mounts:?}", program.display());
     let mut images = IMAGES.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(image) = images.get(&key) {
         return Some(image.clone());
@@ -69,8 +74,8 @@ pub fn image(test: &str, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image
     copy_tree(&home.join(".ops"), &dir.join(".ops"));
     fs::create_dir_all(dir.join(".ops/images")).unwrap();
     fs::write(dir.join("default.json"), "{}").unwrap();
-    let program = dir.join("hello");
-    fs::copy(hello(), &program).unwrap();
+    let copy = dir.join("hello");
+    fs::copy(program, &copy).unwrap();
     let mounts: HashMap<_, _> = mounts.iter().copied().collect();
     let config = serde_json::json!({
         "Args": args, "Mounts": mounts, "ManifestPassthrough": { "debug_exit": "t" }, "BaseVolumeSz": "24m",
@@ -79,7 +84,7 @@ pub fn image(test: &str, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image
     let mut command = Command::new(ops);
     command
         .arg("build")
-        .arg(&program)
+        .arg(&copy)
         .args(["-c", "c.json", "-i", "hello"])
         .current_dir(&dir)
         .env("OPS_HOME", &dir)

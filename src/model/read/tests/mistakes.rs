@@ -218,6 +218,9 @@ fn each_mistake_is_one_line() {
         ("Y = 1", "path = \"/x\"", "F:11: components.api.health.path: only a check of kind \"http\" has it"),
         ("Y = 1", "service = \"x\"", "F:11: components.api.health.service: only a check of kind \"grpc\" has it"),
         ("Y = 1", "ca = \"x\"", "F:11: components.api.health.ca: means nothing without tls = true"),
+        ("Y = 1", "cert = \"x\"", "F:11: components.api.health.cert: means nothing without tls = true"),
+        ("Y = 1", "tls = true\ncert = \"x\"", "F:12: components.api.health.cert: goes with key, which is missing"),
+        ("Y = 1", "tls = true\nkey = \"x\"", "F:12: components.api.health.key: goes with cert, which is missing"),
         ("Y = 1", "interval = \"0s\"", "F:11: components.api.health.interval: \"0s\" is too short"),
         (
             "Y = 1",

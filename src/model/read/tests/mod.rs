@@ -55,6 +55,8 @@ on_unhealthy = "restart"
   tls      = true
   ca = "ca.pem"
   server_name = "mcias.example"
+  cert = "me.pem"
+  key = "/etc/ssl/private/me.key"
   interval = "250ms"
   timeout  = "3s"
   successes = 2
@@ -109,6 +111,8 @@ fn every_key_is_read() {
         (Some(HealthKind::Grpc), Some(8443), "mcias.v1.Auth")
     );
     assert_eq!(health.ca, Some(PathBuf::from("/etc/mcp/services/ca.pem")));
+    assert_eq!(health.cert, Some(PathBuf::from("/etc/mcp/services/me.pem")));
+    assert_eq!(health.key, Some(PathBuf::from("/etc/ssl/private/me.key")));
     assert_eq!((health.interval, health.timeout), (Duration::from_millis(250), Duration::from_secs(3)));
     assert_eq!((health.successes, health.failures), (2, 5));
     let web = &service.components[1];
