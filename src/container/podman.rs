@@ -44,6 +44,9 @@ pub struct Podman {
     dir: Option<PathBuf>,
 }
 
+/// What tells one program's file from another.
+type ProgramKey = (u64, u64, i64);
+
 /// How a command of podman's went.
 struct Ran {
     status: ExitStatus,
@@ -151,7 +154,8 @@ impl Podman {
 
     /// Its version. One that is too old is an error. Asked once of each program.
     pub fn version(&self, deadline: Deadline) -> Result<String> {
-        static KNOWN: Mutex<Option<((u64, u64, i64), String)>> = Mutex::new(None);
+        /// Device, inode and time of change of the one that was asked, and what it said.
+        static KNOWN: Mutex<Option<(ProgramKey, String)>> = Mutex::new(None);
         let about = std::fs::metadata(&self.program).map_err(Error::path("stat", &self.program))?;
         let key = (about.dev(), about.ino(), about.mtime());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
