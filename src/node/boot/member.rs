@@ -200,6 +200,8 @@ impl Attempt {
     pub fn run(self) {
         let mut pause = FIRST_PAUSE;
         let mut first = true;
+        // Whether it is us who started what runs, or ran. What ends that was there before gets its start.
+        let mut started = false;
         while !self.handle.is_over() {
             let began = Moment::now();
             self.handle.settle();
@@ -214,6 +216,7 @@ impl Attempt {
                 Standing::Running if first => self.tell(News::Already),
                 Standing::Running | Standing::Coming => {}
                 standing @ (Standing::Unsupervised | Standing::Down) => {
+                    let down = standing == Standing::Down;
                     self.tell(match (standing, first) {
                         (Standing::Unsupervised, _) => News::Adopt,
                         (_, true) => News::Start,
@@ -234,6 +237,7 @@ impl Attempt {
                             continue;
                         }
                     } else {
+                        started |= down;
                         self.tell(News::Started);
                     }
                 }
@@ -261,7 +265,7 @@ impl Attempt {
                 }
                 Ok(Waited::Ended(why)) => {
                     // An init that owns it may start it again.
-                    let is_final = self.shared.node.start_command.is_none();
+                    let is_final = started && self.shared.node.start_command.is_none();
                     if !self.go_on(News::Died(why), is_final, &mut pause) {
                         return;
                     }
