@@ -192,6 +192,9 @@ impl<'a> Attended<'a> {
     fn climb(&mut self) {
         let Some(ladder) = &mut self.ladder else { return };
         let instance = &self.live.instance;
+        if ladder.tidies(|| instance.program_has_ended()) {
+            return;
+        }
         let done = match ladder.step() {
             Action::Wait => return,
             Action::Ask => instance.ask_to_end(),

@@ -153,6 +153,11 @@ impl Instance {
         self.signal(libc::SIGKILL)
     }
 
+    /// Whether its program is known to have ended, which its conmon may not have yet.
+    pub fn program_has_ended(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| first.wait(Deadline::after(Duration::ZERO)))
+    }
+
     /// By the kernel, which needs no podman; but the processes of a container without root may be of users that are not
     /// ours.
     fn signal(&self, signal: i32) -> Result<()> {
