@@ -1,5 +1,6 @@
 """A node of a hundred containers that run and fifty VMs."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -64,7 +65,20 @@ class Space:
     def close(self):
         subprocess.run(self("podman", "rm", "--all", "--force", "--time", "0"), env=self.env, timeout=300,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Each conmon starts a podman that cleans up, and that would make the folder anew when it is gone.
+        until = now() + 60
+        while now() < until and self.users():
+            time.sleep(0.1)
         self.lab.stop(self.keeper)
+
+    def users(self):
+        """Processes that have our storage among their arguments."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+                if self.dir.encode() in f.read():
+                    found.append(int(pid))
+        return found
 
 
 def hold(path):

@@ -199,7 +199,7 @@ impl<'a> Attended<'a> {
             Action::Wait => return,
             Action::Ask => instance.ask_to_end(),
             Action::Kill => instance.kill(),
-            Action::KillByPodman => instance.signal_by_podman(libc::SIGKILL),
+            Action::Remove => instance.remove(),
         };
         // It may have ended just now, which its conmon's end says.
         if let Err(e) = done

@@ -31,8 +31,8 @@ pub enum Action {
     Ask,
     /// SIGKILL.
     Kill,
-    /// `podman kill`: it thaws what is frozen, and knows its own ways.
-    KillByPodman,
+    /// `podman rm --force`: it thaws what is frozen, and knows its own ways.
+    Remove,
 }
 
 impl Ladder {
@@ -70,7 +70,7 @@ impl Ladder {
             }
             _ => {
                 self.next = None;
-                Action::KillByPodman
+                Action::Remove
             }
         }
     }
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!((ladder.step(), ladder.rung()), (Action::Kill, Rung::Kill));
         assert_eq!(ladder.step(), Action::Wait);
         ladder.hurry();
-        assert_eq!((ladder.step(), ladder.rung()), (Action::KillByPodman, Rung::Kill));
+        assert_eq!((ladder.step(), ladder.rung()), (Action::Remove, Rung::Kill));
         assert!(ladder.due().is_none());
     }
 

@@ -6,13 +6,13 @@
 use super::check::{all_vms, vms, whole};
 use super::plan::Random;
 use super::{Found, Ground, alive, kill, number, run};
-use crate::harness::{Answer, Image, Node, find, free_port, get, nanos, wait, wait_for};
+use crate::harness::{ACT, Answer, Image, Node, Podman, find, free_port, get, nanos, wait, wait_for};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Two stages of two.
+/// Two stages of two VMs.
 const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
 /// A boot takes no longer, pauses before another try among it, on a machine that has much else to do.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ enum Victim {
     /// mcp-boot and all that it started and has not taken a lock yet.
     BootAndStarts,
     Supervisor,
-    /// An mcp-run-vm that is no supervisor (yet).
+    /// An mcp-run-vm or mcp-run-container that is no supervisor (yet).
     Start,
     Vm,
     /// An mcp-health that asks all.
@@ -69,6 +69,8 @@ impl fmt::Display for Plan {
 struct Small {
     node: Node,
     services: Vec<(String, u16)>,
+    /// A service that is a container, on the first of the nodes.
+    container: Option<(String, u16)>,
 }
 
 #[test]
@@ -92,13 +94,25 @@ impl Small {
             );
             node.define(name, &text);
         }
+        // podman works in this thread's namespaces.
+        let podman = (worker == 0).then(|| Podman::new("campaign of boots", &node)).flatten();
+        let container = podman.map(|_| (format!("k{}", std::process::id()), free_port()));
+        if let Some((name, port)) = &container {
+            let text = format!(
+                "name = \"{name}\"\n[[components]]\nname = \"c\"\nimage = \"{ACT}\"\nargs = [\"serve\", \"{port}\"]\n\
+                 network = \"host\"\nstop_timeout = \"2s\"\n[components.health]\nkind = \"http\"\nport = {port}\n"
+            );
+            node.define(name, &text);
+            node.mcp("mcp-record", &["--new", "--now", name]).expect(0);
+        }
         let stage = |name: &str, of: &[(String, u16)]| {
-            let names: Vec<&String> = of.iter().map(|(name, _)| name).collect();
+            let more = container.iter().filter(|_| name == "apps");
+            let names: Vec<&String> = of.iter().chain(more).map(|(name, _)| name).collect();
             format!("[[boot.sequence]]\nname = \"{name}\"\nservices = {names:?}\ntimeout = \"40s\"\n")
         };
         node.configure(&(stage("base", &services[..2]) + &stage("apps", &services[2..])));
         node.mcp("mcp-boot", &["--strict"]).expect(0);
-        Small { node, services }
+        Small { node, services, container }
     }
 
     fn ids(&self) -> impl Iterator<Item = String> {
@@ -121,7 +135,8 @@ impl Small {
     }
 
     fn supervisors(&self) -> Vec<i32> {
-        self.ids().map(|id| self.node.supervisor(&id)).filter(|pid| alive(*pid)).collect()
+        let all = self.ids().chain(self.container.iter().map(|(name, _)| format!("{name}/c")));
+        all.map(|id| self.node.supervisor(&id)).filter(|pid| alive(*pid)).collect()
     }
 
     /// Kills one of them, and waits until it is dead.
@@ -150,6 +165,10 @@ impl Small {
                 super::kill_child(&mut child)?;
             }
             Before::Crashed | Before::Ended | Before::Unsupervised => {
+                // The container loses its supervisor, whatever happens to the VMs.
+                if let Some((name, _)) = self.container.as_ref().filter(|_| plan.which & 2 != 0) {
+                    kill(self.node.supervisor(&format!("{name}/c")));
+                }
                 let which = self.ids().enumerate().filter(|(n, _)| plan.which & (1 << n) != 0);
                 for (_, id) in which {
                     let (supervisor, vm) = (self.node.supervisor(&id), self.node.qemu(&id));
@@ -212,10 +231,11 @@ impl Small {
         self.finish(boot, began, found).map(Some)
     }
 
-    /// mcp-run-vm that hold no lock.
+    /// Those programs that start something and hold no lock.
     fn starts(&self) -> Vec<i32> {
         let supervisors = self.supervisors();
-        self.running("mcp-run-vm").into_iter().filter(|pid| !supervisors.contains(pid)).collect()
+        let all = ["mcp-run-vm", "mcp-run-container"].map(|name| self.running(name));
+        all.concat().into_iter().filter(|pid| !supervisors.contains(pid)).collect()
     }
 
     /// A component that has more than one VM.
@@ -257,14 +277,27 @@ impl Small {
                 return Err(format!("{id} was started again instead of left alone"));
             }
         }
+        if let Some((name, port)) = &self.container {
+            let supervisor = self.node.supervisor(&format!("{name}/c"));
+            if !alive(supervisor) || get(*port, "/").as_deref() != Some("localhost/act:1\n") {
+                return Err(format!("{name}/c: supervisor {supervisor}, answers {:?}", get(*port, "/")));
+            }
+        }
         let status = self.node.mcp("mcp-status", &["--health"]);
         if status.code != Some(0) {
             return Err(format!("drift: {status:#?}"));
         }
         // Callers of a start may live a little longer than what they waited for.
-        let count = 2 * SERVICES.len();
-        wait_for(Duration::from_secs(5), || (self.node.processes().len() == count).then_some(()))
-            .ok_or_else(|| format!("not {count} processes: {:#?}", self.node.processes()))?;
+        let count = 2 * SERVICES.len() + usize::from(self.container.is_some());
+        // What runs in a container, and what holds it, is podman's.
+        let ours = || {
+            let program = |line: &str| line.split(' ').nth(1)?.rsplit('/').next().map(str::to_string);
+            let is_ours =
+                |line: &String| line.contains(" -uuid ") || program(line).is_some_and(|name| name.starts_with("mcp-"));
+            self.node.processes().into_iter().filter(is_ours).collect::<Vec<_>>()
+        };
+        wait_for(Duration::from_secs(5), || (ours().len() == count).then_some(()))
+            .ok_or_else(|| format!("not {count} processes: {:#?}", ours()))?;
         let half = find(&self.node.root, &|name| name.ends_with(".tmp"));
         if !half.is_empty() {
             return Err(format!("left: {half:?}"));
