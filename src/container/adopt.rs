@@ -3,21 +3,23 @@
 use super::conmon::Conmon;
 use super::end::{Known, conclude};
 use super::inspect;
-use super::instance::{Instance, new_state, remove, settle};
+use super::instance::{DYING, Instance, LAST_BYTES, LAST_LINES, first_process, new_state, remove, settle};
 use super::listing::{self, Listed};
 use super::podman::{self, Podman, QUESTION};
 use crate::console::last_lines;
 use crate::console::rotate::Console;
 use crate::model::ComponentId;
-use crate::model::state::{Phase, Process, State};
-use crate::supervise::{Context, link_current};
+use crate::model::state::{End, Phase, Process, Rung, State};
+use crate::supervise::{Context, link_current, remains};
 use crate::sys::paths::{InstancePaths, Paths, Slot};
 use crate::sys::{Deadline, Error, Result, file};
+use std::time::Duration;
 
 /// Takes over the container that has lost its supervisor, if there is one, and clears away what is left of others. The
 /// caller holds the component's lock.
 pub fn adopt_any(context: &Context<'_>) -> Result<Option<Instance>> {
     let paths = context.files().instance(Slot::C);
+    remains::sweep(&context.files())?;
     sweep(&paths)?;
     let podman = Podman::find(context.node)?;
     podman.version(Deadline::after(QUESTION))?;
@@ -40,7 +42,7 @@ pub fn adopt_any(context: &Context<'_>) -> Result<Option<Instance>> {
         && !matches!(state.phase, Phase::Ended | Phase::Waiting)
         && serving.as_ref().is_none_or(|one| one.id != state.uuid)
     {
-        write_end(&paths, state, Known::Removed)?;
+        write_end(&paths, state, Known::Removed, None)?;
     }
     serving.map(|one| adopt(context, podman, paths, &one.id)).transpose()
 }
@@ -48,7 +50,7 @@ pub fn adopt_any(context: &Context<'_>) -> Result<Option<Instance>> {
 /// Clears away what a supervisor that was killed left half done.
 pub fn sweep(paths: &InstancePaths) -> Result<()> {
     podman::wait_for_last(&paths.podman())?;
-    for path in [paths.env(), paths.env().with_extension("tmp"), paths.run.join("state.json.tmp")] {
+    for path in [paths.env(), remains::beside(&paths.env()), remains::beside(&paths.state())] {
         file::remove_if_there(&path)?;
     }
     Ok(())
@@ -102,15 +104,39 @@ fn bury(podman: &Podman, paths: &InstancePaths, id: &str) -> Result<()> {
     {
         let conmon = state.container.as_ref().map_or(Process { pid: 0, start_time: 0 }, |c| c.conmon);
         let known = settle(podman, id, &Conmon::open(conmon, paths.run.join("ctl")));
-        write_end(paths, state, known)?;
+        write_end(paths, state, known, None)?;
     }
     remove(podman, id, paths)
 }
 
-fn write_end(paths: &InstancePaths, mut state: State, known: Known) -> Result<()> {
-    let end = conclude(known, None, last_lines(paths, state.console.as_ref(), 20, 16 << 10));
+fn write_end(paths: &InstancePaths, mut state: State, known: Known, stopped: Option<(Rung, bool)>) -> Result<End> {
+    let end = conclude(known, stopped, last_lines(paths, state.console.as_ref(), LAST_LINES, LAST_BYTES));
     state.phase = Phase::Ended;
     state.add_event(&end.reason);
-    state.end = Some(end);
-    state.write(paths)
+    state.end = Some(end.clone());
+    state.write(paths)?;
+    Ok(end)
+}
+
+/// Stops the container that the state tells of, with no help of podman's, which is gone or hangs: by its first process.
+/// `None`: there is none. What podman has of it stays until a start finds it. The caller holds the component's lock.
+pub fn stop_by_state(context: &Context<'_>) -> Result<Option<End>> {
+    let paths = context.files().instance(Slot::C);
+    let Some(state) = State::read(&paths)? else { return Ok(None) };
+    let Some(container) = state.container.clone() else { return Ok(None) };
+    let conmon = Conmon::open(container.conmon, container.control);
+    if conmon.wait(Deadline::after(Duration::ZERO)) {
+        return Ok(None);
+    }
+    let Some(first) = first_process(state.pid, container.conmon) else {
+        return Err(Error::busy(context.id, "its first process can't be found"));
+    };
+    let rungs = [(libc::SIGTERM, context.component.stop_timeout, Rung::Term), (libc::SIGKILL, DYING, Rung::Kill)];
+    for (signal, patience, rung) in rungs {
+        first.signal(signal)?;
+        if conmon.wait(Deadline::after(patience)) {
+            return write_end(&paths, state, Known::Nothing, Some((rung, true))).map(Some);
+        }
+    }
+    Err(Error::busy(context.id, "can't be killed"))
 }

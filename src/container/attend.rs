@@ -192,11 +192,14 @@ impl<'a> Attended<'a> {
     fn climb(&mut self) {
         let Some(ladder) = &mut self.ladder else { return };
         let instance = &self.live.instance;
+        if ladder.tidies(|| instance.program_has_ended()) {
+            return;
+        }
         let done = match ladder.step() {
             Action::Wait => return,
             Action::Ask => instance.ask_to_end(),
             Action::Kill => instance.kill(),
-            Action::KillByPodman => instance.signal_by_podman(libc::SIGKILL),
+            Action::Remove => instance.remove(),
         };
         // It may have ended just now, which its conmon's end says.
         if let Err(e) = done

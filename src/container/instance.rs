@@ -17,14 +17,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Console lines that an end quotes, and bytes read for them.
-const LAST_LINES: usize = 20;
-const LAST_BYTES: usize = 16 << 10;
+pub(super) const LAST_LINES: usize = 20;
+pub(super) const LAST_BYTES: usize = 16 << 10;
 /// How long podman may take to see that a container whose conmon has ended is over.
 const SETTLING: Duration = Duration::from_secs(5);
 /// Between two questions whether it has: the first, and the longest.
 const SETTLING_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 /// How long the kernel may take over a SIGKILL.
-const DYING: Duration = Duration::from_secs(5);
+pub(super) const DYING: Duration = Duration::from_secs(5);
 
 /// A living container that we watch.
 pub struct Instance {
@@ -116,8 +116,7 @@ impl Instance {
             conmon: process,
             control: about.control(),
         });
-        // Its parent is its conmon: a number that another process has got by now is found out.
-        let first = PidFd::open(about.state.pid).filter(|_| is_child(about.state.pid, process.pid));
+        let first = first_process(about.state.pid, process);
         Ok(Instance {
             paths,
             state,
@@ -154,6 +153,11 @@ impl Instance {
         self.signal(libc::SIGKILL)
     }
 
+    /// Whether its program is known to have ended, which its conmon may not have yet.
+    pub fn program_has_ended(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| first.wait(Deadline::after(Duration::ZERO)))
+    }
+
     /// By the kernel, which needs no podman; but the processes of a container without root may be of users that are not
     /// ours.
     fn signal(&self, signal: i32) -> Result<()> {
@@ -163,8 +167,12 @@ impl Instance {
         }
     }
 
-    /// The same by podman.
-    pub fn signal_by_podman(&self, signal: i32) -> Result<()> {
+    /// Has podman remove it as it is.
+    pub fn remove(&self) -> Result<()> {
+        remove(&self.podman, &self.state.uuid, &self.paths)
+    }
+
+    fn signal_by_podman(&self, signal: i32) -> Result<()> {
         let signal = signal.to_string();
         let args = ["kill", "--signal", &signal, &self.state.uuid];
         self.podman.ask(&self.state.uuid, args, Deadline::after(DYING)).map(drop)
@@ -222,6 +230,12 @@ fn conmon_of(about: &Inspected) -> Process {
     let pid = about.state.conmon_pid;
     // One that has ended already: no process has ever had this start time and none will.
     Process::of(pid).filter(|_| pid > 0).unwrap_or(Process { pid, start_time: 0 })
+}
+
+/// A handle on a container's first process. Its parent is its conmon: a number that another process has got by now is found
+/// out.
+pub(super) fn first_process(pid: i32, conmon: Process) -> Option<PidFd> {
+    PidFd::open(pid).filter(|_| is_child(pid, conmon.pid))
 }
 
 fn is_child(pid: i32, parent: i32) -> bool {

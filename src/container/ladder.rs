@@ -7,6 +7,9 @@ use std::time::Duration;
 /// How long the kernel may take over a SIGKILL, before podman itself is asked to end what is left.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long conmon may take to end after its program has: podman tidies up meanwhile.
+const TIDYING: Duration = Duration::from_secs(10);
+
 /// A stop under way.
 #[derive(Debug, Clone)]
 pub struct Ladder {
@@ -16,6 +19,7 @@ pub struct Ladder {
     next: Option<Deadline>,
     stop_timeout: Duration,
     started: bool,
+    tidies: bool,
 }
 
 /// What is to be done now.
@@ -27,15 +31,15 @@ pub enum Action {
     Ask,
     /// SIGKILL.
     Kill,
-    /// `podman kill`: it thaws what is frozen, and knows its own ways.
-    KillByPodman,
+    /// `podman rm --force`: it thaws what is frozen, and knows its own ways.
+    Remove,
 }
 
 impl Ladder {
     /// A stop that begins now.
     pub fn begin(stop_timeout: Duration, by_operator: bool) -> Ladder {
         let next = Some(Deadline::after(Duration::ZERO));
-        Ladder { by_operator, rung: Rung::Term, next, stop_timeout, started: false }
+        Ladder { by_operator, rung: Rung::Term, next, stop_timeout, started: false, tidies: false }
     }
 
     /// The rung it stands on.
@@ -66,9 +70,21 @@ impl Ladder {
             }
             _ => {
                 self.next = None;
-                Action::KillByPodman
+                Action::Remove
             }
         }
+    }
+
+    /// Where the next rung is due, and the program has ended on this one: there is nothing left to kill, and what is
+    /// waited for is its conmon. Once, and not for ever.
+    pub fn tidies(&mut self, has_ended: impl FnOnce() -> bool) -> bool {
+        let is_due = self.started && !self.tidies && self.next.is_some_and(|at| at.passed());
+        self.tidies |= is_due && has_ended();
+        let now = is_due && self.tidies;
+        if now {
+            self.next = Some(Deadline::after(TIDYING));
+        }
+        now
     }
 
     /// The next rung at once: this one is of no use.
@@ -88,7 +104,20 @@ mod tests {
         assert_eq!((ladder.step(), ladder.rung()), (Action::Kill, Rung::Kill));
         assert_eq!(ladder.step(), Action::Wait);
         ladder.hurry();
-        assert_eq!((ladder.step(), ladder.rung()), (Action::KillByPodman, Rung::Kill));
+        assert_eq!((ladder.step(), ladder.rung()), (Action::Remove, Rung::Kill));
         assert!(ladder.due().is_none());
+    }
+
+    #[test]
+    fn what_has_ended_is_not_killed() {
+        let mut ladder = Ladder::begin(Duration::ZERO, true);
+        assert!(!ladder.tidies(|| true), "not asked yet");
+        assert_eq!(ladder.step(), Action::Ask);
+        assert!(!ladder.tidies(|| false));
+        assert!(ladder.tidies(|| true));
+        assert_eq!((ladder.step(), ladder.rung()), (Action::Wait, Rung::Term));
+        ladder.hurry();
+        assert!(!ladder.tidies(|| true), "for ever");
+        assert_eq!(ladder.step(), Action::Kill);
     }
 }

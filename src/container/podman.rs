@@ -8,9 +8,10 @@ use crate::sys::{Deadline, Error, Result, file};
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The most that an answer may have, in bytes: some thousand containers with all their labels.
@@ -42,6 +43,9 @@ pub struct Podman {
     program: PathBuf,
     dir: Option<PathBuf>,
 }
+
+/// What tells one program's file from another.
+type ProgramKey = (u64, u64, i64);
 
 /// How a command of podman's went.
 struct Ran {
@@ -148,8 +152,24 @@ impl Podman {
         succeed(object, ran?)
     }
 
-    /// Its version. One that is too old is an error.
+    /// Its version. One that is too old is an error. Asked once of each program.
     pub fn version(&self, deadline: Deadline) -> Result<String> {
+        /// Device, inode and time of change of the one that was asked, and what it said.
+        static KNOWN: Mutex<Option<(ProgramKey, String)>> = Mutex::new(None);
+        let about = std::fs::metadata(&self.program).map_err(Error::path("stat", &self.program))?;
+        let key = (about.dev(), about.ino(), about.mtime());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, version)) = &*known
+            && *of == key
+        {
+            return Ok(version.clone());
+        }
+        let version = self.ask_version(deadline)?;
+        *known = Some((key, version.clone()));
+        Ok(version)
+    }
+
+    fn ask_version(&self, deadline: Deadline) -> Result<String> {
         let program = self.program.display().to_string();
         let answer = self.ask(&program, ["--version"], deadline)?;
         let text = String::from_utf8_lossy(&answer).trim().to_string();

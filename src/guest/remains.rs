@@ -4,12 +4,11 @@ use crate::console::last_lines;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::instance::{LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
 use crate::model::state::{Phase, State};
-use crate::supervise::Context;
+use crate::supervise::{Context, remains};
 use crate::sys::lock::{self, Lock};
-use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
+use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::{Error, Result, file};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// Clears away what is left of instances whose VM is gone: writes down that they ended, removes their sockets, locks
 /// and half-written files. VMs that live are not touched. The caller holds the component's lock.
@@ -21,10 +20,7 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
             bury(&paths, &Traces::default())?;
         }
     }
-    for path in half_written(&files) {
-        file::remove_if_there(&path)?;
-    }
-    forget_askers(&files)?;
+    remains::sweep(&files)?;
     // Disks that were being made: nobody makes any for this component but whoever holds its lock.
     let roots = context.paths.lib.join("microvm").join(&context.id.service).join(&context.id.component);
     for folder in [roots, files.volumes.clone(), files.disks.clone()] {
@@ -36,11 +32,6 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
             }
         }
     }
-    // The record may be written by a stop that has no lock yet: by its own lock, then.
-    let record = beside(&files.record);
-    if record.exists() {
-        remove_lock(&record);
-    }
     // Users whose QEMU is gone. One that is taken meanwhile is held, and stays.
     for entry in fs::read_dir(context.paths.run.join(".uids")).into_iter().flatten().flatten() {
         if !lock::is_held(&entry.path())? {
@@ -48,22 +39,6 @@ pub fn sweep(context: &Context<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Removes what a killed `mcp-run --replace` asked for, and the answer to it. While an asker lives it holds the lock, and
-/// nothing of its is touched.
-fn forget_askers(files: &ComponentPaths) -> Result<()> {
-    let (request, answer) = (files.replace_request(), files.replace_answer());
-    let theirs = [beside(&request), beside(&answer), request, answer];
-    let lock = files.replace_lock();
-    if !lock.exists() && !theirs.iter().any(|path| path.exists()) {
-        return Ok(());
-    }
-    let Some(turn) = Lock::try_take(&lock)? else { return Ok(()) };
-    for path in theirs {
-        file::remove_if_there(&path)?;
-    }
-    turn.remove()
 }
 
 /// Clears away what is left of one instance whose VM is gone, and writes down its end unless that was done.
@@ -78,26 +53,10 @@ pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
         state.end = Some(end);
         state.write(paths)?;
     }
-    file::remove_if_there(&beside(&paths.state()))?;
+    file::remove_if_there(&remains::beside(&paths.state()))?;
     remove_sockets(paths);
     match Lock::try_take(&paths.lock())? {
         Some(lock) => lock.remove(),
         None => Err(Error::busy(paths.lock().display(), "its VM is still there; try again")),
     }
-}
-
-/// Temporary files that stand beside what they were to become.
-fn half_written(files: &ComponentPaths) -> [PathBuf; 4] {
-    [
-        beside(&files.current()),
-        beside(&files.run.join("qmp.sock")),
-        beside(&files.run.join("state.json")),
-        beside(&files.log.join("console.log")),
-    ]
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(".tmp");
-    name.into()
 }

@@ -160,6 +160,17 @@ mod tests {
     }
 
     #[test]
+    fn silence_behind_a_forward_that_nobody_knows_of_proves_nothing() {
+        let kinds = [Kind::Http { path: "/".into() }, Kind::Grpc(super::super::Call::default())];
+        for kind in kinds {
+            let (_listener, mut check) = silent();
+            check.kind = kind;
+            assert_eq!(ask(&check, vec![Unknown("x".into())]), Verdict::Unhealthy(Reason::Unproven("x".into())));
+            assert!(matches!(ask(&check, vec![Established]), Verdict::Unhealthy(Reason::TimedOut(_))));
+        }
+    }
+
+    #[test]
     fn the_guests_own_word_is_healthy() {
         let (_listener, check) = silent();
         assert!(ask(&check, vec![Gone, Unknown("busy".into()), Pending, Established]).is_healthy());

@@ -2,7 +2,7 @@
 
 use super::forward::{Taken, settle};
 use super::peer::{Limits, Peer};
-use super::{Check, Forward, Kind, Reason, Verdict, grpc, http, resolve, tls};
+use super::{Check, Forward, Kind, Reason, TlsTrouble, Verdict, grpc, http, resolve, tls};
 use crate::sys::Deadline;
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -27,18 +27,25 @@ pub(super) fn probe_within(check: &Check, forward: Option<&mut dyn Forward>, lim
 fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) -> Result<String, Reason> {
     let addresses = resolve::resolve(&check.host, check.port, limits.deadline)?;
     let mut peer = Peer::connect(&addresses, limits)?;
-    if let Some(forward) = forward {
-        match settle(&peer, forward, &check.kind, check.guest_port, limits)? {
-            Taken::Established => {}
-            Taken::Unproven(why) => log::debug!("{check}: {why}; the answer will tell"),
-        }
+    let mut unproven = None;
+    if let Some(forward) = forward
+        && let Taken::Unproven(why) = settle(&peer, forward, &check.kind, check.guest_port, limits)?
+    {
+        log::debug!("{check}: {why}; the answer will tell");
+        unproven = Some(why);
     }
-    match &check.tls {
+    let answer = match &check.tls {
         None => speak(&mut peer, check, limits.deadline),
-        Some(tls) => {
-            let mut stream = tls::handshake(peer, check, tls)?;
+        Some(tls) => tls::handshake(peer, check, tls).and_then(|mut stream| {
             speak(&mut stream, check, limits.deadline).map_err(|reason| tls::explain(reason, check))
+        }),
+    };
+    match (answer, unproven) {
+        // It told nothing: the guest may never have seen the connection.
+        (Err(Reason::TimedOut(_) | Reason::Closed | Reason::Tls(TlsTrouble::ClosedInHandshake)), Some(why)) => {
+            Err(Reason::Unproven(why))
         }
+        (answer, _) => answer,
     }
 }
 

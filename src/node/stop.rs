@@ -1,7 +1,7 @@
 //! Stopping a component, whether its supervisor lives or not.
 
 use super::resolve::Resolved;
-use crate::container;
+use crate::container::{self, Podman};
 use crate::guest::instance::Instance;
 use crate::guest::remains;
 use crate::guest::supervise::{self, Hooks};
@@ -10,10 +10,10 @@ use crate::model::{ComponentId, Node, Record, Wish};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
-use crate::sys::paths::{ComponentPaths, Paths, Slot};
+use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, time};
 use std::time::Duration;
 
 /// What the ladder takes after `stop_timeout`, and some time for a busy node.
@@ -68,6 +68,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     let idle = last_state(&files).is_none_or(|s| matches!(s.phase, Phase::Ended | Phase::Waiting));
     let all_of_it = what.component.stop_timeout + AFTER_STOP_TIMEOUT;
     let ladder = Deadline::after(manner.within.map_or(all_of_it, |within| within.min(all_of_it)));
+    let began = time::now();
     let told = tell_supervisor(&files, ladder)?;
     let Some(lock) = take_lock(&files)? else {
         return Err(Error::busy(&what.id, "its supervisor does not end; try again"));
@@ -84,6 +85,8 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     let in_time = Context { component: &component, ..context };
     let stopped = match alive {
         true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&in_time, signals),
+        // Its supervisor has ended it, and has left nothing.
+        _ if told && ended_since(&files.instance(Slot::C), &began) => Ok(None),
         // What podman has may be more than we know of.
         _ if files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
         _ => Ok(None),
@@ -137,10 +140,18 @@ fn stop_containers(context: &Context<'_>, signals: &Signals) -> Result<Option<En
         next: &|| Err(never()),
     };
     let mode = Mode { stop_only: true, ..Mode::default() };
-    match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals)? {
-        Outcome::Ended(end) => Ok(end),
-        Outcome::Failed(end) => Ok(Some(end)),
-        Outcome::Start(_) | Outcome::Replaced(..) => Ok(None),
+    match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals) {
+        Ok(Outcome::Ended(end)) => Ok(end),
+        Ok(Outcome::Failed(end)) => Ok(Some(end)),
+        Ok(Outcome::Start(_) | Outcome::Replaced(..)) => Ok(None),
+        Err(e) => {
+            log::warn!("{e}");
+            match container::adopt::stop_by_state(context)? {
+                // Whether podman has one that we don't know of, nobody can tell.
+                None if Podman::find(context.node).is_ok() => Err(e),
+                end => Ok(end),
+            }
+        }
     }
 }
 
@@ -163,6 +174,12 @@ fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<
             Instance::kill(context).map(Some)
         }
     }
+}
+
+/// Whether the instance has ended at `since` or later.
+fn ended_since(instance: &InstancePaths, since: &str) -> bool {
+    let state = State::read(instance).ok().flatten().filter(|state| state.phase == Phase::Ended);
+    state.and_then(|state| state.end).is_some_and(|end| end.at.as_str() >= since)
 }
 
 /// The state of the serving instance.

@@ -7,6 +7,7 @@ pub mod context;
 pub mod links;
 pub mod mode;
 pub mod policy;
+pub mod remains;
 pub mod report;
 pub mod request;
 pub mod reserve;

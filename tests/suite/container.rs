@@ -1,11 +1,17 @@
 //! Containers: real podman, and a podman that misbehaves.
 
 mod adoption;
+mod console;
 mod environment;
 mod faults;
+mod kills;
 mod logs;
+mod rootless;
 mod running;
+mod services;
+mod starts;
 mod status;
+mod trouble;
 
 use crate::harness::{ACT, Node, Podman};
 

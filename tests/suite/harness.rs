@@ -73,7 +73,6 @@ pub fn program(name: &str) -> PathBuf {
         "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),
         "mcp-status" => env!("CARGO_BIN_EXE_mcp-status"),
         "mcp-record" => env!("CARGO_BIN_EXE_mcp-record"),
-        "mcp-boot" => env!("CARGO_BIN_EXE_mcp-boot"),
         "mcp-logs" => env!("CARGO_BIN_EXE_mcp-logs"),
         other => panic!("no such program: {other}"),
     };

@@ -2,12 +2,13 @@
 //! of it.
 
 use crate::drift::Node;
+use crate::harness::until;
 use crate::tree::{Answer, Tree, ago};
 use mcp::model::Wish;
 use mcp::model::probed::{Judged, Probed};
 use mcp::model::state::Phase;
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 const HEALTH: &str = env!("CARGO_BIN_EXE_mcp-health");
 const STATUS: &str = env!("CARGO_BIN_EXE_mcp-status");
@@ -47,6 +48,8 @@ impl Shop {
 
     fn listens(&mut self, so: bool) {
         self.listener = so.then(|| TcpListener::bind(("127.0.0.1", self.port)).unwrap());
+        // What another test is just about to start has a copy of the listener until its exec.
+        until("the port is as it should be", || TcpStream::connect(("127.0.0.1", self.port)).is_ok() == so);
     }
 
     fn tree(&self) -> &Tree {

@@ -33,7 +33,6 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
-mod podman;
 mod pull;
 mod readiness;
 mod record;

@@ -2,21 +2,19 @@
 //! the foundation, started again as often as it takes.
 
 use super::plan::Member;
-use crate::health::{self, Cancel, Check, Forward, Hints, Pace, Reason, Subject, Verdict};
+use crate::health::{self, Cancel, Check, Forward, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
 use crate::node::command;
 use crate::node::probe::ComponentSubject;
 use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
-use crate::sys::paths::{Paths, Slot};
+use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
-use nix::poll::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The first pause before a foundation component is started again…
@@ -31,6 +29,8 @@ const INIT_GRACE: Duration = Duration::from_secs(5);
 const FIRST_SLICE: Duration = Duration::from_secs(1);
 /// …and at last.
 const LONGEST_SLICE: Duration = Duration::from_secs(30);
+/// One that is healthy answers within this, as a rule: only the others take more than a single question.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// The longest pause between two questions to one that is not healthy.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -47,6 +47,8 @@ pub enum News {
     Adopt,
     /// The start command has done its work.
     Started,
+    /// Its supervisor says that it is ready.
+    Ready,
     /// It is healthy, by this answer.
     Healthy(String),
     /// It is not healthy yet, or no more, for this reason.
@@ -76,19 +78,18 @@ pub struct Shared {
 }
 
 /// The stage's hold on a member.
+#[derive(Default)]
 pub struct Handle {
     over: AtomicBool,
     doubted: AtomicBool,
-    cancel: Mutex<Arc<Cancel>>,
+    /// Whether its bell has rung since it last looked.
+    bell: Mutex<bool>,
+    rung: Condvar,
+    /// Ends what it asks just now.
+    cancel: Mutex<Option<Arc<Cancel>>>,
 }
 
 impl Handle {
-    /// A hold on one that is about to begin.
-    pub fn new() -> Result<Handle> {
-        let cancel = Mutex::new(Arc::new(Cancel::new()?));
-        Ok(Handle { over: AtomicBool::new(false), doubted: AtomicBool::new(false), cancel })
-    }
-
     /// The stage is over: the member does nothing more.
     pub fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
@@ -101,13 +102,29 @@ impl Handle {
         self.wake();
     }
 
+    /// Something has happened to it: if it rests, it looks.
+    pub fn ring(&self) {
+        *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.rung.notify_all();
+    }
+
     /// It is about to be asked: a doubt that came before is met by that.
     fn settle(&self) {
         self.doubted.store(false, Ordering::SeqCst);
     }
 
     fn wake(&self) {
-        self.cancel.lock().unwrap_or_else(PoisonError::into_inner).set();
+        if let Some(cancel) = &*self.cancel.lock().unwrap_or_else(PoisonError::into_inner) {
+            cancel.set();
+        }
+        self.ring();
+    }
+
+    /// Rests until the bell rings, or until then.
+    fn rest(&self, until: Deadline) {
+        let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
+        let rested = self.rung.wait_timeout_while(bell, until.left(), |rung| !*rung);
+        *rested.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 
     fn is_over(&self) -> bool {
@@ -116,12 +133,13 @@ impl Handle {
 
     /// A flag that is not set, unless the stage is over or the member in doubt.
     fn fresh(&self) -> Result<Arc<Cancel>> {
-        let mut kept = self.cancel.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = self.is_over() || self.doubted.load(Ordering::SeqCst);
-        if kept.is_set() && !wanted {
-            *kept = Arc::new(Cancel::new()?);
+        let fresh = Arc::new(Cancel::new()?);
+        *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+        // Looked at after it is there: what comes later sets it.
+        if self.is_over() || self.doubted.load(Ordering::SeqCst) {
+            fresh.set();
         }
-        Ok(kept.clone())
+        Ok(fresh)
     }
 }
 
@@ -288,25 +306,11 @@ impl Attempt {
         self.tell(failure);
         let until = Deadline::after(*pause);
         *pause = (*pause * 2).min(LONGEST_PAUSE);
-        self.rest(None, until);
+        // A bell that rings meanwhile tells of what is over.
+        while !until.passed() && !self.handle.is_over() {
+            self.handle.rest(until);
+        }
         !self.handle.is_over()
-    }
-
-    /// Waits for a hint, for the stage, or until then.
-    fn rest(&self, hints: Option<&Hints>, until: Deadline) {
-        let Ok(cancel) = self.handle.fresh() else { return };
-        let mut fds = vec![PollFd::new(cancel.as_fd(), PollFlags::POLLIN)];
-        fds.extend(hints.map(|h| PollFd::new(h.as_fd(), PollFlags::POLLIN)));
-        let _ = poll(&mut fds, until.poll_timeout());
-    }
-
-    /// Names of files that come and go with it.
-    fn hints(&self) -> Option<Hints> {
-        let id = self.member.id();
-        let files = self.shared.paths.component(&id.service, &id.component);
-        let names = std::iter::once(files.run.clone()).chain(Slot::ALL.map(|slot| files.instance(slot).run));
-        // Without hints it takes longer.
-        Hints::new(names.collect(), Vec::new()).map_err(|e| log::debug!("{id}: {e}")).ok()
     }
 
     fn state(&self) -> (Option<State>, bool) {
@@ -317,10 +321,10 @@ impl Attempt {
     /// By its supervisor's word where that asks, else by asking ourselves.
     fn wait_until_healthy(&self, began: &Moment) -> Result<Waited> {
         let id = self.member.id();
-        let hints = self.hints();
         let by_init = self.shared.node.start_command.is_some();
         let mut slice = FIRST_SLICE;
         let mut pace = Pace::default();
+        let mut ready = false;
         loop {
             let until = Deadline::after(slice);
             slice = (slice * 2).min(LONGEST_SLICE);
@@ -330,8 +334,13 @@ impl Attempt {
                     return Ok(Waited::Over);
                 }
                 self.handle.settle();
-                hints.iter().for_each(Hints::drain);
-                match (self.standing(), self.state()) {
+                let (state, alive) = self.state();
+                let since = state.as_ref().and_then(|s| s.ready_at.as_deref());
+                if alive && !ready && since.is_some_and(|at| at >= began.wall.as_str()) {
+                    ready = true;
+                    self.tell(News::Ready);
+                }
+                match (self.standing(), (state, alive)) {
                     (Standing::Unwanted(_), _) => return Ok(Waited::Again),
                     // An init that takes an order and answers at once may not have begun yet.
                     (Standing::Unsupervised, _) if !(by_init && began.at.elapsed() < INIT_GRACE) => {
@@ -352,7 +361,7 @@ impl Attempt {
                 if until.passed() {
                     break;
                 }
-                self.rest(hints.as_ref(), until);
+                self.handle.rest(until);
             }
             match self.ask(until, &mut pace)? {
                 Some(Verdict::Healthy { detail, .. }) => return Ok(Waited::Healthy(detail)),
@@ -361,7 +370,7 @@ impl Attempt {
                 None if self.state().0.is_some_and(|s| s.ready_at.is_some()) => {
                     return Ok(Waited::Healthy("runs; it has no check".into()));
                 }
-                None => self.rest(hints.as_ref(), Deadline::after(slice)),
+                None => self.handle.rest(Deadline::after(slice)),
             }
         }
     }
@@ -375,6 +384,13 @@ impl Attempt {
             return Ok(None);
         };
         let cancel = self.handle.fresh()?;
+        let mut subject = subject;
+        if subject.health().successes <= 1
+            && let Ok((check, forward)) = subject.parts()
+            && let verdict @ Verdict::Healthy { .. } = health::probe(check, forward, Deadline::after(AT_ONCE))
+        {
+            return Ok(Some(verdict));
+        }
         let hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
         let health = subject.health();
         let interval = health.interval.max((until.left() / 8).min(LONGEST_INTERVAL));
@@ -386,9 +402,7 @@ impl Attempt {
 
     /// Watches one that is healthy until it ends, until it is in doubt, or until the stage is over.
     fn watch(&self, began: &Moment) -> Waited {
-        let hints = self.hints();
         loop {
-            hints.iter().for_each(Hints::drain);
             if self.handle.is_over() {
                 return Waited::Over;
             }
@@ -405,7 +419,7 @@ impl Attempt {
                 Standing::Running | Standing::Unknown(_) => {}
             }
             // Both of them killed at once give no hint.
-            self.rest(hints.as_ref(), Deadline::after(LONGEST_SLICE));
+            self.handle.rest(Deadline::after(LONGEST_SLICE));
         }
     }
 }

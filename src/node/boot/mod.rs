@@ -1,6 +1,7 @@
 //! Bringing the node up: stages in order, each waits for the health of its components. The first stage is the foundation:
 //! it blocks until it is healthy and is tried for ever; later ones warn when their time is up.
 
+mod bells;
 pub mod down;
 pub mod dry_run;
 mod member;

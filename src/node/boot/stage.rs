@@ -1,7 +1,8 @@
 //! One stage: its members side by side, until all are healthy or, but for the foundation, its time is up.
 
+use super::bells::Bells;
 use super::member::{Attempt, Handle, News, Shared};
-use super::plan::StagePlan;
+use super::plan::{Member, StagePlan};
 use super::tell::Teller;
 use crate::model::ComponentId;
 use crate::model::boot_record::StageOutcome;
@@ -57,6 +58,7 @@ pub struct Running<'a> {
     handles: Vec<Arc<Handle>>,
     news: Receiver<(usize, News)>,
     wake: Arc<EventFd>,
+    bells: Option<Bells>,
     began: Instant,
     /// How old an answer may be when the foundation is to count as healthy.
     fresh: Duration,
@@ -73,10 +75,12 @@ impl<'a> Running<'a> {
         tell.stage_began(plan);
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(Error::os("create", "an event descriptor"))?);
+        // Before anything begins, so that nothing is missed.
+        let bells = Bells::new(&shared.paths, plan.members.iter().map(Member::id));
         let (sender, news) = channel();
         let mut handles = Vec::new();
         for (index, member) in plan.members.iter().enumerate() {
-            let handle = Arc::new(Handle::new()?);
+            let handle = Arc::new(Handle::default());
             let attempt = Attempt {
                 shared: Arc::clone(shared),
                 member: member.clone(),
@@ -92,7 +96,7 @@ impl<'a> Running<'a> {
             handles.push(handle);
         }
         let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
-        Ok(Running { plan, signals, tell, now, handles, news, wake, began: Instant::now(), fresh: FRESH })
+        Ok(Running { plan, signals, tell, now, handles, news, wake, bells, began: Instant::now(), fresh: FRESH })
     }
 
     /// Waits for its end.
@@ -119,10 +123,17 @@ impl<'a> Running<'a> {
             }
             let due = [deadline, self.tell.due(), Some(say_again)].into_iter().flatten().reduce(Deadline::min);
             let timeout = due.unwrap_or(say_again).poll_timeout();
-            let mut fds = [self.signals.as_fd(), self.wake.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let polled =
+                [self.signals.as_fd(), self.wake.as_fd()].into_iter().chain(self.bells.as_ref().map(AsFd::as_fd));
+            let mut fds: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(Error::os("poll", &self.plan.stage.name)(e)),
+            }
+            for member in self.bells.as_mut().map(Bells::rung).unwrap_or_default() {
+                if let Some(handle) = self.handles.get(member) {
+                    handle.ring();
+                }
             }
             self.tell.catch_up();
         };
@@ -147,6 +158,7 @@ impl<'a> Running<'a> {
                 News::Already => Now::Waiting("not asked yet".into()),
                 News::Start | News::Retry | News::Adopt => Now::Waiting("starting".into()),
                 News::Started => Now::Waiting("not ready yet".into()),
+                News::Ready => Now::Waiting("not asked yet".into()),
                 News::Healthy(_) => Now::Healthy(Instant::now()),
                 News::Unhealthy(why) | News::Died(why) | News::Failed(why) => Now::Waiting(why.clone()),
                 News::GaveUp(why) | News::Ended(why) => Now::GaveUp(why.clone()),

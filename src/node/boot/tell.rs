@@ -84,6 +84,7 @@ impl Teller {
             News::Retry => (Kind::Retry, "starting again", ""),
             News::Adopt => (Kind::Adopted, "runs unsupervised, adopted", ""),
             News::Started => (Kind::Started, "started", ""),
+            News::Ready => (Kind::Ready, "ready", ""),
             News::Healthy(detail) => (Kind::Healthy, "healthy", detail.as_str()),
             News::Unhealthy(why) => (Kind::Unhealthy, "not healthy", why.as_str()),
             News::Died(why) | News::Ended(why) => (Kind::Died, "ended", why.as_str()),
@@ -98,6 +99,8 @@ impl Teller {
                 log::warn!("{id}: {word}{colon}{text}");
                 self.draw();
             }
+            // Health follows on its heels, mostly.
+            News::Ready => {}
             _ => self.line(&format!("  {id}: {word}{colon}{text}")),
         }
         self.object(json!({ "event": kind, "stage": stage, "component": id.to_string(), "text": text }));

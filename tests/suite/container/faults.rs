@@ -70,3 +70,31 @@ fn a_container_that_somebody_removes_or_whose_conmon_is_killed() {
     assert_eq!(ran.one_line(), "mcp-run-container: shop/web: its conmon was killed, so it was too");
     assert_eq!(podman.names(), Vec::<String>::new());
 }
+
+#[test]
+fn a_stop_needs_no_podman() {
+    let Some((node, podman)) = node("a_stop_needs_no_podman", &["sleep"], "") else { return };
+    let gone = || node.configure("[podman]\nbinary = \"/no/such/podman\"\n");
+    // The supervisor found its own at its start.
+    let fake = FakePodman::new(&node);
+    node.configure(&fake.config());
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    until("it sleeps", || node.console(ID).contains("act: sleep"));
+    fake.does("dies");
+    let stopped = node.mcp("mcp-stop", &[ID]).expect(0);
+    assert!(stopped.out.starts_with("shop/web: stopped: term ("), "{stopped:#?}");
+    fake.does("");
+    // What podman has left of it goes with the next start.
+    assert_eq!(podman.names().len(), 1);
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    assert_eq!(podman.names().len(), 1);
+    until("it sleeps", || node.console(ID).matches("act: sleep").count() == 2);
+    crate::container::kill_supervisor(&node);
+    gone();
+    let stopped = node.mcp("mcp-stop", &[ID]).expect(0);
+    assert!(stopped.out.starts_with("shop/web: stopped: term ("), "{stopped:#?}");
+    assert!(stopped.one_line().contains("/no/such/podman: not found"), "{stopped:#?}");
+    node.configure("");
+    node.mcp("mcp-rm", &[ID]).expect(0);
+    assert_eq!(podman.names(), Vec::<String>::new());
+}

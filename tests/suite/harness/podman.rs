@@ -97,6 +97,22 @@ impl Podman {
 
     /// The same files with another config.
     pub fn image(&self, name: &str, config: &Value) {
+        let root = self.files(name);
+        let mut changes = String::new();
+        for (key, value) in config.as_object().unwrap() {
+            changes += &format!(" -c '{} {value}'", key.to_uppercase());
+        }
+        let script = format!("tar -C '{}' -c . | podman import -q{changes} - '{name}'", root.display());
+        self.shell(&script).expect(0);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    /// The files of [`ACT`], laid down in the node's folder.
+    pub fn act_files(&self) -> PathBuf {
+        self.files(ACT)
+    }
+
+    fn files(&self, name: &str) -> PathBuf {
         let root = self.dir.join("act");
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir_all(root.join("www")).unwrap();
@@ -109,13 +125,7 @@ impl Podman {
         fs::write(root.join("act"), SCRIPT).unwrap();
         fs::set_permissions(root.join("act"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(root.join("www/index.html"), format!("{name}\n")).unwrap();
-        let mut changes = String::new();
-        for (key, value) in config.as_object().unwrap() {
-            changes += &format!(" -c '{} {value}'", key.to_uppercase());
-        }
-        let script = format!("tar -C '{}' -c . | podman import -q{changes} - '{name}'", root.display());
-        self.shell(&script).expect(0);
-        fs::remove_dir_all(root).unwrap();
+        root
     }
 
     /// Runs podman to its end.
@@ -215,7 +225,7 @@ pub fn sweep(root: &Path) -> Vec<String> {
 }
 
 /// Takes this thread, and all that it starts from now on, into a mount namespace of its own in which podman can run.
-fn own_mounts() {
+pub fn own_mounts() {
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
     if DONE.replace(true) {

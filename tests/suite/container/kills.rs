@@ -1,7 +1,7 @@
 //! SIGKILL to the supervisor at random moments of start, run and stop, then a call that puts it right: never two
 //! containers, no conmon without its container, nothing left after mcp-stop. `MCP_CAMPAIGN_ROUNDS` (10) says how many.
 
-use super::{alive, deploy, node, service};
+use super::services::{alive, deploy, node, service};
 use crate::harness::{Node, Podman, wait, wait_for};
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,23 +1,9 @@
-//! Starting, ending and stopping containers through the programs.
+//! What a start gives away and what it doesn't, and several at once.
 
-use super::{deploy, node, service, signal};
-use crate::harness::{until, wait};
+use super::services::{deploy, node, service};
+use crate::harness::wait;
 use std::fs;
 use std::time::Instant;
-
-#[test]
-fn what_takes_its_time_to_end_gets_it() {
-    let Some((node, _podman)) = node("what_takes_its_time_to_end_gets_it") else { return };
-    node.define("slow", &service("slow", "args = [\"slow\", \"1\"]\nstop_timeout = \"20s\"\n"));
-    deploy(&node, "slow");
-    let command = node.command("mcp-run", &["slow"]);
-    let (began, child) = (Instant::now(), { command }.spawn().unwrap());
-    until("it runs", || node.root.join("log/slow/slow").exists() && node.console("slow/slow").contains("slow"));
-    signal(child.id() as i32, libc::SIGTERM);
-    wait(child, "mcp-run slow", began).expect(3);
-    let end = &node.state("slow/slow")["end"];
-    assert_eq!((end["by"].as_str(), end["code"].as_i64()), (Some("operator"), Some(3)), "{end:#}");
-}
 
 #[test]
 fn two_starts_at_once_make_one_container() {

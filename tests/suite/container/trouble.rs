@@ -1,7 +1,7 @@
 //! A podman that is missing, too old, hangs, prints junk or dies midway: told in words, in time, with nothing left, and
 //! without harm to VMs.
 
-use super::{deploy, node, service};
+use super::services::{deploy, node, service};
 use crate::harness::{FakePodman, Node, Podman, free_port, nanos};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ fn a_podman_killed_midway_of_a_start_leaves_one_container_or_none() {
         assert_eq!(podman.names(), Vec::<String>::new(), "killed after {after} s");
         // The runtime that it had just started waits for ever for a conmon that is gone. That is podman's affair.
         for line in node.processes().iter().filter(|line| line.contains("crun")) {
-            super::signal(line.split(' ').next().unwrap().parse().unwrap(), libc::SIGKILL);
+            super::services::signal(line.split(' ').next().unwrap().parse().unwrap(), libc::SIGKILL);
         }
         node.mcp("mcp-run", &["--detach", "--wait", "one"]).expect(0);
         assert_eq!(podman.names().len(), 1);
@@ -83,7 +83,7 @@ fn a_container_can_be_stopped_while_podman_fails() {
     let stopped = node.mcp("mcp-stop", &["one"]);
     assert!(stopped.took < Duration::from_secs(30), "{stopped:#?}");
     let pid = node.supervisor("one/one");
-    assert!(pid == 0 || !super::alive(pid), "{stopped:#?}");
+    assert!(pid == 0 || !super::services::alive(pid), "{stopped:#?}");
     fake.does("");
     assert_eq!(podman.ask(&["ps", "--quiet"]), "", "{stopped:#?}");
     // What podman would not remove goes with the next start or stop.

@@ -1,6 +1,6 @@
 //! What a container writes: all of it, in order, whatever is rotated meanwhile.
 
-use super::{deploy, node, service, signal};
+use super::services::{deploy, node, service, signal};
 use crate::harness::{find, until_within};
 use std::time::Duration;
 
