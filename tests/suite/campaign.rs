@@ -131,6 +131,7 @@ fn killed_at_any_moment_it_can_be_put_right() {
 
 /// Ends all that a failed round left.
 fn give_up(node: &Node) {
+    let _ = node.mcp("mcp-stop", &["--all"]);
     for line in node.processes() {
         kill(line.split(' ').next().and_then(|pid| pid.parse().ok()).unwrap_or(0));
     }

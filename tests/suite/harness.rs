@@ -68,6 +68,7 @@ pub fn program(name: &str) -> PathBuf {
         "mcp-run-vm" => env!("CARGO_BIN_EXE_mcp-run-vm"),
         "mcp-run-container" => env!("CARGO_BIN_EXE_mcp-run-container"),
         "mcp-run" => env!("CARGO_BIN_EXE_mcp-run"),
+        "mcp-boot" => env!("CARGO_BIN_EXE_mcp-boot"),
         "mcp-stop" => env!("CARGO_BIN_EXE_mcp-stop"),
         "mcp-rm" => env!("CARGO_BIN_EXE_mcp-rm"),
         "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),

@@ -145,7 +145,8 @@ fn boot_as_json_and_for_a_reader_that_goes_away() {
         "stage-ended apps",
         "ready",
     ];
-    seen.retain(|event| !event.starts_with("unhealthy "));
+    // Which of them come depends on who sees it first.
+    seen.retain(|event| !event.starts_with("unhealthy ") && !event.starts_with("ready "));
     assert_eq!(seen, wanted, "{boot:#?}");
 }
 
