@@ -320,9 +320,10 @@ fn targets_and_definitions() {
         "shop",
         "name = \"shop\"\n[[components]]\nname = \"api\"\nruntime = \"container\"\nimage = \"localhost/y:1\"\n",
     );
-    for program in ["mcp-run-vm", "mcp-run"] {
-        let container = node.mcp(program, &["shop"]).expect(100);
-        assert!(container.one_line().starts_with(&format!("{program}: shop/api: ")), "{container:#?}");
+    for (called, program) in [("mcp-run-vm", "mcp-run-vm"), ("mcp-run", "mcp-run-container")] {
+        let container = node.mcp(called, &["shop"]).expect(100);
+        let line = format!("{program}: shop/api: never deployed: mcp deploy shop/api");
+        assert_eq!(container.one_line(), line);
     }
     let misspelt = node.mcp("mcp-run-vm", &["shop/apl"]).expect(100);
     assert!(misspelt.one_line().contains("shop/apl") && misspelt.err.contains("api"), "{misspelt:#?}");
