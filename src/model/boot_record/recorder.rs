@@ -22,6 +22,9 @@ const APART_MS: u64 = 3_600_000;
 /// A record with so many runs takes no further one.
 const RUNS_MAX: usize = 64;
 
+/// How long a run that was killed may keep its lock: what it was just starting has that too until its exec.
+const DYING: Duration = Duration::from_millis(200);
+
 /// How long the lock of a new run may be in the hands of one who looks whether it is a dead one's.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -196,8 +199,19 @@ impl Inner {
         self.lock = Some(lock.ok_or_else(|| Error::busy(name.display(), "held by another"))?);
         file::create_dirs(&paths.lib)?;
         let path = paths.boot_record();
-        turns::replace_soon(&path, || {
-            match read_old(paths, &path)? {
+        let deadline = Deadline::after(DYING);
+        loop {
+            match self.take_place(paths, &path) {
+                Err(Error::Busy { .. }) if !deadline.passed() => std::thread::sleep(DYING / 20),
+                placed => return placed,
+            }
+        }
+    }
+
+    /// Takes the place in the file. [`Error::Busy`]: another boot goes on.
+    fn take_place(&mut self, paths: &Paths, path: &Path) -> Result<()> {
+        turns::replace_soon(path, || {
+            match read_old(paths, path)? {
                 Some(old) if self.joins(&old) => self.join(old),
                 Some(old) if old.outcome == Outcome::Running => {
                     return Err(Error::busy(path.display(), "another boot of this node goes on"));

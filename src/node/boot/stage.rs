@@ -10,6 +10,7 @@ use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -55,6 +56,8 @@ pub struct Running<'a> {
     signals: &'a Signals,
     tell: &'a mut Teller,
     now: Vec<Now>,
+    /// Why those could not be started that could not.
+    failed: BTreeMap<usize, String>,
     handles: Vec<Arc<Handle>>,
     news: Receiver<(usize, News)>,
     wake: Arc<EventFd>,
@@ -96,7 +99,20 @@ impl<'a> Running<'a> {
             handles.push(handle);
         }
         let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
-        Ok(Running { plan, signals, tell, now, handles, news, wake, bells, began: Instant::now(), fresh: FRESH })
+        let failed = BTreeMap::new();
+        Ok(Running {
+            plan,
+            signals,
+            tell,
+            now,
+            failed,
+            handles,
+            news,
+            wake,
+            bells,
+            began: Instant::now(),
+            fresh: FRESH,
+        })
     }
 
     /// Waits for its end.
@@ -164,13 +180,21 @@ impl<'a> Running<'a> {
                 News::GaveUp(why) | News::Ended(why) => Now::GaveUp(why.clone()),
                 News::Skipped(_) => Now::Skipped,
             };
-            // Said once, however often it is found so.
-            let is_news = match news {
+            // Said once, however often it is found so, and however often it is tried.
+            let is_news = match &news {
                 News::Unhealthy(_) => *now != next,
                 News::Healthy(_) => *now != Now::Doubted,
+                News::Retry => self.failed.get(&index).is_none(),
+                News::Failed(why) => self.failed.insert(index, why.clone()).as_ref() != Some(why),
                 _ => true,
             };
             *now = next;
+            if matches!(news, News::Started | News::Healthy(_)) {
+                self.failed.remove(&index);
+            }
+            if is_news || matches!(news, News::Retry | News::Failed(_)) {
+                self.tell.note(member.id(), &news);
+            }
             if is_news {
                 self.tell.member(&self.plan.stage.name, member.id(), &news);
                 changed = true;

@@ -76,22 +76,15 @@ impl Teller {
         self.object(json!({ "event": "stage-ended", "stage": name, "outcome": outcome, "unhealthy": left }));
     }
 
-    /// Something happened to a component.
-    pub fn member(&mut self, stage: &str, id: &ComponentId, news: &News) {
-        let (kind, word, text) = match news {
-            News::Already => (Kind::Already, "runs already", ""),
-            News::Start => (Kind::Start, "starting", ""),
-            News::Retry => (Kind::Retry, "starting again", ""),
-            News::Adopt => (Kind::Adopted, "runs unsupervised, adopted", ""),
-            News::Started => (Kind::Started, "started", ""),
-            News::Ready => (Kind::Ready, "ready", ""),
-            News::Healthy(detail) => (Kind::Healthy, "healthy", detail.as_str()),
-            News::Unhealthy(why) => (Kind::Unhealthy, "not healthy", why.as_str()),
-            News::Died(why) | News::Ended(why) => (Kind::Died, "ended", why.as_str()),
-            News::Failed(why) | News::GaveUp(why) => (Kind::Failed, "not started", why.as_str()),
-            News::Skipped(why) => (Kind::Skipped, "left alone", why.as_str()),
-        };
+    /// Something happened to a component: for the record alone.
+    pub fn note(&self, id: &ComponentId, news: &News) {
+        let (kind, _, text) = words(news);
         self.recorder.note(id, kind, text);
+    }
+
+    /// Something happened to a component that is to be said.
+    pub fn member(&mut self, stage: &str, id: &ComponentId, news: &News) {
+        let (kind, word, text) = words(news);
         let colon = if text.is_empty() { "" } else { ": " };
         match news {
             News::Died(_) | News::Ended(_) | News::Failed(_) | News::GaveUp(_) if !self.json => {
@@ -195,6 +188,23 @@ impl Teller {
             let text: String = self.status.chars().filter(|c| !c.is_control()).take(100).collect();
             let _ = write!(std::io::stderr(), "\r{text}\x1b[K");
         }
+    }
+}
+
+/// What of the record it is, the word for it, and more.
+fn words(news: &News) -> (Kind, &'static str, &str) {
+    match news {
+        News::Already => (Kind::Already, "runs already", ""),
+        News::Start => (Kind::Start, "starting", ""),
+        News::Retry => (Kind::Retry, "starting again", ""),
+        News::Adopt => (Kind::Adopted, "runs unsupervised, adopted", ""),
+        News::Started => (Kind::Started, "started", ""),
+        News::Ready => (Kind::Ready, "ready", ""),
+        News::Healthy(detail) => (Kind::Healthy, "healthy", detail.as_str()),
+        News::Unhealthy(why) => (Kind::Unhealthy, "not healthy", why.as_str()),
+        News::Died(why) | News::Ended(why) => (Kind::Died, "ended", why.as_str()),
+        News::Failed(why) | News::GaveUp(why) => (Kind::Failed, "not started", why.as_str()),
+        News::Skipped(why) => (Kind::Skipped, "left alone", why.as_str()),
     }
 }
 
