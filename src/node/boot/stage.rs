@@ -184,7 +184,7 @@ impl<'a> Running<'a> {
             let is_news = match &news {
                 News::Unhealthy(_) => *now != next,
                 News::Healthy(_) => *now != Now::Doubted,
-                News::Retry => self.failed.get(&index).is_none(),
+                News::Retry => !self.failed.contains_key(&index),
                 News::Failed(why) => self.failed.insert(index, why.clone()).as_ref() != Some(why),
                 _ => true,
             };
