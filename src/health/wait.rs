@@ -80,7 +80,7 @@ pub fn wait_on(
             Verdict::Unhealthy(reason) => {
                 log::debug!("not yet: {reason}");
                 good = 0;
-                (pace.after(reason, !patience.passed()), hints)
+                (pace.after(reason, !patience.passed(), started.elapsed()), hints)
             }
         };
         if plan.deadline.passed() {
@@ -198,8 +198,8 @@ impl Pace {
         fresh || self.mood != Mood::Refused || self.row.is_power_of_two() || self.row.is_multiple_of(16)
     }
 
-    /// The pause after a bad probe. `early`: a silent one ended before its time, by a hint.
-    pub(super) fn after(&mut self, reason: &Reason, early: bool) -> Duration {
+    /// The pause after a bad probe that took so long. `early`: a silent one ended before its time, by a hint.
+    pub(super) fn after(&mut self, reason: &Reason, early: bool, took: Duration) -> Duration {
         let mood = match reason {
             Reason::Refused | Reason::GuestRefuses(_) => Mood::Refused,
             Reason::GuestSilent(_) => Mood::Silent,
@@ -213,9 +213,10 @@ impl Pace {
         match mood {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
+            // Where many boot at once each takes its time, and would take more for our sake: so a fifth of it at the most.
             Mood::Refused => match self.since.elapsed().as_millis() {
-                0..2_000 => Duration::from_millis(5),
-                2_000..30_000 => Duration::from_millis(20),
+                0..2_000 => (took * 4).clamp(Duration::from_millis(5), Duration::from_millis(250)),
+                2_000..30_000 => (took * 4).clamp(Duration::from_millis(20), Duration::from_millis(250)),
                 _ => self.interval,
             },
             // The connection was held instead.

@@ -218,9 +218,11 @@ pub fn watch_for_supervisor(
     let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
     let plan = Plan { interval: health.interval, successes: health.successes, deadline };
     let verdict = wait(&mut subject, &plan, hints.as_ref(), Some(cancel));
-    drop(hints);
     let healthy = verdict.is_healthy();
-    if ready(verdict) && healthy && keep_watching && !cancel.is_set() {
+    let goes_on = ready(verdict);
+    // Afterwards: the kernel takes some 10 ms to close them.
+    drop(hints);
+    if goes_on && healthy && keep_watching && !cancel.is_set() {
         let plan = Watch { interval: health.interval, successes: health.successes, failures: health.failures };
         watch(&mut subject, &plan, cancel, tell);
     }

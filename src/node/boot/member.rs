@@ -363,7 +363,10 @@ impl Attempt {
                 }
                 self.handle.rest(until);
             }
-            match self.ask(until, &mut pace)? {
+            let asked_by_supervisor = self.state().0.is_some_and(|s| s.phase == Phase::Starting);
+            match self.ask(until, &mut pace, asked_by_supervisor)? {
+                // While its supervisor asks, that has the last word.
+                Some(Verdict::Healthy { .. }) if asked_by_supervisor => self.handle.rest(Deadline::after(FIRST_SLICE)),
                 Some(Verdict::Healthy { detail, .. }) => return Ok(Waited::Healthy(detail)),
                 Some(Verdict::Unhealthy(Reason::Cancelled)) => {}
                 Some(Verdict::Unhealthy(reason)) => self.tell(News::Unhealthy(reason.to_string())),
@@ -375,8 +378,9 @@ impl Attempt {
         }
     }
 
-    /// Asks until it is healthy, at least once, until then. `None`: it has no check.
-    fn ask(&self, until: Deadline, pace: &mut Pace) -> Result<Option<Verdict>> {
+    /// Asks until it is healthy, at least once, until then; with `once`, to know why it is not, just once. `None`: it has
+    /// no check.
+    fn ask(&self, until: Deadline, pace: &mut Pace, once: bool) -> Result<Option<Verdict>> {
         let id = self.member.id();
         let paths = &self.shared.paths;
         let spec = self.member.spec(paths);
@@ -385,11 +389,13 @@ impl Attempt {
         };
         let cancel = self.handle.fresh()?;
         let mut subject = subject;
-        if subject.health().successes <= 1
+        if (once || subject.health().successes <= 1)
             && let Ok((check, forward)) = subject.parts()
-            && let verdict @ Verdict::Healthy { .. } = health::probe(check, forward, Deadline::after(AT_ONCE))
         {
-            return Ok(Some(verdict));
+            let verdict = health::probe(check, forward, Deadline::after(AT_ONCE));
+            if once || verdict.is_healthy() {
+                return Ok(Some(verdict));
+            }
         }
         let hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
         let health = subject.health();
@@ -397,7 +403,10 @@ impl Attempt {
         let deadline = until.max(Deadline::after(health.timeout.min(FIRST_SLICE)));
         let plan = health::Plan { interval, successes: health.successes, deadline };
         let mut subject = UntilEnded { subject, of: self, cancel: &cancel };
-        Ok(Some(health::wait_on(&mut subject, &plan, pace, hints.as_ref(), Some(&cancel))))
+        let verdict = health::wait_on(&mut subject, &plan, pace, hints.as_ref(), Some(&cancel));
+        // Said first: the kernel takes some 10 ms to close an inotify.
+        std::thread::spawn(move || drop(hints));
+        Ok(Some(verdict))
     }
 
     /// Watches one that is healthy until it ends, until it is in doubt, or until the stage is over.
