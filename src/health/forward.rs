@@ -4,7 +4,7 @@ use super::peer::{Limits, Peer, Woken};
 use super::{Kind, Reason};
 use crate::sys::Deadline;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is known of one connection inside the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) enum Taken {
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// Looks get rarer up to this.
 const LOOK_MAX: Duration = Duration::from_millis(100);
+/// The longest pause after a question that took long.
+const COSTLY_MAX: Duration = Duration::from_millis(250);
 /// One question to the monitor.
 const ASK_MAX: Duration = Duration::from_millis(500);
 
@@ -63,7 +65,11 @@ pub(super) fn settle(
             Woken::Hint => limits.hints.into_iter().for_each(|h| h.drain()),
             Woken::Nothing => {}
         }
-        match forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline)) {
+        let asked = Instant::now();
+        let known_now = forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline));
+        // Where many boot at once an answer takes its time, and would take others' for our sake: a fifth at the most.
+        let at_least = (asked.elapsed() * 4).min(COSTLY_MAX);
+        match known_now {
             Handshake::Established => return Ok(Taken::Established),
             Handshake::Unknown(why) if *kind != Kind::Tcp => return Ok(Taken::Unproven(why)),
             // A monitor that is busy for once takes nothing back, nor does a question cut off by the deadline.
@@ -83,7 +89,7 @@ pub(super) fn settle(
                 _ => Reason::GuestSilent(port),
             });
         }
-        pause = (pause * 3 / 2).min(LOOK_MAX);
+        pause = (pause * 3 / 2).min(LOOK_MAX).max(at_least);
     }
 }
 
@@ -115,7 +121,6 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::TcpListener;
-    use std::time::Instant;
 
     /// Answers in this order, the last one for ever.
     struct Script(Vec<Handshake>);
