@@ -75,6 +75,8 @@ pub struct Shared {
     pub unfit: BTreeMap<ComponentId, Error>,
     /// Start commands under way at once.
     pub gate: Gate,
+    /// First questions under way at once.
+    pub asking: Gate,
 }
 
 /// The stage's hold on a member.
@@ -392,7 +394,8 @@ impl Attempt {
         if (once || subject.health().successes <= 1)
             && let Ok((check, forward)) = subject.parts()
         {
-            let verdict = health::probe(check, forward, Deadline::after(AT_ONCE));
+            // In turns: fifty guests that are asked at once hold each other up, and all take longer.
+            let verdict = self.shared.asking.pass(|| health::probe(check, forward, Deadline::after(AT_ONCE)));
             if once || verdict.is_healthy() {
                 return Ok(Some(verdict));
             }
