@@ -270,8 +270,6 @@ impl<'a> Attended<'a> {
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
-        self.notify.ready();
-        self.notify.status(&format!("ready: {detail}"));
         let state = &mut self.live.instance.state;
         if state.ready_at.is_none() {
             state.ready_at = Some(time::now());
@@ -279,7 +277,10 @@ impl<'a> Attended<'a> {
         if state.phase == Phase::Starting {
             state.phase = Phase::Ready;
         }
+        // Written before it is told: whoever waited for it finds it so.
         self.live.instance.note(&format!("ready: {detail}"));
+        self.notify.ready();
+        self.notify.status(&format!("ready: {detail}"));
         if self.context.component.on_unhealthy == OnUnhealthy::None {
             self.live.asked.no_more();
         }

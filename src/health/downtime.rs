@@ -63,7 +63,7 @@ pub fn downtime(subject: &mut dyn Subject, hints: Option<&Hints>, cancel: &Cance
         let pace = pace.get_or_insert_with(|| Pace::new(PAUSE_MAX));
         let early = patience.is_some_and(|p| !p.passed());
         let pause =
-            pace.after(&reason, early, began.elapsed()).min(PAUSE_MAX).max(PAUSE.saturating_sub(began.elapsed()));
+            pace.after(&reason, early, Duration::ZERO).min(PAUSE_MAX).max(PAUSE.saturating_sub(began.elapsed()));
         let hints = hints.filter(|_| pace.may_hint());
         if poll_all(None, Deadline::after(pause), hints, Some(cancel)) == Woken::Hint {
             pace.hinted();

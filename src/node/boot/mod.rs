@@ -42,7 +42,8 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
         }
     }
     let unfit = recover::unfit(&starts);
-    let shared = Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new(), asking: Gate::new() });
+    let shared =
+        Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new(), asking: Gate::new() });
     let mut unhealthy = Vec::new();
     for stage in &plan.stages {
         match Running::begin(stage, &shared, signals, &mut tell)?.run()? {
