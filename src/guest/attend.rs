@@ -277,18 +277,19 @@ impl<'a> Attended<'a> {
         if state.phase == Phase::Starting {
             state.phase = Phase::Ready;
         }
-        // Written before it is told: whoever waited for it finds it so.
+        // Written and answered before it is told: whoever waited for it finds it so, and what is asked after that is not
+        // answered by this.
         self.live.instance.note(&format!("ready: {detail}"));
-        self.notify.ready();
-        self.notify.status(&format!("ready: {detail}"));
-        if self.context.component.on_unhealthy == OnUnhealthy::None {
-            self.live.asked.no_more();
-        }
         let files = self.context.files();
         match &self.mode.fallback {
             _ if self.mode.stop_only => {}
             Some(failure) => answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
             None => answer(&files, EXIT_OK, detail),
+        }
+        self.notify.ready();
+        self.notify.status(&format!("ready: {detail}"));
+        if self.context.component.on_unhealthy == OnUnhealthy::None {
+            self.live.asked.no_more();
         }
         crate::sys::memory::trim();
     }

@@ -6,7 +6,7 @@ use crate::sys::paths::{Paths, Slot};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The directories of a stage's members, watched.
 pub struct Bells {
@@ -63,9 +63,16 @@ impl Bells {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_ONLYDIR;
         for directory in self.directories.get(member).into_iter().flatten() {
-            // It may appear in its parent between two calls; then its member sees that when it next looks.
-            if let Some(watch) = directory.ancestors().find_map(|dir| self.inotify.add_watch(dir, flags).ok()) {
+            let ancestors: Vec<&Path> = directory.ancestors().collect();
+            loop {
+                let watched = |(i, dir): (usize, &&Path)| Some((i, self.inotify.add_watch(*dir, flags).ok()?));
+                let Some((above, watch)) = ancestors.iter().enumerate().find_map(watched) else { break };
                 self.members.entry(watch).or_default().insert(member);
+                // One that has appeared since it was looked for would ring no bell.
+                let next = above.checked_sub(1).and_then(|i| ancestors.get(i));
+                if !next.is_some_and(|dir| dir.is_dir()) {
+                    break;
+                }
             }
         }
     }

@@ -431,7 +431,7 @@ impl Attempt {
                 Standing::Running | Standing::Unknown(_) => {}
             }
             // Both of them killed at once give no hint.
-            self.handle.rest(Deadline::after(LONGEST_SLICE));
+            self.handle.rest(Deadline::after(LONGEST_INTERVAL));
         }
     }
 }
