@@ -59,8 +59,7 @@ pub fn argv(context: &Context<'_>, plan: &Plan<'_>) -> Vec<String> {
     add("--restart", "no".into());
     add("--sdnotify", "ignore".into());
     // Its environment is what was said, whatever the node's is.
-    add("--http-proxy=false", String::new());
-    argv.pop();
+    argv.push("--http-proxy=false".into());
     argv.extend(of_component(component, plan, &files));
     if let Some([program, first @ ..]) = plan.entrypoint {
         argv.extend(["--entrypoint".to_string(), json(program, first)]);

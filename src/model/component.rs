@@ -19,6 +19,17 @@ pub enum Runtime {
     Container,
 }
 
+impl Runtime {
+    /// As definitions have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Unikernel => "unikernel",
+            Runtime::Microvm => "microvm",
+            Runtime::Container => "container",
+        }
+    }
+}
+
 /// Where its program comes from. Paths are absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "from")]

@@ -85,6 +85,11 @@ impl Port {
     pub fn host_addr(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.host)
     }
+
+    /// Both sides, as people know it: `127.0.0.1:8443->8443/tcp`.
+    pub fn forwarding(&self) -> String {
+        format!("{}->{}/{}", self.host_addr(), self.guest, self.protocol.name())
+    }
 }
 
 /// As [`Port::parse`] reads it.
@@ -181,5 +186,11 @@ mod tests {
         assert!(!port("80:1/udp").clashes(&port("80:2")));
         assert!(!port("[::]:80:1").clashes(&port("0.0.0.0:80:2")));
         assert!(port("[::]:80:1").clashes(&port("[::1]:80:2")));
+    }
+
+    #[test]
+    fn ports_as_people_know_them() {
+        let p = Port { bind: std::net::Ipv6Addr::LOCALHOST.into(), host: 53, guest: 5353, protocol: Protocol::Udp };
+        assert_eq!(p.forwarding(), "[::1]:53->5353/udp");
     }
 }

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// What a start takes besides the component's own timeouts, on a busy node.
@@ -140,13 +140,7 @@ impl Begun<'_> {
     /// the command's own, any other failure may pass.
     pub fn finish(mut self, ready: bool) -> Result<u8> {
         let id = &self.found.id;
-        let status = match PidFd::open(self.child.id() as i32).is_none_or(|handle| handle.wait(self.deadline)) {
-            true => self.child.wait().map_err(Error::os("wait for", &self.program))?,
-            false => {
-                tool::end_group(&mut self.child);
-                return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
-            }
-        };
+        let status = self.ended()?;
         match status.code() {
             Some(0) if ready => self.wait_until_ready(),
             Some(0) => Ok(EXIT_OK),
@@ -162,12 +156,7 @@ impl Begun<'_> {
     /// command complained about, final where it says so.
     pub fn succeed(mut self, ready: bool) -> Result<()> {
         let id = &self.found.id;
-        let handle = PidFd::open(self.child.id() as i32);
-        if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
-            tool::end_group(&mut self.child);
-            return Err(Error::busy(id, format!("{} took too long, stopped", self.program)));
-        }
-        let status = self.child.wait().map_err(Error::os("wait for", &self.program))?;
+        let status = self.ended()?;
         if status.success() {
             return if ready { self.wait_until_ready().map(drop) } else { Ok(()) };
         }
@@ -180,6 +169,16 @@ impl Begun<'_> {
             Some(_) => Error::refused(id, reason),
             None => Error::busy(id, reason),
         })
+    }
+
+    /// Waits for the command's end; one that takes too long is stopped.
+    fn ended(&mut self) -> Result<ExitStatus> {
+        let handle = PidFd::open(self.child.id() as i32);
+        if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
+            tool::end_group(&mut self.child);
+            return Err(Error::busy(&self.found.id, format!("{} took too long, stopped", self.program)));
+        }
+        self.child.wait().map_err(Error::os("wait for", &self.program))
     }
 
     fn wait_until_ready(&self) -> Result<u8> {

@@ -1,6 +1,6 @@
 //! Everything known of one component, for people.
 
-use super::row::{Row, age, clean, ending, port};
+use super::row::{Row, age, clean, ending};
 use crate::model::state::{EndedBy, State};
 use crate::model::{Source, Version, Wish, duration};
 use crate::node::{Remote, Verdict};
@@ -85,7 +85,7 @@ fn container(sheet: &mut Sheet, row: &Row<'_>) {
     }
     if entry.state.get().is_none() {
         if entry.foreign {
-            row.ports().iter().for_each(|p| sheet.say("port", port(p)));
+            row.ports().iter().for_each(|p| sheet.say("port", p.forwarding()));
         }
         let ago = row.uptime.map(|u| format!("{} ago", age(u)));
         sheet.maybe("started", ago);
@@ -135,7 +135,7 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
         sheet.say("vcpus", spec.vcpus.to_string());
     }
     for p in row.ports() {
-        sheet.say("port", port(p));
+        sheet.say("port", p.forwarding());
     }
     sheet.list("args", spec.args.iter().flatten());
     let names: Vec<&str> = spec.env.keys().map(String::as_str).collect();

@@ -1,10 +1,9 @@
 //! One component as it is shown, and how its values are written.
 
+use crate::model::Port;
 use crate::model::state::End;
-use crate::model::{Component, Port, Protocol, Runtime};
 use crate::node::{Condition, Drift, Entry, Health, Remote, Verdict, drift};
 use nix::sys::signal::Signal;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 /// One component, judged.
@@ -78,11 +77,7 @@ impl<'a> Row<'a> {
 
     /// How it runs: `unikernel`, `microvm` or `container`.
     pub fn runtime(&self) -> Option<&'static str> {
-        let of_spec = self.entry.spec().map(|spec: &Component| match spec.runtime {
-            Runtime::Unikernel => "unikernel",
-            Runtime::Microvm => "microvm",
-            Runtime::Container => "container",
-        });
+        let of_spec = self.entry.spec().map(|spec| spec.runtime.name());
         of_spec.or(self.entry.container.is_some().then_some("container"))
     }
 
@@ -120,15 +115,6 @@ pub fn ending(end: &End) -> Option<String> {
         (None, Some(code)) => Some(code.to_string()),
         (None, None) => None,
     }
-}
-
-/// `127.0.0.1:8443->8443/tcp`.
-pub fn port(port: &Port) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{}->{}/{protocol}", SocketAddr::new(port.bind, port.host), port.guest)
 }
 
 /// The two largest units: `3d4h`, `5m12s`, `7s`.
@@ -169,11 +155,5 @@ mod tests {
     #[test]
     fn a_guest_commands_no_terminal() {
         assert_eq!(clean("a\x1b[2Jb\u{9b}c\u{202e}\tä\r"), "a\\u{1b}[2Jb\\u{9b}c\\u{202e} ä\\r");
-    }
-
-    #[test]
-    fn ports_as_people_know_them() {
-        let p = Port { bind: std::net::Ipv6Addr::LOCALHOST.into(), host: 53, guest: 5353, protocol: Protocol::Udp };
-        assert_eq!(port(&p), "[::1]:53->5353/udp");
     }
 }

@@ -1,6 +1,7 @@
 //! The table for people.
 
-use super::row::{Row, age, clean, port};
+use super::row::{Row, age, clean};
+use crate::model::Port;
 use crate::node::Condition;
 
 /// How the table is drawn.
@@ -68,7 +69,7 @@ fn columns(rows: &[Row<'_>], health: bool) -> Vec<Column> {
     }
     columns.extend([
         column("IMAGE", Some(12), &|r| r.entry.image().unwrap_or_default()),
-        column("PORTS", Some(12), &|r| r.ports().iter().map(port).collect::<Vec<_>>().join(",")),
+        column("PORTS", Some(12), &|r| r.ports().iter().map(Port::forwarding).collect::<Vec<_>>().join(",")),
         column("UPTIME", None, &|r| r.uptime.map(age).unwrap_or_default()),
         column("RESTARTS", None, &|r| r.restarts().map(|n| n.to_string()).unwrap_or_default()),
         column("DRIFT", None, &|r| r.drift_names()),

@@ -1,12 +1,11 @@
 //! What a boot would do, as text: nothing is started.
 
-use super::plan::{Member, Plan, runtime_name};
-use crate::model::{Component, HealthKind, Node, Port, Protocol, duration};
+use super::plan::{Member, Plan};
+use crate::model::{Component, HealthKind, Node, duration};
 use crate::node::command;
 use crate::node::recover::{self, Standing};
 use crate::sys::paths::Paths;
 use std::fmt::Write;
-use std::net::SocketAddr;
 
 /// Stages, gates, commands, ports, memory in total and the longest time it can take.
 pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
@@ -22,13 +21,13 @@ pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
         for member in &stage.members {
             let spec = member.spec(paths);
             let standing = recover::standing(paths, member.id(), member.active);
-            let _ = write!(out, "  {}: {}", member.id(), runtime_name(spec.runtime));
+            let _ = write!(out, "  {}: {}", member.id(), spec.runtime.name());
             if spec.is_vm() {
                 let _ = write!(out, ", {} MiB", spec.memory_mb);
             }
             let _ = writeln!(out, ", {}", gate_of(member, &spec));
             for port in &spec.ports {
-                let _ = writeln!(out, "    port {}", describe(port));
+                let _ = writeln!(out, "    port {}", port.forwarding());
             }
             let action = match standing {
                 Standing::Running => "runs already: left alone".into(),
@@ -85,12 +84,4 @@ fn gate_of(member: &Member, spec: &Component) -> String {
         HealthKind::Http => format!("healthy by http on {port}{}", health.path),
         HealthKind::Tcp | HealthKind::None => format!("healthy by tcp on {port}"),
     }
-}
-
-fn describe(port: &Port) -> String {
-    let protocol = match port.protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    };
-    format!("{}->{}/{protocol}", SocketAddr::new(port.bind, port.host), port.guest)
 }

@@ -2,7 +2,7 @@
 
 use crate::model::boot_record;
 use crate::model::node::Stage;
-use crate::model::{Component, ComponentId, HealthKind, Loaded, Record, Runtime, suggest};
+use crate::model::{Component, ComponentId, HealthKind, Loaded, Record, suggest};
 use crate::node::resolve::Resolved;
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
@@ -131,13 +131,4 @@ fn unaskable(component: &Component, stage: HealthKind) -> Option<&'static str> {
         HealthKind::Tcp | HealthKind::None => return None,
     };
     component.effective_health(Some(stage)).is_none().then_some(kind)
-}
-
-/// As people know it.
-pub fn runtime_name(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Unikernel => "unikernel",
-        Runtime::Microvm => "microvm",
-        Runtime::Container => "container",
-    }
 }

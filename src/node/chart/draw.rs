@@ -227,7 +227,7 @@ impl Chart<'_> {
         xml.open("g", "", Some(&story(row.of)));
         let id = words::fit_middle(&words::clean(&row.of.id), self.id_width);
         xml.text("id", (MARGIN, y + 4.0), &id);
-        xml.text("dim end", (self.left - TOOK, y + 3.5), words::runtime(row.of.runtime));
+        xml.text("dim end", (self.left - TOOK, y + 3.5), row.of.runtime.name());
         let took = row.start.zip(row.healthy).filter(|_| row.end == End::Healthy && found(row).is_none());
         let took = took.map_or("–".to_string(), |(start, healthy)| span(healthy.saturating_sub(start)));
         xml.text("end", (self.left - GAP, y + 3.5), &took);
@@ -324,7 +324,7 @@ fn said(event: &crate::model::boot_record::Event) -> String {
 
 /// All that is known of a component, a line an event.
 fn story(of: &Component) -> String {
-    let mut lines = vec![format!("{}, {}", words::clean(&of.id), words::runtime(of.runtime))];
+    let mut lines = vec![format!("{}, {}", words::clean(&of.id), of.runtime.name())];
     for (i, event) in of.events.iter().enumerate() {
         if let Some(left_out) = of.left_out.filter(|l| l.after == i) {
             lines.push(format!("({} left out)", words::count(u64::from(left_out.count), "event", "events")));

@@ -93,7 +93,7 @@ fn cells(stage: &Stage, row: &Row<'_>) -> [String; 8] {
     let started = row.of.events.iter().rev().find(|e| e.kind == crate::model::boot_record::Kind::Started);
     [
         format!("  {}", words::clean(&row.of.id)),
-        words::runtime(row.of.runtime).to_string(),
+        row.of.runtime.name().to_string(),
         time(row.start),
         time(started.map(|e| e.at_ms)),
         time(row.ready),

@@ -2,8 +2,8 @@
 
 use super::row::{End, Row};
 use crate::console::harmless;
+use crate::model::HealthKind;
 use crate::model::boot_record::{BootRecord, Kind, Mode, Outcome, Run, Stage, StageOutcome};
-use crate::model::{HealthKind, Runtime};
 
 /// `20 ms`, `1.2 s`, `12.5 s`, `10 min 3 s`, `2 h 5 min`, `3 d 4 h`: three figures at most, or the two largest units.
 pub fn span(ms: u64) -> String {
@@ -94,15 +94,6 @@ pub fn fit_middle(text: &str, most: usize) -> String {
 /// `1 retry`, `3 retries`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
-}
-
-/// How a component runs.
-pub fn runtime(runtime: Runtime) -> &'static str {
-    match runtime {
-        Runtime::Unikernel => "unikernel",
-        Runtime::Microvm => "microvm",
-        Runtime::Container => "container",
-    }
 }
 
 /// What happened to a component.
