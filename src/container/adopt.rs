@@ -103,7 +103,7 @@ fn bury(podman: &Podman, paths: &InstancePaths, id: &str) -> Result<()> {
         && !matches!(state.phase, Phase::Ended | Phase::Waiting)
     {
         let conmon = state.container.as_ref().map_or(Process { pid: 0, start_time: 0 }, |c| c.conmon);
-        let known = settle(podman, id, &Conmon::open(conmon, paths.run.join("ctl")));
+        let known = settle(podman, id, &Conmon::open(conmon, paths.run.join("ctl")), Duration::ZERO);
         write_end(paths, state, known, None)?;
     }
     remove(podman, id, paths)

@@ -60,6 +60,11 @@ impl Inspected {
         matches!(self.state.status.as_str(), "exited" | "stopped" | "removing")
     }
 
+    /// Whether it ended by SIGKILL, which is how podman begins to remove one.
+    pub fn was_killed(&self) -> bool {
+        self.state.exit_code == 128 + libc::SIGKILL
+    }
+
     /// Whether it never ran.
     pub fn never_ran(&self) -> bool {
         matches!(self.state.status.as_str(), "created" | "configured" | "initialized")

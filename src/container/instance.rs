@@ -23,6 +23,8 @@ pub(super) const LAST_BYTES: usize = 16 << 10;
 const SETTLING: Duration = Duration::from_secs(5);
 /// Between two questions whether it has: the first, and the longest.
 const SETTLING_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// How long somebody who removes a container with podman may take from its SIGKILL to its being gone.
+const REMOVING: Duration = Duration::from_millis(500);
 /// How long the kernel may take over a SIGKILL.
 pub(super) const DYING: Duration = Duration::from_secs(5);
 
@@ -185,7 +187,8 @@ impl Instance {
 
     /// After its conmon has ended: asks how it ended, writes that, and has podman forget it.
     pub fn finish(mut self) -> Result<(State, End)> {
-        let known = settle(&self.podman, &self.state.uuid, &self.conmon);
+        let removing = if self.stopped.is_none() { REMOVING } else { Duration::ZERO };
+        let known = settle(&self.podman, &self.state.uuid, &self.conmon, removing);
         self.console.note();
         let end = conclude(known, self.stopped, self.last_lines(LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
@@ -245,15 +248,18 @@ fn is_child(pid: i32, parent: i32) -> bool {
 }
 
 /// What podman knows of the end of a container whose conmon has ended. It hears of that when it looks, and conmon's own
-/// podman, which cleans up, may be at it.
-pub(super) fn settle(podman: &Podman, id: &str, conmon: &Conmon) -> Known {
+/// podman, which cleans up, may be at it. One that was killed may be on its way out: `removing` is for that.
+pub(super) fn settle(podman: &Podman, id: &str, conmon: &Conmon, removing: Duration) -> Known {
     let deadline = Deadline::after(SETTLING);
+    let removing = Deadline::after(removing);
     let mut pause = SETTLING_PAUSE.0;
     loop {
         match inspect::container(podman, id) {
             Ok(None) => return Known::Removed,
             Ok(Some(about)) if about.state.oom_killed && about.is_over() => return Known::OutOfMemory,
-            Ok(Some(about)) if about.is_over() => return Known::Code(about.state.exit_code),
+            Ok(Some(about)) if about.is_over() && (!about.was_killed() || removing.passed()) => {
+                return Known::Code(about.state.exit_code);
+            }
             Ok(Some(about)) if about.never_ran() => return Known::NeverRan,
             Ok(Some(_)) if deadline.passed() => break,
             Ok(Some(_)) => {}
