@@ -38,11 +38,11 @@ pub fn downtime(subject: &mut dyn Subject, hints: Option<&Hints>, cancel: &Cance
             Ok((check, forward)) => {
                 let deadline = Deadline::after(check.timeout);
                 let limits = Limits {
-                    deadline,
                     patience: patience.unwrap_or(deadline),
                     cancel: Some(cancel),
                     hints: hints.filter(|_| pace.as_mut().is_some_and(Pace::may_hint)),
                     look_closer: pace.as_mut().is_none_or(Pace::look_closer),
+                    ..Limits::until(deadline)
                 };
                 probe_within(check, forward, &limits)
             }

@@ -38,6 +38,9 @@ pub(super) enum Taken {
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// Looks get rarer up to this.
 const LOOK_MAX: Duration = Duration::from_millis(100);
+/// Where many boot at once an answer takes its time, and asking takes others': a fifth of it at first, less from look to
+/// look, a twentieth at last.
+const PAUSE_TIMES: (u32, u32) = (4, 20);
 /// The longest pause after a question that took long.
 const COSTLY_MAX: Duration = Duration::from_millis(250);
 /// One question to the monitor.
@@ -52,8 +55,9 @@ pub(super) fn settle(
     limits: &Limits<'_>,
 ) -> Result<Taken, Reason> {
     let client = peer.local().map_err(|e| Reason::Broken(crate::sys::error::os_reason(&e)))?;
-    let patience = limits.patience.min(limits.deadline);
+    let mut patience = limits.patience.min(limits.deadline);
     let mut pause = FIRST_LOOK;
+    let mut times = PAUSE_TIMES.0;
     // The last answer that was one.
     let mut known = Handshake::Unknown("no answer from the monitor in time".into());
     loop {
@@ -67,8 +71,8 @@ pub(super) fn settle(
         }
         let asked = Instant::now();
         let known_now = forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline));
-        // Where many boot at once an answer takes its time, and would take others' for our sake: a fifth at the most.
-        let at_least = (asked.elapsed() * 4).min(COSTLY_MAX);
+        let at_least = (asked.elapsed() * times).min(COSTLY_MAX);
+        times = (times * 2).min(PAUSE_TIMES.1);
         match known_now {
             Handshake::Established => return Ok(Taken::Established),
             Handshake::Unknown(why) if *kind != Kind::Tcp => return Ok(Taken::Unproven(why)),
@@ -90,6 +94,8 @@ pub(super) fn settle(
             });
         }
         pause = (pause * 3 / 2).min(LOOK_MAX).max(at_least);
+        // Held until the next look, this connection costs less than a new one.
+        patience = patience.max(Deadline::after(at_least)).min(limits.deadline);
     }
 }
 

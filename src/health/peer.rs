@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What bounds one probe.
@@ -21,6 +22,26 @@ pub(super) struct Limits<'a> {
     pub hints: Option<&'a Hints>,
     /// Whether an end of file is looked into: a guest that accepts and closes at once looks like one that refuses.
     pub look_closer: bool,
+    /// Takes the connection of a check that is over, rather than its being closed.
+    pub kept: Option<&'a Kept>,
+}
+
+impl Limits<'_> {
+    /// All the time until `deadline`, for all of it.
+    pub fn until(deadline: Deadline) -> Limits<'static> {
+        Limits { deadline, patience: deadline, cancel: None, hints: None, look_closer: true, kept: None }
+    }
+}
+
+/// Connections whose checks are over. Their end keeps a guest as busy as their beginning: where many guests are asked,
+/// that can wait until all have answered.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Vec<TcpStream>>);
+
+impl Kept {
+    fn add(&self, stream: TcpStream) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+    }
 }
 
 /// What a wait ended with.
@@ -72,6 +93,11 @@ impl<'a> Peer<'a> {
             }
         }
         Err(found.unwrap_or(Reason::TimedOut("connecting")))
+    }
+
+    /// Leaves it to `kept` to close it.
+    pub fn keep(self, kept: &Kept) {
+        kept.add(self.stream);
     }
 
     /// Our own address, by which the other side knows us.

@@ -1,7 +1,7 @@
 //! One probe: resolve, connect, be taken by the guest, speak TLS, ask. One deadline over it all.
 
 use super::forward::{Taken, settle};
-use super::peer::{Limits, Peer};
+use super::peer::{Kept, Limits, Peer};
 use super::{Check, Forward, Kind, Reason, TlsTrouble, Verdict, grpc, http, resolve, tls};
 use crate::sys::Deadline;
 use std::io::{Read, Write};
@@ -9,9 +9,13 @@ use std::time::Instant;
 
 /// Probes once. `forward` is there for a VM's forwarded port. Ends at `deadline` or after the check's own timeout.
 pub fn probe(check: &Check, forward: Option<&mut dyn Forward>, deadline: Deadline) -> Verdict {
-    let deadline = deadline.min(Deadline::after(check.timeout));
-    let limits = Limits { deadline, patience: deadline, cancel: None, hints: None, look_closer: true };
-    probe_within(check, forward, &limits)
+    probe_within(check, forward, &Limits::until(deadline.min(Deadline::after(check.timeout))))
+}
+
+/// The same, but for plain connections, which `kept` closes.
+pub fn probe_and_keep(check: &Check, forward: Option<&mut dyn Forward>, deadline: Deadline, kept: &Kept) -> Verdict {
+    let limits = Limits::until(deadline.min(Deadline::after(check.timeout)));
+    probe_within(check, forward, &Limits { kept: Some(kept), ..limits })
 }
 
 /// Probes once, within `limits`.
@@ -35,7 +39,13 @@ fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) ->
         unproven = Some(why);
     }
     let answer = match &check.tls {
-        None => speak(&mut peer, check, limits.deadline),
+        None => {
+            let answer = speak(&mut peer, check, limits.deadline);
+            if let Some(kept) = limits.kept {
+                peer.keep(kept);
+            }
+            answer
+        }
         Some(tls) => tls::handshake(peer, check, tls).and_then(|mut stream| {
             speak(&mut stream, check, limits.deadline).map_err(|reason| tls::explain(reason, check))
         }),

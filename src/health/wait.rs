@@ -64,6 +64,7 @@ pub fn wait_on(
                     cancel,
                     hints: hints.filter(|_| pace.may_hint()),
                     look_closer: pace.look_closer(),
+                    kept: None,
                 };
                 probe_within(check, forward, &limits)
             }
@@ -213,10 +214,10 @@ impl Pace {
         match mood {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
-            // Where many boot at once each takes its time, and would take more for our sake: so a fifth of it at the most.
+            // Where many boot at once each takes its time, and would take more for our sake: so a tenth of it, or so.
             Mood::Refused => match self.since.elapsed().as_millis() {
-                0..2_000 => (took * 4).clamp(Duration::from_millis(5), Duration::from_millis(250)),
-                2_000..30_000 => (took * 4).clamp(Duration::from_millis(20), Duration::from_millis(250)),
+                0..2_000 => (took * 10).clamp(Duration::from_millis(5), Duration::from_millis(250)),
+                2_000..30_000 => (took * 10).clamp(Duration::from_millis(20), Duration::from_millis(250)),
                 _ => self.interval,
             },
             // The connection was held instead.

@@ -39,10 +39,8 @@ pub fn watch(subject: &mut dyn Subject, plan: &Watch, cancel: &Cancel, mut tell:
         let verdict = match subject.parts() {
             Err(reason) => Verdict::Unhealthy(reason),
             Ok((check, forward)) => {
-                let deadline = Deadline::after(check.timeout);
-                let limits =
-                    Limits { deadline, patience: deadline, cancel: Some(cancel), hints: None, look_closer: true };
-                probe_within(check, forward, &limits)
+                let limits = Limits::until(Deadline::after(check.timeout));
+                probe_within(check, forward, &Limits { cancel: Some(cancel), ..limits })
             }
         };
         let change = match verdict {

@@ -1,10 +1,10 @@
 //! Whether the guest has completed one connection of ours to a forwarded port.
 //!
 //! QEMU accepts for the guest, so our side can't tell. QEMU's own list can: its rows have descriptor numbers, and
-//! behind one of them is our peer. Which one is found out by taking a copy of the descriptor (pidfd_getfd) and asking
-//! it for its peer's address; where that is not allowed (another user's QEMU, Yama's ptrace_scope), by the inode
-//! number that /proc/net/tcp and /proc/PID/fd share; where that is not allowed either, by all rows of that forward
-//! alike. When in doubt the answer is not "completed".
+//! behind one of them is our peer. Which one is found out before QEMU is asked, so that one question is enough: by taking
+//! copies of its descriptors (pidfd_getfd) and asking them for their peer's address; where that is not allowed (another
+//! user's QEMU, Yama's ptrace_scope), by the inode number that /proc/net/tcp and /proc/PID/fd share; where that is not
+//! allowed either, by all rows of that forward alike. When in doubt the answer is not "completed".
 
 use crate::guest::monitor::qmp::{Qmp, QmpError};
 use crate::guest::monitor::usernet::{Row, State, parse};
@@ -67,7 +67,7 @@ impl Asker {
     }
 
     fn look(&mut self, client: SocketAddrV4, deadline: Deadline) -> Result<Seen, QmpError> {
-        let mut fd = self.known.take().filter(|(of, _)| *of == client).map(|(_, fd)| fd);
+        let known = self.known.take().filter(|(of, _)| *of == client).map(|(_, fd)| fd);
         let means = match self.can_steal() {
             true => Means::Copies,
             // Before the rows are listed: what the kernel says was accepted then is among them.
@@ -76,27 +76,19 @@ impl Asker {
                 _ => return Ok(Seen::Missing),
             },
         };
-        let (mut qmp, text) = Qmp::connect_and_ask(&self.monitor, LIST, deadline)?;
-        let mut rows = parse(&text);
-        if fd.is_none() {
-            fd = match self.search(client, &rows, &means) {
-                Ok(Some(fd)) => Some(fd),
-                Ok(None) => return Ok(Seen::Missing),
-                Err(e) => {
-                    return Ok(match &means {
-                        Means::Inode(entry) => all_alike(&rows, entry),
-                        Means::Copies => Seen::Unknown(format!("QEMU's connections: {}", os_reason(&e))),
-                    });
-                }
-            };
-            // The number may have been another connection's when the rows were listed. Once more, now that it is
-            // known to be ours. (That ours was accepted before the first listing could be read from /proc/net/tcp
-            // as well, which takes far longer where there are a thousand sockets.)
-            rows = parse(&qmp.human(LIST, deadline)?);
-        }
+        let fd = match known.map_or_else(|| self.search(client, &means), |fd| Ok(Some(fd))) {
+            Ok(Some(fd)) => fd,
+            Ok(None) => return Ok(Seen::Missing),
+            Err(e) => {
+                return Ok(match &means {
+                    Means::Inode(entry) => all_alike(&self.list(deadline)?, entry),
+                    Means::Copies => Seen::Unknown(format!("QEMU's connections: {}", os_reason(&e))),
+                });
+            }
+        };
+        let rows = self.list(deadline)?;
         // It was the client's before this look and is so after it, and QEMU never gives a closed connection a second
         // life: so the look was at the client's.
-        let Some(fd) = fd else { return Ok(Seen::Missing) };
         let states: Vec<&State> = rows.iter().filter(|r| self.may_be(r) && r.fd == fd).map(|r| &r.state).collect();
         if states.is_empty() || !self.owns(fd, client, &means)? {
             return Ok(Seen::Missing);
@@ -105,11 +97,18 @@ impl Asker {
         Ok(judge(&states))
     }
 
+    fn list(&self, deadline: Deadline) -> Result<Vec<Row>, QmpError> {
+        Ok(parse(&Qmp::connect_and_ask(&self.monitor, LIST, deadline)?.1))
+    }
+
     /// The descriptor in QEMU that is the other end of `client`'s connection.
-    fn search(&self, client: SocketAddrV4, rows: &[Row], means: &Means) -> io::Result<Option<i32>> {
-        for row in rows.iter().filter(|r| self.may_be(r)) {
-            if self.owns(row.fd, client, means)? {
-                return Ok(Some(row.fd));
+    fn search(&self, client: SocketAddrV4, means: &Means) -> io::Result<Option<i32>> {
+        let entries: io::Result<Vec<_>> = std::fs::read_dir(format!("/proc/{}/fd", self.pid))?.collect();
+        // The last ones first: those before are what QEMU has had since its start.
+        for entry in entries?.iter().rev() {
+            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if self.owns(fd, client, means)? {
+                return Ok(Some(fd));
             }
         }
         Ok(None)

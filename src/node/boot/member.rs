@@ -2,7 +2,7 @@
 //! the foundation, started again as often as it takes.
 
 use super::plan::Member;
-use crate::health::{self, Cancel, Check, Forward, Pace, Reason, Subject, Verdict};
+use crate::health::{self, Cancel, Check, Forward, Kept, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
 use crate::node::command;
@@ -11,6 +11,7 @@ use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -161,6 +162,8 @@ pub struct Attempt {
     pub news: Sender<(usize, News)>,
     /// Wakes the stage.
     pub wake: Arc<nix::sys::eventfd::EventFd>,
+    /// Connections of first questions: closed when no member has its own before it.
+    pub kept: Cell<Option<Arc<Kept>>>,
 }
 
 /// What waiting for its health came to.
@@ -218,6 +221,7 @@ impl Attempt {
                 Standing::Running if first => self.tell(News::Already),
                 Standing::Running | Standing::Coming => {}
                 standing @ (Standing::Unsupervised | Standing::Down) => {
+                    drop(self.kept.take());
                     let down = standing == Standing::Down;
                     self.tell(match (standing, first) {
                         (Standing::Unsupervised, _) => News::Adopt,
@@ -248,6 +252,7 @@ impl Attempt {
             match self.wait_until_healthy(&began) {
                 Ok(Waited::Healthy(detail)) => {
                     self.tell(News::Healthy(detail));
+                    drop(self.kept.take());
                     if !self.foundation {
                         return;
                     }
@@ -331,12 +336,13 @@ impl Attempt {
             let until = Deadline::after(slice);
             slice = (slice * 2).min(LONGEST_SLICE);
             // While its supervisor asks, nobody else need do so.
-            loop {
+            let asked_by_supervisor = loop {
                 if self.handle.is_over() {
                     return Ok(Waited::Over);
                 }
                 self.handle.settle();
                 let (state, alive) = self.state();
+                let starting = state.as_ref().is_some_and(|s| s.phase == Phase::Starting);
                 let since = state.as_ref().and_then(|s| s.ready_at.as_deref());
                 if alive && !ready && since.is_some_and(|at| at >= began.wall.as_str()) {
                     ready = true;
@@ -350,7 +356,7 @@ impl Attempt {
                     }
                     (_, (Some(state), true)) => match state.proof().filter(|(at, _)| *at >= began.wall.as_str()) {
                         Some((_, detail)) => return Ok(Waited::Healthy(detail.to_string())),
-                        None if state.phase != Phase::Starting => break,
+                        None if !starting => break false,
                         None => {}
                     },
                     (Standing::Down, _) => match recover::ended_since(&self.shared.paths, id, &began.wall) {
@@ -361,11 +367,10 @@ impl Attempt {
                     _ => {}
                 }
                 if until.passed() {
-                    break;
+                    break starting;
                 }
                 self.handle.rest(until);
-            }
-            let asked_by_supervisor = self.state().0.is_some_and(|s| s.phase == Phase::Starting);
+            };
             match self.ask(until, &mut pace, asked_by_supervisor)? {
                 // While its supervisor asks, that has the last word.
                 Some(Verdict::Healthy { .. }) if asked_by_supervisor => self.handle.rest(Deadline::after(FIRST_SLICE)),
@@ -386,16 +391,20 @@ impl Attempt {
         let id = self.member.id();
         let paths = &self.shared.paths;
         let spec = self.member.spec(paths);
-        let Some(subject) = ComponentSubject::new(paths, id, &spec, Some(self.member.stage_health))? else {
+        let Some(mut subject) = ComponentSubject::new(paths, id, &spec, Some(self.member.stage_health))? else {
             return Ok(None);
         };
         let cancel = self.handle.fresh()?;
-        let mut subject = subject;
         if (once || subject.health().successes <= 1)
             && let Ok((check, forward)) = subject.parts()
         {
             // In turns: fifty guests that are asked at once hold each other up, and all take longer.
-            let verdict = self.shared.asking.pass(|| health::probe(check, forward, Deadline::after(AT_ONCE)));
+            let kept = self.kept.take().unwrap_or_default();
+            let ask = || health::probe_and_keep(check, forward, Deadline::after(AT_ONCE), &kept);
+            let verdict = self.shared.asking.pass(ask);
+            if verdict.is_healthy() {
+                self.kept.set(Some(kept));
+            }
             if once || verdict.is_healthy() {
                 return Ok(Some(verdict));
             }

@@ -4,12 +4,14 @@ use super::bells::Bells;
 use super::member::{Attempt, Handle, News, Shared};
 use super::plan::{Member, StagePlan};
 use super::tell::Teller;
+use crate::health::Kept;
 use crate::model::ComponentId;
 use crate::model::boot_record::StageOutcome;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -81,6 +83,7 @@ impl<'a> Running<'a> {
         // Before anything begins, so that nothing is missed.
         let bells = Bells::new(&shared.paths, plan.members.iter().map(Member::id));
         let (sender, news) = channel();
+        let kept = Arc::new(Kept::default());
         let mut handles = Vec::new();
         for (index, member) in plan.members.iter().enumerate() {
             let handle = Arc::new(Handle::default());
@@ -92,6 +95,7 @@ impl<'a> Running<'a> {
                 handle: Arc::clone(&handle),
                 news: sender.clone(),
                 wake: Arc::clone(&wake),
+                kept: Cell::new(Some(Arc::clone(&kept))),
             };
             // Not joined: one that hangs in a start command must not hold the boot up.
             let spawned = std::thread::Builder::new().stack_size(STACK).spawn(|| attempt.run());
