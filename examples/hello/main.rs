@@ -35,6 +35,8 @@ Paths: / /health /unhealthy /healthy /args /env /cwd /uptime /slow?ms=N /read?pa
 
 /// More connections than this at once are turned away.
 const CONNECTIONS_MAX: usize = 128;
+/// No more threads than this wait for connections.
+const IDLE_MAX: usize = 4;
 /// The longest request head that is read.
 const HEAD_MAX: u64 = 16 << 10;
 /// The longest file that /read answers with.
@@ -61,9 +63,17 @@ struct Options {
     exit_code: i32,
 }
 
+/// Those that accept and serve.
+struct Threads {
+    all: AtomicUsize,
+    /// Those of them that accept.
+    idle: AtomicUsize,
+}
+
 struct Server {
+    listener: TcpListener,
+    threads: Threads,
     healthy: AtomicBool,
-    connections: AtomicUsize,
     started: Instant,
 }
 
@@ -108,29 +118,50 @@ fn main() {
     }
     let listener = TcpListener::bind(("0.0.0.0", options.port)).unwrap_or_else(|e| fail("listen on", options.port, &e));
     say(&format!("hello: listening on {}", options.port));
-    let server =
-        Arc::new(Server { healthy: AtomicBool::new(true), connections: AtomicUsize::new(0), started: Instant::now() });
+    let threads = Threads { all: AtomicUsize::new(1), idle: AtomicUsize::new(1) };
+    let server = Server { listener, threads, healthy: AtomicBool::new(true), started: Instant::now() };
+    let server = Arc::new(server);
     loop {
-        let Ok((stream, _)) = listener.accept() else {
+        accept(&server);
+        // This thread is the program: it goes on.
+        server.threads.all.fetch_add(1, Ordering::SeqCst);
+        server.threads.idle.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Accepts and serves, with one thread more whenever none is left that accepts. A connection that comes alone, as a health
+/// check's, finds its thread waiting.
+fn accept(server: &Arc<Server>) {
+    let threads = &server.threads;
+    loop {
+        let Ok((stream, _)) = server.listener.accept() else {
             // Out of descriptors, or the client has gone: not before a connection ends will it be better.
             thread::sleep(Duration::from_millis(10));
             continue;
         };
-        let server = server.clone();
-        if server.connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
-            server.connections.fetch_sub(1, Ordering::Relaxed);
-            let _ = answer(&stream, 503, b"too many connections\n", false);
-            continue;
+        if threads.idle.fetch_sub(1, Ordering::SeqCst) == 1 {
+            if threads.all.fetch_add(1, Ordering::SeqCst) < CONNECTIONS_MAX && spawn(server) {
+                threads.idle.fetch_add(1, Ordering::SeqCst);
+            } else {
+                threads.all.fetch_sub(1, Ordering::SeqCst);
+                threads.idle.fetch_add(1, Ordering::SeqCst);
+                let _ = answer(&stream, 503, b"too many connections\n", false);
+                continue;
+            }
         }
-        let of_thread = server.clone();
-        let serve = move || {
-            let _ = serve(&of_thread, &stream);
-            of_thread.connections.fetch_sub(1, Ordering::Relaxed);
-        };
-        if thread::Builder::new().stack_size(128 << 10).spawn(serve).is_err() {
-            server.connections.fetch_sub(1, Ordering::Relaxed);
+        let _ = serve(server, &stream);
+        drop(stream);
+        if threads.idle.fetch_add(1, Ordering::SeqCst) >= IDLE_MAX {
+            threads.idle.fetch_sub(1, Ordering::SeqCst);
+            threads.all.fetch_sub(1, Ordering::SeqCst);
+            return;
         }
     }
+}
+
+fn spawn(server: &Arc<Server>) -> bool {
+    let server = server.clone();
+    thread::Builder::new().stack_size(128 << 10).spawn(move || accept(&server)).is_ok()
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
