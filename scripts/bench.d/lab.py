@@ -53,6 +53,17 @@ class Lab:
             raise Skip(f"{path} is missing: run scripts/build")
         return path
 
+    @staticmethod
+    def ended(child, patience):
+        """Its exit code, at once when it ends: Popen.wait with a timeout looks every 50 ms."""
+        handle = os.pidfd_open(child.pid)
+        try:
+            if not select.select([handle], [], [], patience)[0]:
+                raise Skip(f"{child.args[0]} did not end in {patience} s")
+        finally:
+            os.close(handle)
+        return child.wait()
+
     def start(self, argv, **options):
         """Starts a process that `close` ends if nobody else does. Standard streams are /dev/null unless given.
 

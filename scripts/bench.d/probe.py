@@ -53,7 +53,7 @@ def rows(lab):
         begin = now()
         child = subprocess.Popen(argv, env=lab.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL)
-        code = child.wait(60)
+        code = lab.ended(child, 60)
         took = 1000 * (now() - begin)
         if code:
             raise Skip(f"{argv[0]} ended with {code}")

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 
 from bare import Bare, need_qemu
 from lab import Skip, first_answers, free_ports, interleaved, median, now, paired
@@ -89,7 +90,7 @@ def stage(lab, count=16):
         node.stage()
         begin = now()
         child = node.boot()
-        code = child.wait(300)
+        code = lab.ended(child, 300)
         took = now() - begin
         found = first_answers(list(node.ports.values()), now() + 10)
         node.down()
@@ -132,8 +133,10 @@ def booted(lab, count=50):
             raise Skip("the node did not come up")
 
         def again():
+            # The guests are still busy with the end of the connections before.
+            time.sleep(0.5)
             begin = now()
-            code = node.boot().wait(60)
+            code = lab.ended(node.boot(), 60)
             if code != 0:
                 raise Skip(f"mcp-boot ended with {code}")
             return 1000 * (now() - begin)

@@ -1,6 +1,7 @@
 //! A VM's forwarded port: whether the guest itself has completed the connection.
 
 use super::peer::{Limits, Peer, Woken};
+use super::wait::rest_after;
 use super::{Kind, Reason};
 use crate::sys::Deadline;
 use std::net::SocketAddr;
@@ -38,11 +39,6 @@ pub(super) enum Taken {
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// Looks get rarer up to this.
 const LOOK_MAX: Duration = Duration::from_millis(100);
-/// Where many boot at once an answer takes its time, and asking takes others': a fifth of it at first, less from look to
-/// look, a twentieth at last.
-const PAUSE_TIMES: (u32, u32) = (4, 20);
-/// The longest pause after a question that took long.
-const COSTLY_MAX: Duration = Duration::from_millis(250);
 /// One question to the monitor.
 const ASK_MAX: Duration = Duration::from_millis(500);
 
@@ -57,7 +53,6 @@ pub(super) fn settle(
     let client = peer.local().map_err(|e| Reason::Broken(crate::sys::error::os_reason(&e)))?;
     let mut patience = limits.patience.min(limits.deadline);
     let mut pause = FIRST_LOOK;
-    let mut times = PAUSE_TIMES.0;
     // The last answer that was one.
     let mut known = Handshake::Unknown("no answer from the monitor in time".into());
     loop {
@@ -71,8 +66,7 @@ pub(super) fn settle(
         }
         let asked = Instant::now();
         let known_now = forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline));
-        let at_least = (asked.elapsed() * times).min(COSTLY_MAX);
-        times = (times * 2).min(PAUSE_TIMES.1);
+        let at_least = rest_after(asked.elapsed());
         match known_now {
             Handshake::Established => return Ok(Taken::Established),
             Handshake::Unknown(why) if *kind != Kind::Tcp => return Ok(Taken::Unproven(why)),

@@ -35,12 +35,25 @@ impl Limits<'_> {
 
 /// Connections whose checks are over. Their end keeps a guest as busy as their beginning: where many guests are asked,
 /// that can wait until all have answered.
-#[derive(Debug, Default)]
-pub struct Kept(Mutex<Vec<TcpStream>>);
+#[derive(Debug)]
+pub struct Kept(Mutex<Option<Vec<TcpStream>>>);
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept(Mutex::new(Some(Vec::new())))
+    }
+}
 
 impl Kept {
     fn add(&self, stream: TcpStream) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        if let Some(kept) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            kept.push(stream);
+        }
+    }
+
+    /// Closes them all, and from now on each as it comes.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

@@ -119,6 +119,17 @@ fn rest(until: Deadline, started: Instant, pace: &mut Pace, hints: Option<&Hints
     }
 }
 
+/// The longest rest after a question.
+const REST_MAX: Duration = Duration::from_millis(250);
+
+/// How long a guest is left alone after a question that took so long. Where many boot side by side each answer takes as
+/// many times longer, and each of them shall be asked as many times more seldom, so that all the asking together takes no
+/// more than that of one: hence by the square. 20 ms after 1 ms.
+pub(super) fn rest_after(took: Duration) -> Duration {
+    let ms = took.as_secs_f64() * 1e3;
+    Duration::from_secs_f64((ms * ms * 0.02).min(REST_MAX.as_secs_f64()))
+}
+
 /// How long to pause, by what was found.
 #[derive(Debug)]
 pub struct Pace {
@@ -214,10 +225,9 @@ impl Pace {
         match mood {
             // A guest that refuses is a few milliseconds from listening, as a rule. Where not, it isn't hammered: a
             // probe costs some 0.2 ms of ours and of the guest's.
-            // Where many boot at once each takes its time, and would take more for our sake: so a tenth of it, or so.
             Mood::Refused => match self.since.elapsed().as_millis() {
-                0..2_000 => (took * 10).clamp(Duration::from_millis(5), Duration::from_millis(250)),
-                2_000..30_000 => (took * 10).clamp(Duration::from_millis(20), Duration::from_millis(250)),
+                0..2_000 => rest_after(took).max(Duration::from_millis(5)),
+                2_000..30_000 => rest_after(took).max(Duration::from_millis(20)),
                 _ => self.interval,
             },
             // The connection was held instead.

@@ -11,7 +11,6 @@ use crate::node::recover::{self, Gate, Standing};
 use crate::sys::error::EXIT_FINAL;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -27,7 +26,7 @@ const STEADY: Duration = Duration::from_secs(60);
 /// How long after its start command an init may take to begin with it.
 const INIT_GRACE: Duration = Duration::from_secs(5);
 /// How long one is asked before its stage is told why it is not healthy, at first…
-const FIRST_SLICE: Duration = Duration::from_secs(1);
+const FIRST_SLICE: Duration = Duration::from_secs(2);
 /// …and at last.
 const LONGEST_SLICE: Duration = Duration::from_secs(30);
 /// One that is healthy answers within this, as a rule: only the others take more than a single question.
@@ -162,8 +161,8 @@ pub struct Attempt {
     pub news: Sender<(usize, News)>,
     /// Wakes the stage.
     pub wake: Arc<nix::sys::eventfd::EventFd>,
-    /// Connections of first questions: closed when no member has its own before it.
-    pub kept: Cell<Option<Arc<Kept>>>,
+    /// Connections of first questions.
+    pub kept: Arc<Kept>,
 }
 
 /// What waiting for its health came to.
@@ -221,7 +220,6 @@ impl Attempt {
                 Standing::Running if first => self.tell(News::Already),
                 Standing::Running | Standing::Coming => {}
                 standing @ (Standing::Unsupervised | Standing::Down) => {
-                    drop(self.kept.take());
                     let down = standing == Standing::Down;
                     self.tell(match (standing, first) {
                         (Standing::Unsupervised, _) => News::Adopt,
@@ -252,7 +250,6 @@ impl Attempt {
             match self.wait_until_healthy(&began) {
                 Ok(Waited::Healthy(detail)) => {
                     self.tell(News::Healthy(detail));
-                    drop(self.kept.take());
                     if !self.foundation {
                         return;
                     }
@@ -399,12 +396,8 @@ impl Attempt {
             && let Ok((check, forward)) = subject.parts()
         {
             // In turns: fifty guests that are asked at once hold each other up, and all take longer.
-            let kept = self.kept.take().unwrap_or_default();
-            let ask = || health::probe_and_keep(check, forward, Deadline::after(AT_ONCE), &kept);
+            let ask = || health::probe_and_keep(check, forward, Deadline::after(AT_ONCE), &self.kept);
             let verdict = self.shared.asking.pass(ask);
-            if verdict.is_healthy() {
-                self.kept.set(Some(kept));
-            }
             if once || verdict.is_healthy() {
                 return Ok(Some(verdict));
             }

@@ -13,6 +13,7 @@ use self::member::Shared;
 use self::plan::Plan;
 use self::stage::{Ended, Running};
 use self::tell::Teller;
+use crate::health::Kept;
 use crate::model::boot_record::Outcome;
 use crate::model::{ComponentId, Node};
 use crate::node::recover::{self, Gate, Standing};
@@ -45,8 +46,11 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
     let shared =
         Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new(), asking: Gate::new() });
     let mut unhealthy = Vec::new();
+    let mut kept = Arc::new(Kept::default());
     for stage in &plan.stages {
-        match Running::begin(stage, &shared, signals, &mut tell)?.run()? {
+        kept.close();
+        kept = Arc::new(Kept::default());
+        match Running::begin(stage, &shared, &kept, signals, &mut tell)?.run()? {
             Ended::Healthy => {}
             Ended::Unhealthy(which) => unhealthy.extend(which),
             Ended::Interrupted => {
@@ -56,6 +60,8 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
             }
         }
     }
+    // The last ones are closed with the process: nobody waits for that.
+    std::mem::forget(kept);
     let failed = strict && !unhealthy.is_empty();
     tell.over(unhealthy.len(), failed);
     tell.recorder.finish(if failed { Outcome::Failed } else { Outcome::Ready });

@@ -7,11 +7,11 @@ use super::tell::Teller;
 use crate::health::Kept;
 use crate::model::ComponentId;
 use crate::model::boot_record::StageOutcome;
+use crate::sys::paths::Paths;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// So often people and the init system are told what is waited for.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Those that run already have answered by then, as a rule.
+const QUIET: Duration = Duration::from_millis(200);
 /// What the init system is to wait beyond what we know of.
 const MARGIN: Duration = Duration::from_secs(60);
 /// An answer older than this is asked for again before the foundation counts as healthy.
@@ -63,27 +65,30 @@ pub struct Running<'a> {
     handles: Vec<Arc<Handle>>,
     news: Receiver<(usize, News)>,
     wake: Arc<EventFd>,
+    paths: &'a Paths,
+    kept: &'a Kept,
     bells: Option<Bells>,
+    /// Where all run already and are healthy nothing need be watched: until then, or until there is other news.
+    quiet: Option<Deadline>,
     began: Instant,
     /// How old an answer may be when the foundation is to count as healthy.
     fresh: Duration,
 }
 
 impl<'a> Running<'a> {
-    /// Starts to bring the members of `plan` up.
+    /// Starts to bring the members of `plan` up. As long as all just run, `kept` takes the connections that they were
+    /// asked on.
     pub fn begin(
         plan: &'a StagePlan,
         shared: &'a Arc<Shared>,
+        kept: &'a Arc<Kept>,
         signals: &'a Signals,
         tell: &'a mut Teller,
     ) -> Result<Running<'a>> {
         tell.stage_began(plan);
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(Error::os("create", "an event descriptor"))?);
-        // Before anything begins, so that nothing is missed.
-        let bells = Bells::new(&shared.paths, plan.members.iter().map(Member::id));
         let (sender, news) = channel();
-        let kept = Arc::new(Kept::default());
         let mut handles = Vec::new();
         for (index, member) in plan.members.iter().enumerate() {
             let handle = Arc::new(Handle::default());
@@ -95,7 +100,7 @@ impl<'a> Running<'a> {
                 handle: Arc::clone(&handle),
                 news: sender.clone(),
                 wake: Arc::clone(&wake),
-                kept: Cell::new(Some(Arc::clone(&kept))),
+                kept: Arc::clone(kept),
             };
             // Not joined: one that hangs in a start command must not hold the boot up.
             let spawned = std::thread::Builder::new().stack_size(STACK).spawn(|| attempt.run());
@@ -113,7 +118,10 @@ impl<'a> Running<'a> {
             handles,
             news,
             wake,
-            bells,
+            paths: &shared.paths,
+            kept,
+            bells: None,
+            quiet: Some(Deadline::after(QUIET)),
             began: Instant::now(),
             fresh: FRESH,
         })
@@ -127,6 +135,9 @@ impl<'a> Running<'a> {
         self.say(false);
         let ended = loop {
             self.take_news();
+            if self.quiet.is_some_and(|d| d.passed()) && !self.is_settled() {
+                self.listen();
+            }
             if self.is_settled() && !self.doubts() {
                 break self.result();
             }
@@ -141,7 +152,8 @@ impl<'a> Running<'a> {
                 self.extend(deadline);
                 self.say(true);
             }
-            let due = [deadline, self.tell.due(), Some(say_again)].into_iter().flatten().reduce(Deadline::min);
+            let due =
+                [deadline, self.tell.due(), self.quiet, Some(say_again)].into_iter().flatten().reduce(Deadline::min);
             let timeout = due.unwrap_or(say_again).poll_timeout();
             let polled =
                 [self.signals.as_fd(), self.wake.as_fd()].into_iter().chain(self.bells.as_ref().map(AsFd::as_fd));
@@ -176,6 +188,9 @@ impl<'a> Running<'a> {
         let _ = self.wake.read();
         let mut changed = false;
         while let Ok((index, news)) = self.news.try_recv() {
+            if !matches!(news, News::Already | News::Healthy(_)) {
+                self.listen();
+            }
             let (Some(member), Some(now)) = (self.plan.members.get(index), self.now.get_mut(index)) else { continue };
             let next = match &news {
                 News::Already => Now::Waiting("not asked yet".into()),
@@ -210,6 +225,16 @@ impl<'a> Running<'a> {
         if changed {
             self.say(false);
         }
+    }
+
+    /// From now on members hear what happens to them. What happened before they see for themselves now.
+    fn listen(&mut self) {
+        if self.quiet.take().is_none() {
+            return;
+        }
+        self.bells = Bells::new(self.paths, self.plan.members.iter().map(Member::id));
+        self.kept.close();
+        self.handles.iter().for_each(|handle| handle.ring());
     }
 
     fn is_settled(&self) -> bool {
