@@ -16,6 +16,7 @@ use nix::sys::socket::{SockaddrIn, getpeername};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The command that lists the connections.
@@ -107,6 +108,10 @@ impl Asker {
         // The last ones first: those before are what QEMU has had since its start.
         for entry in entries?.iter().rev() {
             let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // QEMU's life is told by a lock that it holds, and a copy of that would hold it as well.
+            if matches!(means, Means::Copies) && !is_socket(&entry.path())? {
+                continue;
+            }
             if self.owns(fd, client, means)? {
                 return Ok(Some(fd));
             }
@@ -144,6 +149,15 @@ impl Asker {
                 _ => Ok(false),
             },
         }
+    }
+}
+
+/// Whether this entry of a process's descriptors is a socket; one that is gone is none.
+fn is_socket(entry: &Path) -> io::Result<bool> {
+    match std::fs::read_link(entry) {
+        Ok(target) => Ok(target.as_os_str().as_bytes().starts_with(b"socket:")),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -223,6 +237,37 @@ mod tests {
         let entry = entry_of(ours).unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", accepted.as_raw_fd())).unwrap();
         assert_eq!(link.to_str().unwrap(), format!("socket:[{}]", entry.inode));
+    }
+
+    /// This very process stands for QEMU.
+    #[test]
+    fn the_descriptor_behind_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let SocketAddr::V4(ours) = client.local_addr().unwrap() else { unreachable!() };
+        let asker = Asker::new(Path::new("/nowhere"), std::process::id() as i32, 80);
+        assert_eq!(asker.search(ours, &Means::Copies).unwrap(), None);
+        let accepted = listener.accept().unwrap().0;
+        let fd = accepted.as_raw_fd();
+        for means in [Means::Copies, Means::Inode(entry_of(ours).unwrap())] {
+            assert_eq!(asker.search(ours, &means).unwrap(), Some(fd));
+            assert!(asker.owns(fd, ours, &means).unwrap());
+            assert!(!asker.owns(client.as_raw_fd(), ours, &means).unwrap());
+        }
+        let gone = Means::Inode(entry_of(ours).unwrap());
+        drop(accepted);
+        for means in [Means::Copies, gone] {
+            assert_eq!(asker.search(ours, &means).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn only_sockets_are_copied() {
+        let (listener, file) = (TcpListener::bind("127.0.0.1:0").unwrap(), std::fs::File::open("/dev/null").unwrap());
+        let entry = |fd: i32| PathBuf::from(format!("/proc/self/fd/{fd}"));
+        assert!(is_socket(&entry(listener.as_raw_fd())).unwrap());
+        assert!(!is_socket(&entry(file.as_raw_fd())).unwrap());
+        assert!(!is_socket(&entry(i32::MAX)).unwrap());
     }
 
     #[test]
