@@ -33,8 +33,11 @@ impl Limits<'_> {
     }
 }
 
-/// Connections whose checks are over. Their end keeps a guest as busy as their beginning: where many guests are asked,
-/// that can wait until all have answered.
+/// No more are kept: a process may have 1024 descriptors as a rule, and needs some to ask with.
+const KEPT_MAX: usize = 200;
+
+/// Connections whose checks are over, the first 200. Their end keeps a guest as busy as their beginning: where many
+/// guests are asked, that can wait until all have answered.
 #[derive(Debug)]
 pub struct Kept(Mutex<Option<Vec<TcpStream>>>);
 
@@ -46,14 +49,17 @@ impl Default for Kept {
 
 impl Kept {
     fn add(&self, stream: TcpStream) {
-        if let Some(kept) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.as_mut().filter(|kept| kept.len() < KEPT_MAX) {
             kept.push(stream);
         }
     }
 
     /// Closes them all, and from now on each as it comes.
     pub fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Nobody who has one more waits for that.
+        drop(kept);
     }
 }
 
@@ -229,5 +235,52 @@ impl Write for Peer<'_> {
 impl AsRawFd for Peer<'_> {
     fn as_raw_fd(&self) -> i32 {
         self.stream.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A connection, and its other end.
+    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let theirs = listener.accept().unwrap().0;
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        (ours, theirs)
+    }
+
+    fn is_closed(theirs: &TcpStream) -> bool {
+        theirs.set_nonblocking(true).unwrap();
+        !matches!(theirs.peek(&mut [0]), Err(e) if e.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn ends(mut theirs: &TcpStream) -> bool {
+        theirs.set_nonblocking(false).unwrap();
+        matches!(theirs.read(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn what_is_kept_is_closed_later_and_what_is_too_much_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let kept = Kept::default();
+        let mut others = Vec::new();
+        for _ in 0..KEPT_MAX {
+            let (ours, theirs) = pair(&listener);
+            kept.add(ours);
+            others.push(theirs);
+        }
+        let (ours, theirs) = pair(&listener);
+        kept.add(ours);
+        assert!(ends(&theirs));
+        assert!(!others.iter().any(is_closed));
+        kept.close();
+        assert!(others.iter().all(ends));
+        let (ours, theirs) = pair(&listener);
+        kept.add(ours);
+        assert!(ends(&theirs));
+        kept.close();
     }
 }
