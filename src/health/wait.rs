@@ -124,7 +124,7 @@ const REST_MAX: Duration = Duration::from_millis(250);
 
 /// How long a guest is left alone after a question that took so long. Where many boot side by side each answer takes as
 /// many times longer, and each of them shall be asked as many times more seldom, so that all the asking together takes no
-/// more than that of one: hence by the square. 20 ms after 1 ms.
+/// more than that of one: hence by the square, up to [`REST_MAX`]. 20 ms after 1 ms.
 pub(super) fn rest_after(took: Duration) -> Duration {
     let ms = took.as_secs_f64() * 1e3;
     Duration::from_secs_f64((ms * ms * 0.02).min(REST_MAX.as_secs_f64()))
@@ -260,5 +260,29 @@ impl Pace {
         if self.mood != Mood::Absent {
             self.hints = (self.hints - 1.0).max(0.0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_grows_with_the_square_and_has_an_end() {
+        let us = Duration::from_micros;
+        let table = [
+            (us(0), us(0)),
+            (us(400), us(3_200)),
+            (us(1_000), us(20_000)),
+            (us(3_000), us(180_000)),
+            (us(3_600), REST_MAX),
+            (Duration::from_secs(10), REST_MAX),
+            (Duration::MAX, REST_MAX),
+        ];
+        for (took, rest) in table {
+            assert!(rest_after(took).abs_diff(rest) < us(1), "{took:?}: {:?}", rest_after(took));
+        }
+        let rests: Vec<Duration> = (0..5_000).step_by(50).map(|n| rest_after(us(n))).collect();
+        assert!(rests.is_sorted(), "{rests:?}");
     }
 }
