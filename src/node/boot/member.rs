@@ -333,7 +333,7 @@ impl Attempt {
             let until = Deadline::after(slice);
             slice = (slice * 2).min(LONGEST_SLICE);
             // While its supervisor asks, nobody else need do so.
-            let asked_by_supervisor = loop {
+            let (asked_by_supervisor, is_ready) = loop {
                 if self.handle.is_over() {
                     return Ok(Waited::Over);
                 }
@@ -341,7 +341,8 @@ impl Attempt {
                 let (state, alive) = self.state();
                 let starting = state.as_ref().is_some_and(|s| s.phase == Phase::Starting);
                 let since = state.as_ref().and_then(|s| s.ready_at.as_deref());
-                if alive && !ready && since.is_some_and(|at| at >= began.wall.as_str()) {
+                let is_ready = alive && since.is_some();
+                if is_ready && !ready && since.is_some_and(|at| at >= began.wall.as_str()) {
                     ready = true;
                     self.tell(News::Ready);
                 }
@@ -353,7 +354,7 @@ impl Attempt {
                     }
                     (_, (Some(state), true)) => match state.proof().filter(|(at, _)| *at >= began.wall.as_str()) {
                         Some((_, detail)) => return Ok(Waited::Healthy(detail.to_string())),
-                        None if !starting => break false,
+                        None if !starting => break (false, is_ready),
                         None => {}
                     },
                     (Standing::Down, _) => match recover::ended_since(&self.shared.paths, id, &began.wall) {
@@ -364,7 +365,7 @@ impl Attempt {
                     _ => {}
                 }
                 if until.passed() {
-                    break starting;
+                    break (starting, is_ready);
                 }
                 self.handle.rest(until);
             };
@@ -374,9 +375,8 @@ impl Attempt {
                 Some(Verdict::Healthy { detail, .. }) => return Ok(Waited::Healthy(detail)),
                 Some(Verdict::Unhealthy(Reason::Cancelled)) => {}
                 Some(Verdict::Unhealthy(reason)) => self.tell(News::Unhealthy(reason.to_string())),
-                None if self.state().0.is_some_and(|s| s.ready_at.is_some()) => {
-                    return Ok(Waited::Healthy("runs; it has no check".into()));
-                }
+                // One that is over was ready, too.
+                None if is_ready => return Ok(Waited::Healthy("runs; it has no check".into())),
                 None => self.handle.rest(Deadline::after(slice)),
             }
         }

@@ -2,6 +2,8 @@
 
 use super::{Boot, fake, plain, sequence, serves, uuid, vm};
 use crate::harness::{Answer, Image, Node, free_port, nanos};
+use mcp::sys::Deadline;
+use mcp::sys::lock::Lock;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -79,6 +81,24 @@ fn boot_leaves_alone_what_shall_not_run() {
     node.mcp("mcp-run", &["--detach", "s"]).expect(0);
     let answer = node.mcp("mcp-boot", &[]).expect(0);
     assert!(answer.out.contains("  s/vm: runs already\n"), "{answer:#?}");
+}
+
+#[test]
+fn boot_takes_no_run_that_is_over_for_health() {
+    let Some((node, config)) = fake("boot_takes_no_run_that_is_over_for_health") else { return };
+    for name in ["f", "a"] {
+        plain(&node, name, "");
+    }
+    sequence(&node, &config, &[("base", &["f"], "60s"), ("apps", &["a"], "3s")]);
+    node.mcp("mcp-boot", &[]).expect(0);
+    super::send(node.state("a/vm")["pid"].as_i64().unwrap() as i32, libc::SIGKILL);
+    // We are the supervisor now, and are about to start it again. It has no check, and was ready before.
+    let lock = node.run_dir("a/vm").join("lock");
+    let lock = Lock::wait(&lock, Deadline::after(Duration::from_secs(20))).unwrap().unwrap();
+    let answer = node.mcp("mcp-boot", &["--stage", "apps"]).expect(0);
+    drop(lock);
+    let lines = complaints(&answer);
+    assert!(lines.len() == 1 && lines[0].starts_with("mcp-boot: stage apps: a/vm is not healthy: "), "{answer:#?}");
 }
 
 #[test]
