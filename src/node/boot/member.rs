@@ -391,7 +391,6 @@ impl Attempt {
         let Some(mut subject) = ComponentSubject::new(paths, id, &spec, Some(self.member.stage_health))? else {
             return Ok(None);
         };
-        let cancel = self.handle.fresh()?;
         if (once || subject.health().successes <= 1)
             && let Ok((check, forward)) = subject.parts()
         {
@@ -402,6 +401,8 @@ impl Attempt {
                 return Ok(Some(verdict));
             }
         }
+        // Not before: those that answer at once, as a thousand may, take no descriptor for it.
+        let cancel = self.handle.fresh()?;
         let hints = subject.hints().map_err(|e| log::debug!("{id}: {e}")).ok();
         let health = subject.health();
         let interval = health.interval.max((until.left() / 8).min(LONGEST_INTERVAL));
