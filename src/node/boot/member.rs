@@ -411,7 +411,7 @@ impl Attempt {
         let mut subject = UntilEnded { subject, of: self, cancel: &cancel };
         let verdict = health::wait_on(&mut subject, &plan, pace, hints.as_ref(), Some(&cancel));
         // Said first: the kernel takes some 10 ms to close an inotify.
-        std::thread::spawn(move || drop(hints));
+        let _ = std::thread::Builder::new().spawn(move || drop(hints));
         Ok(Some(verdict))
     }
 
