@@ -68,7 +68,8 @@ pub struct Running<'a> {
     paths: &'a Paths,
     kept: &'a Kept,
     bells: Option<Bells>,
-    /// Where all run already and are healthy nothing need be watched: until then, or until there is other news.
+    /// Until then nothing is watched, unless there is other news: where all that shall run do and are healthy there is no
+    /// need.
     quiet: Option<Deadline>,
     began: Instant,
     /// How old an answer may be when the foundation is to count as healthy.
@@ -188,7 +189,7 @@ impl<'a> Running<'a> {
         let _ = self.wake.read();
         let mut changed = false;
         while let Ok((index, news)) = self.news.try_recv() {
-            if !matches!(news, News::Already | News::Healthy(_)) {
+            if !matches!(news, News::Already | News::Healthy(_) | News::Skipped(_)) {
                 self.listen();
             }
             let (Some(member), Some(now)) = (self.plan.members.get(index), self.now.get_mut(index)) else { continue };
