@@ -35,7 +35,7 @@ Paths: / /health /unhealthy /healthy /args /env /cwd /uptime /slow?ms=N /read?pa
 
 /// More connections than this at once are turned away.
 const CONNECTIONS_MAX: usize = 128;
-/// No more threads than this wait for connections.
+/// A thread that has served ends when so many wait for connections.
 const IDLE_MAX: usize = 4;
 /// The longest request head that is read.
 const HEAD_MAX: u64 = 16 << 10;
@@ -66,7 +66,7 @@ struct Options {
 /// Those that accept and serve.
 struct Threads {
     all: AtomicUsize,
-    /// Those of them that accept.
+    /// Those of them that accept, or are about to. Never 0 for long: nobody else would be accepted.
     idle: AtomicUsize,
 }
 
@@ -140,19 +140,20 @@ fn accept(server: &Arc<Server>) {
             continue;
         };
         if threads.idle.fetch_sub(1, Ordering::SeqCst) == 1 {
-            if threads.all.fetch_add(1, Ordering::SeqCst) < CONNECTIONS_MAX && spawn(server) {
-                threads.idle.fetch_add(1, Ordering::SeqCst);
-            } else {
+            // The new one, which may accept before we go on. Where there is none it is this one that goes on accepting.
+            threads.idle.fetch_add(1, Ordering::SeqCst);
+            // One accepts beside those that serve.
+            if threads.all.fetch_add(1, Ordering::SeqCst) > CONNECTIONS_MAX || !spawn(server) {
                 threads.all.fetch_sub(1, Ordering::SeqCst);
-                threads.idle.fetch_add(1, Ordering::SeqCst);
                 let _ = answer(&stream, 503, b"too many connections\n", false);
                 continue;
             }
         }
         let _ = serve(server, &stream);
         drop(stream);
-        if threads.idle.fetch_add(1, Ordering::SeqCst) >= IDLE_MAX {
-            threads.idle.fetch_sub(1, Ordering::SeqCst);
+        // Counted in one step: others must not take one for waiting that ends.
+        let one_more = |idle| (idle < IDLE_MAX).then_some(idle + 1);
+        if threads.idle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_err() {
             threads.all.fetch_sub(1, Ordering::SeqCst);
             return;
         }
