@@ -2,7 +2,7 @@
 //!
 //! QEMU accepts for the guest, so our side can't tell. QEMU's own list can: its rows have descriptor numbers, and
 //! behind one of them is our peer. Which one is found out before QEMU is asked, so that one question is enough: by taking
-//! copies of its descriptors (pidfd_getfd) and asking them for their peer's address; where that is not allowed (another
+//! copies of its sockets (pidfd_getfd) and asking them for their peer's address; where that is not allowed (another
 //! user's QEMU, Yama's ptrace_scope), by the inode number that /proc/net/tcp and /proc/PID/fd share; where that is not
 //! allowed either, by all rows of that forward alike. When in doubt the answer is not "completed".
 

@@ -96,7 +96,7 @@ fn boot_takes_no_run_that_is_over_for_health() {
     let lock = node.run_dir("a/vm").join("lock");
     let lock = Lock::wait(&lock, Deadline::after(Duration::from_secs(20))).unwrap().unwrap();
     let answer = node.mcp("mcp-boot", &["--stage", "apps"]).expect(0);
-    drop(lock);
+    lock.remove().unwrap();
     let lines = complaints(&answer);
     assert!(lines.len() == 1 && lines[0].starts_with("mcp-boot: stage apps: a/vm is not healthy: "), "{answer:#?}");
 }
