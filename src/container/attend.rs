@@ -61,13 +61,12 @@ impl<'a> Attended<'a> {
         }
         while !self.turn()? {}
         self.live.asked.no_more();
-        let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
         self.live.instance.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
         let paths = self.live.instance.paths.clone();
         let (state, end) = self.live.instance.finish()?;
         match self.next {
-            Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
-            _ => Ok(Watched::Ended(Box::new(state), end, paths)),
+            Some(version) => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
+            None => Ok(Watched::Ended(Box::new(state), end, paths)),
         }
     }
 
@@ -176,9 +175,16 @@ impl<'a> Attended<'a> {
     }
 
     fn begin_stop(&mut self, by_operator: bool, why: &str) {
+        if by_operator && self.next.take().is_some() {
+            request::call_off(&self.context.files());
+        }
         if let Some(ladder) = &mut self.ladder {
             // Stopped for good, whatever it was stopped for before.
-            ladder.by_operator |= by_operator;
+            if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
+                log::info!("{}: {why}", self.context.id);
+                self.notify.stopping();
+                self.live.instance.note(&format!("stopping: {why}"));
+            }
             return;
         }
         log::info!("{}: {why}", self.context.id);

@@ -85,7 +85,6 @@ impl<'a> Attended<'a> {
         }
         while !self.turn()? {}
         self.live.asked.no_more();
-        let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
         self.live.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
         let paths = self.live.instance.paths.clone();
         let (state, end) = self.live.instance.finish()?;
@@ -103,8 +102,8 @@ impl<'a> Attended<'a> {
             return Ok(Watched::Other(Outcome::Start(Box::new(version))));
         }
         match self.next {
-            Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
-            _ => Ok(Watched::Ended(Box::new(state), end, paths)),
+            Some(version) => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
+            None => Ok(Watched::Ended(Box::new(state), end, paths)),
         }
     }
 
@@ -166,7 +165,7 @@ impl<'a> Attended<'a> {
             }
             Some(replacement) => {
                 replacement.live.end_now();
-                answer(&self.context.files(), EXIT_RETRY, "stopped meanwhile");
+                request::call_off(&self.context.files());
             }
             None => {}
         }
@@ -295,7 +294,16 @@ impl<'a> Attended<'a> {
     }
 
     fn begin_stop(&mut self, by_operator: bool, why: &str) {
-        if self.ladder.is_some() {
+        if by_operator && self.next.take().is_some() {
+            request::call_off(&self.context.files());
+        }
+        if let Some(ladder) = &mut self.ladder {
+            // Stopped for good, whatever it was stopped for before.
+            if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
+                log::info!("{}: {why}", self.context.id);
+                self.notify.stopping();
+                self.live.instance.note(&format!("stopping: {why}"));
+            }
             return;
         }
         log::info!("{}: {why}", self.context.id);

@@ -111,6 +111,11 @@ pub fn put_off(files: &ComponentPaths) {
     reply(files, EXIT_RETRY, "another version is being put in its place; try again", true);
 }
 
+/// For the supervisor: whoever has asked is told that a stop came, which is for good.
+pub fn call_off(files: &ComponentPaths) {
+    answer(files, EXIT_RETRY, "stopped meanwhile");
+}
+
 /// For the supervisor: answers whoever has asked.
 pub fn answer(files: &ComponentPaths, code: u8, text: &str) {
     reply(files, code, text, false);
