@@ -9,10 +9,10 @@ use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
 use crate::supervise::{Context, Mode};
-use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::notify::Notify;
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::{Deadline, Error, Result, time};
+use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
@@ -106,25 +106,9 @@ impl<'a> Attended<'a> {
 
     /// A container is stopped and started: nothing hands its ports over.
     fn begin_replace(&mut self) {
-        let files = self.context.files();
-        if self.ladder.is_some() && self.next.is_none() {
-            answer(&files, EXIT_RETRY, "is being stopped");
-            return;
-        }
-        let version = match (self.hooks.next)() {
-            // Whoever asks for what is under way already, since another asker was killed, gets the answer to that.
-            Ok(version) if self.next.as_ref().is_some_and(|v| v.runs_as(&version)) => return,
-            Ok(_) if self.next.is_some() => {
-                request::put_off(&files);
-                return;
-            }
-            Ok(version) => version,
-            Err(e) => {
-                log::error!("not replaced: {e}");
-                answer(&files, e.exit_code(), &e.to_string());
-                return;
-            }
-        };
+        let is_stopping = self.ladder.is_some();
+        let chosen = request::choose(&self.context.files(), is_stopping, self.next.as_ref(), self.hooks.next);
+        let Some(version) = chosen else { return };
         self.next = Some(version);
         self.begin_stop(false, "replaced");
     }
@@ -150,13 +134,7 @@ impl<'a> Attended<'a> {
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
-        let state = &mut self.live.instance.state;
-        if state.ready_at.is_none() {
-            state.ready_at = Some(time::now());
-        }
-        if state.phase == Phase::Starting {
-            state.phase = Phase::Ready;
-        }
+        self.live.instance.state.becomes_ready();
         // Written and answered before it is told: whoever waited for it finds it so, and what is asked after that is not
         // answered by this.
         self.live.instance.note(&format!("ready: {detail}"));
