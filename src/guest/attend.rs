@@ -12,10 +12,10 @@ use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
 use crate::supervise::{Context, Mode, failure, link_current};
-use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::notify::Notify;
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::{Deadline, Error, Result, time};
+use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use std::os::fd::AsFd;
@@ -85,7 +85,6 @@ impl<'a> Attended<'a> {
         }
         while !self.turn()? {}
         self.live.asked.no_more();
-        let by_operator = self.ladder.as_ref().is_some_and(|l| l.by_operator);
         self.live.instance.traces.stopped = self.ladder.as_ref().map(|l| (l.rung(), l.by_operator));
         let paths = self.live.instance.paths.clone();
         let (state, end) = self.live.instance.finish()?;
@@ -103,8 +102,8 @@ impl<'a> Attended<'a> {
             return Ok(Watched::Other(Outcome::Start(Box::new(version))));
         }
         match self.next {
-            Some(version) if !by_operator => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
-            _ => Ok(Watched::Ended(Box::new(state), end, paths)),
+            Some(version) => Ok(Watched::Other(Outcome::Start(Box::new(version)))),
+            None => Ok(Watched::Ended(Box::new(state), end, paths)),
         }
     }
 
@@ -166,7 +165,7 @@ impl<'a> Attended<'a> {
             }
             Some(replacement) => {
                 replacement.live.end_now();
-                answer(&self.context.files(), EXIT_RETRY, "stopped meanwhile");
+                request::call_off(&self.context.files());
             }
             None => {}
         }
@@ -184,24 +183,8 @@ impl<'a> Attended<'a> {
     fn begin_replace(&mut self) {
         let files = self.context.files();
         let under_way = self.replacing.as_ref().map(|r| &r.version).or(self.next.as_ref());
-        if self.ladder.is_some() && under_way.is_none() {
-            answer(&files, EXIT_RETRY, "is being stopped");
-            return;
-        }
-        let version = match (self.hooks.next)() {
-            // Whoever asks for what is under way already, since another asker was killed, gets the answer to that.
-            Ok(version) if under_way.is_some_and(|v| v.runs_as(&version)) => return,
-            Ok(_) if under_way.is_some() => {
-                request::put_off(&files);
-                return;
-            }
-            Ok(version) => version,
-            Err(e) => {
-                log::error!("not replaced: {e}");
-                answer(&files, e.exit_code(), &e.to_string());
-                return;
-            }
-        };
+        let is_stopping = self.ladder.is_some();
+        let Some(version) = request::choose(&files, is_stopping, under_way, self.hooks.next) else { return };
         let next = self.context.of(&version);
         match hindrance(self.context, &next, &mut self.live.instance) {
             None => match Replacement::begin(self.context, version.clone(), &self.live.instance, self.hooks) {
@@ -270,13 +253,7 @@ impl<'a> Attended<'a> {
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
-        let state = &mut self.live.instance.state;
-        if state.ready_at.is_none() {
-            state.ready_at = Some(time::now());
-        }
-        if state.phase == Phase::Starting {
-            state.phase = Phase::Ready;
-        }
+        self.live.instance.state.becomes_ready();
         // Written and answered before it is told: whoever waited for it finds it so, and what is asked after that is not
         // answered by this.
         self.live.instance.note(&format!("ready: {detail}"));
@@ -295,7 +272,16 @@ impl<'a> Attended<'a> {
     }
 
     fn begin_stop(&mut self, by_operator: bool, why: &str) {
-        if self.ladder.is_some() {
+        if by_operator && self.next.take().is_some() {
+            request::call_off(&self.context.files());
+        }
+        if let Some(ladder) = &mut self.ladder {
+            // Stopped for good, whatever it was stopped for before.
+            if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
+                log::info!("{}: {why}", self.context.id);
+                self.notify.stopping();
+                self.live.instance.note(&format!("stopping: {why}"));
+            }
             return;
         }
         log::info!("{}: {why}", self.context.id);

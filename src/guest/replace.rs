@@ -14,7 +14,7 @@ use crate::model::{Component, RootMode, Version, duration};
 use crate::supervise::report::Health;
 use crate::supervise::{Context, link_current};
 use crate::sys::paths::Slot;
-use crate::sys::{Deadline, Result, time};
+use crate::sys::{Deadline, Result};
 use std::time::Duration;
 
 /// How long handing over may hold the supervisor up.
@@ -161,8 +161,7 @@ impl Replacement {
         self.live.asked.no_more();
         // First its state, so that whoever finds it current finds it ready.
         let new = &mut self.live.instance;
-        new.state.ready_at = Some(time::now());
-        new.state.phase = Phase::Ready;
+        new.state.becomes_ready();
         new.note(&format!("ready: {}", detail.as_deref().unwrap_or("started")));
         if let Err(e) = link_current(&context.files(), new.paths.slot) {
             return fail(&self.live, &e.to_string());

@@ -251,6 +251,16 @@ impl State {
             .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
     }
 
+    /// It is ready: since now, unless it has been before. One that is being stopped stays so.
+    pub fn becomes_ready(&mut self) {
+        if self.ready_at.is_none() {
+            self.ready_at = Some(time::now());
+        }
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Ready;
+        }
+    }
+
     /// Adds an event, now; the oldest goes where there are too many.
     pub fn add_event(&mut self, event: &str) {
         if self.events.len() >= EVENTS_MAX {

@@ -1,6 +1,6 @@
 //! Asking a supervisor to replace its VM: a request in a file, a signal, an answer in a file.
 
-use crate::model::ComponentId;
+use crate::model::{ComponentId, Version};
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::lock::Lock;
 use crate::sys::paths::ComponentPaths;
@@ -106,9 +106,36 @@ pub fn is_pending(files: &ComponentPaths) -> bool {
     files.replace_request().exists()
 }
 
-/// For the supervisor: whoever has asked is to ask again, since another version is just being put in place.
-pub fn put_off(files: &ComponentPaths) {
-    reply(files, EXIT_RETRY, "another version is being put in its place; try again", true);
+/// For the supervisor: what it shall put in the place of what runs, which is what `next` says. `None`: whoever has asked
+/// is answered, or gets the answer to what is `under_way`.
+pub fn choose(
+    files: &ComponentPaths,
+    is_stopping: bool,
+    under_way: Option<&Version>,
+    next: &dyn Fn() -> Result<Version>,
+) -> Option<Version> {
+    if is_stopping && under_way.is_none() {
+        answer(files, EXIT_RETRY, "is being stopped");
+        return None;
+    }
+    match (next(), under_way) {
+        (Ok(version), None) => return Some(version),
+        // Whoever asks for what is under way already, since another asker was killed, gets the answer to that.
+        (Ok(version), Some(other)) if other.runs_as(&version) => {}
+        (Ok(_), Some(_)) => {
+            reply(files, EXIT_RETRY, "another version is being put in its place; try again", true);
+        }
+        (Err(e), _) => {
+            log::error!("not replaced: {e}");
+            answer(files, e.exit_code(), &e.to_string());
+        }
+    }
+    None
+}
+
+/// For the supervisor: whoever has asked is told that a stop came, which is for good.
+pub fn call_off(files: &ComponentPaths) {
+    answer(files, EXIT_RETRY, "stopped meanwhile");
 }
 
 /// For the supervisor: answers whoever has asked.

@@ -153,6 +153,28 @@ fn one_that_gets_unhealthy_is_restarted_where_that_was_asked_for() {
 }
 
 #[test]
+fn a_stop_while_an_unhealthy_one_is_stopped_is_for_good() {
+    let Some(image) = nanos("a_stop_while_an_unhealthy_one", &["--ignore-term"]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    let text = format!(
+        "name = \"shop\"\n[[components]]\nname = \"shop\"\nruntime = \"unikernel\"\ndisk = \"{}\"\nkernel = \"{}\"\n\
+         ports = [\"{port}:8080\"]\nrestart = \"on-failure\"\nstop_timeout = \"2s\"\non_unhealthy = \"restart\"\n\
+         [components.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"50ms\"\n",
+        image.disk, image.kernel
+    );
+    node.define("shop", &text);
+    node.mcp("mcp-run", &["shop", "--detach", "--wait"]).expect(0);
+    assert!(get(port, "/unhealthy").is_some());
+    until("mcp stops it", || node.state("shop/shop")["phase"] == "stopping");
+    let stopped = node.mcp("mcp-stop", &["shop"]).expect(0);
+    assert!(stopped.took < Duration::from_secs(10), "{stopped:#?}");
+    let state = node.state("shop/shop");
+    assert_eq!((&state["end"]["by"], &state["restarts"]), (&"operator".into(), &0.into()), "{state:#}");
+    assert_eq!(node.processes(), Vec::<String>::new());
+}
+
+#[test]
 fn a_stop_does_not_wait_for_a_probe() {
     let Some(image) = nanos("a_stop_does_not_wait", &["--no-listen"]) else { return };
     let node = Node::new();

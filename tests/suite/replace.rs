@@ -1,6 +1,6 @@
 //! `mcp-run --replace`: a new VM in the place of the running one, with real Nanos guests.
 
-use crate::harness::{Image, Node, finish, free_port, get, nanos, until};
+use crate::harness::{Image, Node, finish, free_port, get, nanos, until, wait};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -15,6 +15,12 @@ fn define(node: &Node, image: &Image, port: u16, more: &str) {
         image.disk, image.kernel
     );
     node.define("demo", &text);
+}
+
+fn stops_within(node: &Node, timeout: &str) {
+    let path = node.root.join("etc/services/demo.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"5s\"", &format!("{timeout:?}"));
+    std::fs::write(path, text).unwrap();
 }
 
 fn uuid(node: &Node) -> String {
@@ -349,9 +355,7 @@ fn replace_and_a_stop_while_the_old_vm_has_clients() {
     let port = free_port();
     define(&node, &image, port, "");
     // It may take its time.
-    let path = node.root.join("etc/services/demo.toml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("stop_timeout = \"5s\"", "stop_timeout = \"60s\"");
-    std::fs::write(path, text).unwrap();
+    stops_within(&node, "60s");
     node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
     let mut held = TcpStream::connect(("127.0.0.1", port)).unwrap();
     held.write_all(b"GET / HT").unwrap();
@@ -366,4 +370,40 @@ fn replace_and_a_stop_while_the_old_vm_has_clients() {
     assert!(matches!(told.code, Some(0 | 1 | 111)), "{told:#?}");
     assert_eq!(node.processes(), Vec::<String>::new());
     drop(held);
+}
+
+#[test]
+fn replace_that_stops_first_and_a_stop_meanwhile() {
+    let Some(image) = nanos("replace_that_stops_first", &["--ignore-term"]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "root = \"persistent\"");
+    stops_within(&node, "2s");
+    for (by_signal, wish) in [(true, "run"), (false, "stop")] {
+        let began = Instant::now();
+        let run = node.command("mcp-run", &["demo"]).spawn().unwrap();
+        until("it runs", || get(port, "/").is_some() && node.state("demo/web")["phase"] == "ready");
+        let before = uuid(&node);
+        let command = node.command("mcp-run", &["--replace", "demo"]);
+        let asker = std::thread::spawn(move || finish(command, "mcp-run --replace"));
+        until("it is stopped for the new one", || node.state("demo/web")["phase"] == "stopping");
+        if by_signal {
+            // SAFETY: a plain system call.
+            unsafe { libc::kill(run.id() as i32, libc::SIGTERM) };
+        } else {
+            let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+            assert!(stopped.out.starts_with("demo/web: stopped: quit"), "{stopped:#?}");
+            assert!(stopped.took < Duration::from_secs(10), "{stopped:#?}");
+        }
+        // For good: the new one is not started, and whoever asked for it is told.
+        assert_eq!(asker.join().unwrap().expect(111).one_line(), "mcp-run: demo/web: stopped meanwhile");
+        wait(run, "mcp-run", began).expect(137);
+        assert_eq!(uuid(&node), before);
+        let state = node.state("demo/web");
+        assert_eq!((&state["phase"], &state["end"]["by"]), (&"ended".into(), &"operator".into()), "{state:#}");
+        let record = std::fs::read(node.root.join("lib/registry/demo/web.json")).unwrap();
+        let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+        assert_eq!(record["wish"], wish, "{record:#}");
+        assert_eq!(node.processes(), Vec::<String>::new());
+    }
 }

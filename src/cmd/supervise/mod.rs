@@ -9,7 +9,7 @@ pub use runner::Runner;
 
 use self::detach::{Caller, Side, detach};
 use crate::guest::instance::Instance;
-use crate::model::state::End;
+use crate::model::state::{End, EndedBy};
 use crate::model::{ComponentId, Record, Version, Wish};
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
@@ -119,6 +119,11 @@ impl Supervisor<'_> {
                     version = *next;
                     mode = Mode { trial: instance.state.ready_at.is_none(), fallback: None, ..mode };
                     carried = Some(*instance);
+                }
+                // Where the one on trial before it was no good, that is what is told.
+                Ok(Outcome::Ended(Some(end))) if end.by == EndedBy::Operator && mode.fallback.is_none() => {
+                    request::call_off(&files);
+                    return Ok(Some(end));
                 }
                 Ok(Outcome::Ended(end)) => {
                     let why = end.as_ref().map_or("stopped", |end| end.reason.as_str());

@@ -1,7 +1,7 @@
 //! One container from start to end: exit code, stop ladder, readiness, restarts, what podman is given.
 
 use super::{ID, define, deploy, node};
-use crate::harness::{ACT, free_port, get, in_own_network, until, wait};
+use crate::harness::{ACT, finish, free_port, get, in_own_network, until, wait};
 use std::time::Instant;
 
 #[test]
@@ -139,6 +139,38 @@ fn a_replace_stops_and_starts_it() {
     let failed = node.mcp("mcp-run", &["--replace", ID]).expect(1);
     assert!(failed.err.contains("the old version is back"), "{failed:#?}");
     assert_eq!(node.state(ID)["spec"], after["spec"]);
+}
+
+#[test]
+fn a_stop_during_a_replace_is_for_good() {
+    let more = "stop_timeout = \"1s\"";
+    let Some((node, podman)) = node("a_stop_during_a_replace", &["deaf"], more) else { return };
+    let begin = || {
+        let command = node.command("mcp-run", &["--replace", ID]);
+        std::thread::spawn(move || finish(command, "mcp-run --replace"))
+    };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    until("it is deaf", || node.mcp("mcp-logs", &[ID]).out.contains("act: deaf"));
+    // While the old one is stopped for it, and while the new one is not ready yet.
+    for booting in [false, true] {
+        if booting {
+            node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+            let port = free_port();
+            define(&node, &["sleep"], &format!("ports = [\"{port}:{port}\"]"));
+            node.mcp("mcp-record", &["--new", ID]).expect(0);
+        }
+        let before = node.state(ID)["uuid"].clone();
+        let asker = begin();
+        until("it has begun", || match booting {
+            false => node.state(ID)["phase"] == "stopping",
+            true => node.state(ID)["phase"] == "starting" && node.state(ID)["uuid"] != before,
+        });
+        node.mcp("mcp-stop", &[ID]).expect(0);
+        assert_eq!(asker.join().unwrap().expect(111).one_line(), "mcp-run: shop/web: stopped meanwhile");
+        assert_eq!(node.state(ID)["end"]["by"], "operator");
+        assert!(booting || node.state(ID)["uuid"] == before, "the new one was started");
+        assert_eq!(podman.names(), Vec::<String>::new());
+    }
 }
 
 #[test]
