@@ -61,10 +61,17 @@ impl Instance {
             file::write_whole(&paths.env(), secrets.as_bytes(), false)?;
         }
         let Prepared { podman, name, .. } = &prepared;
-        let ran = podman.change(&context.id.to_string(), &prepared.argv, &paths.podman(), Deadline::after(CHANGE));
+        let run = || podman.change(&context.id.to_string(), &prepared.argv, &paths.podman(), Deadline::after(CHANGE));
+        let mut ran = run();
+        if ran.as_ref().is_err_and(|e| is_taken(e, name))
+            && let Some(id) = listing::remains(podman, name).unwrap_or_default()
+        {
+            log::info!("{}: a podman that was killed has left storage, which goes", context.id);
+            ran = remove(podman, &id, &paths).and_then(|()| run());
+        }
         let forgotten = file::remove_if_there(&paths.env());
         let begun = ran.map_err(|e| match e.to_string() {
-            text if text.contains("already in use") && text.contains(name.as_str()) => name_taken(context.id, name),
+            _ if is_taken(&e, name) => name_taken(context.id, name),
             text if text.contains("image not known") || text.contains("no such image") => {
                 image_gone(context.id, &prepared.image)
             }
@@ -200,6 +207,12 @@ impl Instance {
         }
         Ok((self.state, end))
     }
+}
+
+/// Whether podman says that another container has the name.
+fn is_taken(e: &Error, name: &str) -> bool {
+    let text = e.to_string();
+    text.contains("already in use") && text.contains(name)
 }
 
 /// The state of a container that podman tells of, as far as that goes.

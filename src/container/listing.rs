@@ -27,6 +27,9 @@ pub struct Listed {
     /// Its names; the first counts.
     #[serde(deserialize_with = "or_empty")]
     pub names: Vec<String>,
+    /// What it runs.
+    #[serde(deserialize_with = "or_empty")]
+    pub command: Vec<String>,
     /// The image's name.
     pub image: String,
     /// The image's digest, in hex.
@@ -102,6 +105,11 @@ impl Listed {
         self.labels.get(RECORD).map(String::as_str)
     }
 
+    /// Whether it is that name's storage and nothing more. Storage that buildah has made is somebody's work.
+    fn is_remains_of(&self, name: &str) -> bool {
+        self.state == "storage" && self.command == ["storage"] && self.names == [name]
+    }
+
     /// Whether it runs (or is paused: its processes are there).
     pub fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "running" | "paused" | "stopping")
@@ -135,6 +143,15 @@ pub fn of_component(podman: &Podman, paths: &Paths, id: &ComponentId) -> Result<
     Ok(listed.into_iter().filter(|l| l.of(paths).as_ref() == Some(id)).collect())
 }
 
+/// The storage that a podman which was killed midway of a start has left under that name, by its id: nothing else is known
+/// of it, no label either.
+pub fn remains(podman: &Podman, name: &str) -> Result<Option<String>> {
+    let filter = format!("name={name}");
+    let args = ["ps", "--all", "--external", "--format", "json", "--filter", &filter];
+    let listed: Vec<Listed> = podman.ask_json(name, args, Deadline::after(QUESTION))?;
+    Ok(listed.into_iter().find(|l| l.is_remains_of(name)).map(|l| l.id))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -159,5 +176,18 @@ mod tests {
         assert_eq!(of("/other"), [None, None]);
         assert_eq!(listed.iter().map(Listed::is_running).collect::<Vec<_>>(), [true, false]);
         assert_eq!(listed.iter().map(|l| l.ports.len()).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn only_podmans_own_remains_of_that_very_name() {
+        let is = |command: &str, names: &str, state: &str| {
+            let text = format!(r#"{{"Id": "1", "Command": {command}, "Names": {names}, "State": "{state}"}}"#);
+            serde_json::from_str::<Listed>(&text).unwrap().is_remains_of("mcp.a.b")
+        };
+        assert!(is(r#"["storage"]"#, r#"["mcp.a.b"]"#, "storage"));
+        assert!(!is(r#"["buildah"]"#, r#"["mcp.a.b"]"#, "storage"));
+        assert!(!is(r#"["storage"]"#, r#"["mcp.a.b2"]"#, "storage"));
+        assert!(!is(r#"["storage"]"#, r#"["mcp.a.b"]"#, "exited"));
+        assert!(!is("null", "null", ""));
     }
 }

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 
 /// The command that lists the connections.
 const LIST: &str = "info usernet";
+/// The state of an open connection in /proc/net/tcp.
+const ESTABLISHED: &str = "01";
 /// No /proc/net/tcp is read beyond this many bytes.
 const TABLE_MAX: u64 = 64 << 20;
 
@@ -208,8 +210,10 @@ fn find_entry(table: &str, client: SocketAddrV4) -> Option<Entry> {
         let mut words = line.split_whitespace().skip(1);
         let server = address(words.next()?)?;
         let remote = address(words.next()?)?;
-        let inode = words.nth(6)?.parse().ok()?;
-        (remote == client).then_some(Entry { server, inode })
+        let state = words.next()?;
+        let inode = words.nth(5)?.parse().ok()?;
+        // The client's port may have been another connection's before, which is listed for a minute after its end.
+        (remote == client && state == ESTABLISHED).then_some(Entry { server, inode })
     })
 }
 
