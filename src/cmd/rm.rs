@@ -5,6 +5,7 @@ use crate::container::adopt;
 use crate::container::podman::Podman;
 use crate::model::state::is_alive;
 use crate::model::{ComponentId, Record, Target, load};
+use crate::node::containers::Question;
 use crate::node::{container_image, inventory, resolve};
 use crate::sys::file::{self, remove_tree};
 use crate::sys::lock::{self, Lock};
@@ -43,12 +44,23 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let targets: Vec<Target> = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<_>>()?;
     let paths = Paths::find(args.common.root.as_deref())?;
-    let left = inventory::leftovers(&paths)?;
+    let question = Question::begin(&paths, true);
+    let mut left = inventory::leftovers(&paths)?;
+    let mut errors = Vec::new();
+    // A container whose files are lost is known by its labels alone.
+    let listed: BTreeSet<ComponentId> = match question.ours() {
+        Ok(listed) => listed.into_keys().collect(),
+        Err(e) => {
+            // With names, those that have files of a container ask again, and say what it says.
+            errors.extend(args.all.then_some(e));
+            BTreeSet::new()
+        }
+    };
+    left.extend(listed.iter().cloned());
     let mut chosen: BTreeSet<ComponentId> = match args.all {
         true => left.clone(),
         false => left.iter().filter(|id| targets.iter().any(|t| t.matches(id))).cloned().collect(),
     };
-    let mut errors = Vec::new();
     if !targets.is_empty() {
         // A bad definition elsewhere is no reason to keep anything: what is left tells what there is.
         let loaded = load::load(&paths)?;
@@ -62,7 +74,7 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     for id in chosen {
-        match remove(&paths, &id, args.volumes) {
+        match remove(&paths, &id, listed.contains(&id), args.volumes) {
             Ok(removed) => out::print(format_args!("{id} {}\n", if removed { "removed" } else { "nothing" })),
             Err(e) => errors.push(e),
         }
@@ -70,21 +82,21 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(super::report_all(&errors))
 }
 
-/// Removes what is left of `id`; false when nothing was. Killed half way, the next call finishes it: the record and
-/// the run directory, by which the component is known, go last.
-fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
+/// Removes what is left of `id`, of which podman has a container where it is `listed`; false when nothing was. Killed half
+/// way, the next call finishes it: the record and the run directory, by which the component is known, go last.
+fn remove(paths: &Paths, id: &ComponentId, listed: bool, volumes: bool) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
     let there = |path: &Path| fs::symlink_metadata(path).is_ok();
     let keeps_volumes = !volumes && there(&files.volumes);
     let goes = [&files.run, &files.log, &files.record, &files.disks, &files.roots].into_iter().any(|p| there(p));
-    if !(goes || volumes && there(&files.volumes)) {
+    if !(goes || listed || volumes && there(&files.volumes)) {
         if keeps_volumes {
             say_kept(id, &files)?;
         }
         return Ok(false);
     }
     let lock = take_lock(id, &files)?;
-    remove_containers(paths, id, &files)?;
+    remove_containers(paths, id, &files, listed)?;
     // All steps are tried, and the first trouble is told: what can go is gone then.
     let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks), remove_tree(&files.roots)];
     if volumes {
@@ -114,9 +126,9 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
 }
 
 /// Removes containers that are over and that a supervisor which was killed has left. One that runs is refused.
-fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths) -> Result<()> {
+fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths, listed: bool) -> Result<()> {
     let instance = files.instance(Slot::C);
-    if !instance.run.is_dir() {
+    if !listed && !instance.run.is_dir() {
         return Ok(());
     }
     let podman = match resolve::node(paths).and_then(|node| Podman::find(&node)) {
