@@ -6,6 +6,7 @@ use super::inspect::{self, Inspected};
 use super::listing;
 use super::podman::{CHANGE, Podman};
 use super::prepare::{Prepared, image_gone, name_taken};
+use super::volume;
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
 use crate::model::state::{ContainerState, End, Mark, Phase, Process, Rung, SCHEMA, State};
@@ -61,7 +62,9 @@ impl Instance {
             file::write_whole(&paths.env(), secrets.as_bytes(), false)?;
         }
         let Prepared { podman, name, .. } = &prepared;
-        let ran = podman.change(&context.id.to_string(), &prepared.argv, &paths.podman(), Deadline::after(CHANGE));
+        let object = context.id.to_string();
+        let ran = volume::make(context, podman)
+            .and_then(|()| podman.change(&object, &prepared.argv, &paths.podman(), Deadline::after(CHANGE)));
         let forgotten = file::remove_if_there(&paths.env());
         let begun = ran.map_err(|e| match e.to_string() {
             text if text.contains("already in use") && text.contains(name.as_str()) => name_taken(context.id, name),
