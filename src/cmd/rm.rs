@@ -1,16 +1,18 @@
 //! `mcp-rm`: remove what a stopped component left.
 
 use super::Common;
-use crate::container::adopt;
 use crate::container::podman::Podman;
+use crate::container::{adopt, volume};
 use crate::model::state::is_alive;
 use crate::model::{ComponentId, Record, Target, load};
+use crate::node::containers::Question;
+use crate::node::volumes::{Data, Kept, Users};
 use crate::node::{container_image, inventory, resolve};
 use crate::sys::file::{self, remove_tree};
 use crate::sys::lock::{self, Lock};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::{Error, Result, out};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -43,16 +45,42 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let targets: Vec<Target> = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<_>>()?;
     let paths = Paths::find(args.common.root.as_deref())?;
-    let left = inventory::leftovers(&paths)?;
+    let question = Question::begin(&paths, true);
+    let mut left = inventory::leftovers(&paths)?;
+    let mut errors = Vec::new();
+    // A container whose files are lost is known by its labels alone.
+    let listed: BTreeSet<ComponentId> = match question.ours() {
+        Ok(listed) => listed.into_keys().collect(),
+        Err(e) => {
+            // With names, those that have files of a container ask again, and say what it says.
+            errors.extend(args.all.then_some(e));
+            BTreeSet::new()
+        }
+    };
+    left.extend(listed.iter().cloned());
+    let loaded = load::load(&paths)?;
+    let declared: Vec<ComponentId> = loaded.components().map(|(id, ..)| id).collect();
+    let users = Users::of(&paths, &loaded)?;
+    let is_known = |target: &Target| left.iter().chain(&declared).any(|id| target.matches(id));
+    let is_wanted = |id: &&ComponentId| args.all || targets.iter().any(|t| t.matches(id));
+    let has_data = left.iter().chain(&declared).filter(is_wanted).any(|id| users.has(id) || listed.contains(id));
+    let mut data = BTreeMap::new();
+    // Volumes may be all that is left, and then podman alone knows whose they are.
+    if has_data || args.all || !targets.iter().all(is_known) {
+        match Podman::find(&loaded.node).and_then(|podman| users.ask(&paths, &podman)) {
+            Ok(found) => data = found,
+            Err(e) if has_data && args.volumes => errors.push(e),
+            Err(e) if has_data => log::warn!("what podman has of volumes stays: {e}"),
+            Err(e) => log::debug!("{e}"),
+        }
+    }
+    left.extend(data.iter().filter(|(_, data)| !data.own.is_empty()).map(|(id, _)| id.clone()));
     let mut chosen: BTreeSet<ComponentId> = match args.all {
         true => left.clone(),
         false => left.iter().filter(|id| targets.iter().any(|t| t.matches(id))).cloned().collect(),
     };
-    let mut errors = Vec::new();
     if !targets.is_empty() {
         // A bad definition elsewhere is no reason to keep anything: what is left tells what there is.
-        let loaded = load::load(&paths)?;
-        let declared: Vec<ComponentId> = loaded.components().map(|(id, ..)| id).collect();
         for target in &targets {
             let named: Vec<_> = declared.iter().filter(|id| target.matches(id)).cloned().collect();
             if named.is_empty() && !chosen.iter().any(|id| target.matches(id)) {
@@ -62,7 +90,8 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     for id in chosen {
-        match remove(&paths, &id, args.volumes) {
+        let data = data.remove(&id).unwrap_or_default();
+        match remove(&paths, &id, &Podmans { container: listed.contains(&id), data }, args.volumes) {
             Ok(removed) => out::print(format_args!("{id} {}\n", if removed { "removed" } else { "nothing" })),
             Err(e) => errors.push(e),
         }
@@ -70,25 +99,40 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(super::report_all(&errors))
 }
 
-/// Removes what is left of `id`; false when nothing was. Killed half way, the next call finishes it: the record and
-/// the run directory, by which the component is known, go last.
-fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
+/// What podman has of a component.
+struct Podmans {
+    /// Whether there is a container of it.
+    container: bool,
+    /// Its volumes.
+    data: Data,
+}
+
+/// Removes what is left of `id`; false when nothing was. Killed half way, the next call finishes it: the record and the run
+/// directory, by which the component is known, go last.
+fn remove(paths: &Paths, id: &ComponentId, podmans: &Podmans, volumes: bool) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
     let there = |path: &Path| fs::symlink_metadata(path).is_ok();
-    let keeps_volumes = !volumes && there(&files.volumes);
-    let goes = [&files.run, &files.log, &files.record, &files.disks, &files.roots].into_iter().any(|p| there(p));
-    if !(goes || volumes && there(&files.volumes)) {
-        if keeps_volumes {
-            say_kept(id, &files)?;
+    let own = &podmans.data.own;
+    let data = there(&files.volumes) || !own.is_empty();
+    let say_kept = || match volumes {
+        true => {
+            say_not_own(id, &podmans.data.kept);
+            Ok(())
         }
+        false => say_kept(id, &files, own),
+    };
+    let goes = [&files.run, &files.log, &files.record, &files.disks, &files.roots].into_iter().any(|p| there(p));
+    if !(goes || podmans.container || volumes && data) {
+        say_kept()?;
         return Ok(false);
     }
     let lock = take_lock(id, &files)?;
-    remove_containers(paths, id, &files)?;
+    remove_containers(paths, id, &files, podmans.container)?;
     // All steps are tried, and the first trouble is told: what can go is gone then.
     let mut steps = vec![remove_tree(&files.log), remove_tree(&files.disks), remove_tree(&files.roots)];
     if volumes {
         steps.push(remove_tree(&files.volumes));
+        steps.extend(own.iter().map(|name| remove_volume(paths, name, &files)));
     }
     for slot in Slot::ALL {
         steps.push(remove_tree(&files.instance(slot).run));
@@ -107,16 +151,19 @@ fn remove(paths: &Paths, id: &ComponentId, volumes: bool) -> Result<bool> {
             remove_if_empty(service)?;
         }
     }
-    if keeps_volumes {
-        say_kept(id, &files)?;
-    }
+    say_kept()?;
     Ok(true)
 }
 
+fn remove_volume(paths: &Paths, name: &str, files: &ComponentPaths) -> Result<()> {
+    let podman = Podman::find(&resolve::node(paths)?)?;
+    volume::remove(&podman, name, &files.instance(Slot::C))
+}
+
 /// Removes containers that are over and that a supervisor which was killed has left. One that runs is refused.
-fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths) -> Result<()> {
+fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths, listed: bool) -> Result<()> {
     let instance = files.instance(Slot::C);
-    if !instance.run.is_dir() {
+    if !listed && !instance.run.is_dir() {
         return Ok(());
     }
     let podman = match resolve::node(paths).and_then(|node| Podman::find(&node)) {
@@ -190,20 +237,38 @@ fn remove_if_empty(dir: &Path) -> Result<()> {
     }
 }
 
-/// A volume is data, not state: where it is kept, and how to be rid of it.
-fn say_kept(id: &ComponentId, files: &ComponentPaths) -> Result<()> {
-    let dir = &files.volumes;
+/// A volume is data, not state: where it is kept, and how to be rid of it. `own`: those that podman keeps.
+fn say_kept(id: &ComponentId, files: &ComponentPaths, own: &[String]) -> Result<()> {
+    let disks = disks(&files.volumes)?;
+    let kept = [(files.volumes.display().to_string(), disks.as_slice()), ("podman".into(), own)];
+    for (place, names) in kept.into_iter().filter(|(_, names)| !names.is_empty()) {
+        let reason = format!("kept its volumes in {place}: {}; mcp-rm --volumes {id} removes them", names.join(", "));
+        super::report(super::program(), &Error::no(id, reason));
+    }
+    Ok(())
+}
+
+/// The volumes that are not its own alone, and why they stay.
+fn say_not_own(id: &ComponentId, kept: &[Kept]) {
+    for Kept { name, why } in kept {
+        super::report(super::program(), &Error::no(id, format!("kept podman's volume {name}: {why}")));
+    }
+}
+
+/// Names of the disks in `dir`, which goes where it has none.
+fn disks(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::path("read directory", dir))?,
+    };
     let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(Error::path("read directory", dir))? {
+    for entry in entries {
         let name = entry.map_err(Error::path("read directory", dir))?.file_name();
         names.push(name.to_string_lossy().into_owned());
     }
     names.sort();
     if names.is_empty() {
-        return remove_if_empty(dir);
+        remove_if_empty(dir)?;
     }
-    let reason =
-        format!("kept its volumes in {}: {}; mcp-rm --volumes {id} removes them", dir.display(), names.join(", "));
-    super::report(super::program(), &Error::no(id, reason));
-    Ok(())
+    Ok(names)
 }

@@ -37,7 +37,8 @@ Examples:
   mcp-run-container --dry-run shop/web            what podman would be given
 
 Exit codes: the program's own; 100 failed for good (also: another supervisor has it),
-111 failed for now (also: ended while nobody could see its exit code), 128+n ended by signal n.";
+111 failed for now (also: ended while nobody could see its exit code), 126 the program in
+the image can't be executed, 127 it is not there, 128+n ended by signal n.";
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {

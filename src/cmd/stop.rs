@@ -1,13 +1,16 @@
 //! `mcp-stop`: stop components: gracefully, then firmly; say which it took.
 
 use super::Common;
-use crate::model::{Node, Target};
+use crate::container::listing::Listed;
+use crate::model::{Component, ComponentId, Node, Runtime, Source, Target};
+use crate::node::containers::Question;
 use crate::node::resolve::{self, Resolved};
 use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
 use crate::sys::{Error, Result, out};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Stop components: gracefully, then firmly; say which it took
@@ -38,13 +41,30 @@ Exit codes: 0 stopped, 1 something was not running, 100 no such target, 111 try 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
-    let (node, chosen) = choose(&paths, &args)?;
     let signals = Signals::catch()?;
+    // What runs though its files are lost, only podman knows. Nothing that has its files waits for that answer.
+    let question = args.all.then(|| Question::begin(&paths, true));
+    let (node, chosen, others) = choose(&paths, &args)?;
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            chosen.iter().map(|what| scope.spawn(|| stop_one(&paths, &node, what, &signals))).collect();
-        let lost = |what: &Resolved| Error::busy(&what.id, "its stop ended unexpectedly; try again");
-        threads.into_iter().zip(&chosen).map(|(t, what)| t.join().unwrap_or_else(|_| Err(lost(what)))).collect()
+        let (paths, node, signals) = (&paths, &node, &signals);
+        let begin = |what: Resolved, listed: bool| {
+            let id = what.id.clone();
+            let manner = Manner { listed, ..Manner::default() };
+            (id, scope.spawn(move || stop_one(paths, node, &what, manner, signals)))
+        };
+        let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();
+        let mut threads: Vec<_> = chosen.into_iter().map(|what| begin(what, false)).collect();
+        let (listed, failed) = match question.map(Question::ours) {
+            Some(Err(e)) => (BTreeMap::new(), Some(e)),
+            Some(Ok(listed)) => (listed, None),
+            None => (BTreeMap::new(), None),
+        };
+        threads.extend(lost(listed, &ids, others).into_iter().map(|what| begin(what, true)));
+        let unexpected = |id: &ComponentId| Error::busy(id, "its stop ended unexpectedly; try again");
+        let ended = threads.into_iter().map(|(id, t)| t.join().unwrap_or_else(|_| Err(unexpected(&id))));
+        // One that ended by itself after we looked is none of those that run.
+        let is_news = |result: &Result<String>| !args.all || !matches!(result, Err(Error::No { .. }));
+        ended.chain(failed.map(Err)).filter(is_news).collect()
     });
     let mut worst = EXIT_OK;
     for result in results {
@@ -59,18 +79,18 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(worst)
 }
 
-fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
+/// What to stop, and with `--all` the rest: what does not run, as far as our own files tell.
+fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolved>)> {
     let node = resolve::node(paths)?;
     let mut chosen: Vec<Resolved> = Vec::new();
+    let mut others = Vec::new();
     if args.all {
-        let all = resolve::all(paths)?.into_iter().map(|(id, component)| Resolved { id, component, adhoc: false });
-        let mut running = Vec::new();
-        for what in all {
-            if stop::is_there(paths, &what.id)? {
-                running.push(what);
-            }
+        for (id, component) in resolve::all(paths)? {
+            let runs = stop::is_there(paths, &id)?;
+            let what = Resolved { id, component, adhoc: false };
+            if runs { chosen.push(what) } else { others.push(what) }
         }
-        return Ok((node, running));
+        return Ok((node, chosen, others));
     }
     for target in &args.targets {
         for (id, component) in resolve::as_running(paths, &Target::parse(target)?)? {
@@ -79,12 +99,27 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>)> {
             }
         }
     }
-    Ok((node, chosen))
+    Ok((node, chosen, others))
 }
 
-fn stop_one(paths: &Paths, node: &Node, what: &Resolved, signals: &Signals) -> Result<String> {
+/// Those of `listed` that run and are not in `chosen`. One that nothing of ours knows any more has defaults.
+fn lost(listed: BTreeMap<ComponentId, Listed>, chosen: &BTreeSet<ComponentId>, others: Vec<Resolved>) -> Vec<Resolved> {
+    let mut others: BTreeMap<ComponentId, Resolved> = others.into_iter().map(|o| (o.id.clone(), o)).collect();
+    let running = listed.into_iter().filter(|(id, one)| one.is_running() && !chosen.contains(id));
+    running
+        .map(|(id, one)| {
+            others.remove(&id).unwrap_or_else(|| {
+                let source = Source::Image { reference: one.image };
+                let component = Component::new(&id.component, Runtime::Container, source);
+                Resolved { id, component, adhoc: false }
+            })
+        })
+        .collect()
+}
+
+fn stop_one(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals: &Signals) -> Result<String> {
     let began = Instant::now();
-    let told = match stop::stop(paths, node, what, Manner::default(), signals)? {
+    let told = match stop::stop(paths, node, what, manner, signals)? {
         Stopped::Ended(end) => describe(end.rung, &end.reason),
         Stopped::Waiting => "stopped: did not run, and is not started again".into(),
     };

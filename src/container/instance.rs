@@ -6,6 +6,7 @@ use super::inspect::{self, Inspected};
 use super::listing;
 use super::podman::{CHANGE, Podman};
 use super::prepare::{Prepared, image_gone, name_taken};
+use super::volume;
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
 use crate::model::state::{ContainerState, End, Mark, Phase, Process, Rung, SCHEMA, State};
@@ -61,12 +62,13 @@ impl Instance {
             file::write_whole(&paths.env(), secrets.as_bytes(), false)?;
         }
         let Prepared { podman, name, .. } = &prepared;
-        let run = || podman.change(&context.id.to_string(), &prepared.argv, &paths.podman(), Deadline::after(CHANGE));
-        let mut ran = run();
+        let object = context.id.to_string();
+        let run = || podman.change(&object, &prepared.argv, &paths.podman(), Deadline::after(CHANGE));
+        let mut ran = volume::make(context, podman).and_then(|()| run());
         if ran.as_ref().is_err_and(|e| is_taken(e, name))
             && let Some(id) = listing::remains(podman, name).unwrap_or_default()
         {
-            log::info!("{}: a podman that was killed has left storage, which goes", context.id);
+            log::info!("{object}: a podman that was killed has left storage, which goes");
             ran = remove(podman, &id, &paths).and_then(|()| run());
         }
         let forgotten = file::remove_if_there(&paths.env());

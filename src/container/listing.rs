@@ -74,7 +74,7 @@ pub struct ListedPort {
 }
 
 /// Where podman writes null for nothing.
-fn or_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn or_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     from: D,
 ) -> std::result::Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
@@ -83,11 +83,7 @@ fn or_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
 impl Listed {
     /// The component that it is of, by its labels; `None`: it is none of ours, or another mcp's.
     pub fn of(&self, paths: &Paths) -> Option<ComponentId> {
-        let label = |key: &str| self.labels.get(key);
-        let is_ours = label(ROOT).is_some_and(|root| *root == root_label(paths));
-        let (service, component) = (label(SERVICE)?, label(COMPONENT)?);
-        let valid = is_ours && name::is_valid(service) && name::is_valid(component);
-        valid.then(|| ComponentId { service: service.clone(), component: component.clone() })
+        component_of(&self.labels, paths)
     }
 
     /// Its name in podman; where it has none, its id.
@@ -114,6 +110,14 @@ impl Listed {
     pub fn is_running(&self) -> bool {
         matches!(self.state.as_str(), "running" | "paused" | "stopping")
     }
+}
+
+/// The component that these labels name; `None`: none of ours, or another mcp's.
+pub(super) fn component_of(labels: &BTreeMap<String, String>, paths: &Paths) -> Option<ComponentId> {
+    let is_ours = labels.get(ROOT).is_some_and(|root| *root == root_label(paths));
+    let (service, component) = (labels.get(SERVICE)?, labels.get(COMPONENT)?);
+    let valid = is_ours && name::is_valid(service) && name::is_valid(component);
+    valid.then(|| ComponentId { service: service.clone(), component: component.clone() })
 }
 
 /// What [`ROOT`] is on this node.

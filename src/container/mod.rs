@@ -14,5 +14,6 @@ pub mod podman;
 pub mod prepare;
 pub mod storage;
 pub mod supervise;
+pub mod volume;
 
 pub use podman::Podman;

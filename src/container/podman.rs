@@ -2,6 +2,7 @@
 
 use crate::model::Node;
 use crate::model::state::Process;
+use crate::sys::error::{EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::sink::Sink;
 use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
@@ -239,5 +240,10 @@ fn succeed(object: &str, ran: Ran) -> Result<Vec<u8>> {
     let reason = if words.is_empty() { format!("podman {how}") } else { format!("podman {how}: {words}") };
     // Killed by somebody, or short of something.
     let may_pass = status.code().is_none() || MAY_PASS.iter().any(|words| told.contains(words));
-    Err(if may_pass { Error::busy(object, reason) } else { Error::refused(object, reason) })
+    Err(match status.code().and_then(|code| u8::try_from(code).ok()) {
+        _ if may_pass => Error::busy(object, reason),
+        // So `podman run` tells that it is the program in the image which can't be started.
+        Some(code @ (EXIT_NOT_EXECUTABLE | EXIT_NOT_FOUND)) => Error::NotRun { object: object.into(), reason, code },
+        _ => Error::refused(object, reason),
+    })
 }

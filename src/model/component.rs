@@ -200,6 +200,12 @@ impl Component {
         self.runtime != Runtime::Container
     }
 
+    /// Names of the volumes that podman keeps for it: a container's that are no host paths.
+    pub fn podman_volumes(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.volumes.iter().filter(|_| !self.is_vm());
+        volumes.map(|volume| volume.name.as_str()).filter(|name| !name.starts_with('/'))
+    }
+
     /// SHA-256, in hex, of all that is said of it: two components differ in something exactly when this differs.
     pub fn digest(&self) -> String {
         // Canonical: fields in their order here, maps sorted, no spaces. Only a path that isn't UTF-8 has no JSON, and

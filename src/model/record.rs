@@ -145,6 +145,11 @@ impl Record {
         self.candidate.as_ref().or(self.current.as_ref())
     }
 
+    /// All versions that it has.
+    pub fn versions(&self) -> impl Iterator<Item = &Version> {
+        [&self.current, &self.candidate, &self.previous].into_iter().flatten()
+    }
+
     /// The current specification.
     pub fn spec(&self) -> Option<&Component> {
         self.current.as_ref().map(|v| &v.spec)

@@ -5,7 +5,7 @@ use super::{start, stop};
 use crate::health::Hints;
 use crate::model::state::{self, Phase, State};
 use crate::model::{ComponentId, Record, Runtime, Source, Version, Wish};
-use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_RETRY};
+use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
@@ -129,8 +129,8 @@ pub fn spawn<'a>(
 /// The exit code for an error of [`begin`] or [`Begun::finish`]: a shell's, where the program can't be executed.
 pub fn exit_code(error: &Error) -> u8 {
     match error {
-        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::ENOENT) => 127,
-        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::EACCES) => 126,
+        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::ENOENT) => EXIT_NOT_FOUND,
+        Error::Os { action: "run", source, .. } if source.raw_os_error() == Some(libc::EACCES) => EXIT_NOT_EXECUTABLE,
         other => other.exit_code(),
     }
 }
@@ -224,7 +224,7 @@ impl Begun<'_> {
 
 /// An exit code of a start command that says that trying again will not help.
 fn own(code: i32) -> Option<u8> {
-    u8::try_from(code).ok().filter(|code| matches!(code, &EXIT_FINAL | 126 | 127))
+    u8::try_from(code).ok().filter(|code| matches!(code, &EXIT_FINAL | &EXIT_NOT_EXECUTABLE | &EXIT_NOT_FOUND))
 }
 
 enum Progress {

@@ -87,6 +87,21 @@ impl Question {
             None => None,
         }
     }
+
+    /// The components that podman has containers of, by their labels, each with the one that counts: a running one, else
+    /// the newest. None where there can't be any.
+    pub fn ours(self) -> Result<BTreeMap<ComponentId, Listed>> {
+        let paths = self.paths.clone();
+        let listed = match self.answer(&[], false) {
+            Some(Answer { listed: Err(e), installed: true, .. }) => return Err(e),
+            answer => answer.and_then(|a| a.listed.ok()).unwrap_or_default(),
+        };
+        let mut ours = BTreeMap::new();
+        let mut own: Vec<_> = listed.into_iter().filter_map(|l| Some((l.of(&paths)?, l))).collect();
+        own.sort_by_key(|(_, l)| (l.is_running(), l.created.max(l.started_at)));
+        ours.extend(own);
+        Ok(ours)
+    }
 }
 
 /// Whether only podman can tell all of it.

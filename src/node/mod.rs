@@ -18,6 +18,7 @@ pub mod standing;
 pub mod start;
 pub mod stop;
 pub mod verdict;
+pub mod volumes;
 pub mod watching;
 
 pub use condition::Condition;

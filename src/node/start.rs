@@ -1,8 +1,9 @@
 //! What a start takes: the version on trial, the recorded one, or what the definition says; and what becomes of a trial.
 
 use super::resolve::Resolved;
+use crate::container::{Podman, volume};
 use crate::model::state::{self, State};
-use crate::model::{Component, ComponentId, FileSystem, Record, Runtime, Source, Version};
+use crate::model::{Component, ComponentId, FileSystem, Node, Record, Runtime, Source, Version};
 use crate::supervise::Context;
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result, time};
@@ -148,14 +149,13 @@ fn file_system_of(component: &Component) -> FileSystem {
     if component.runtime == Runtime::Microvm { FileSystem::Ext4 } else { FileSystem::Tfs }
 }
 
-/// Refuses a volume that has the file system of another runtime, or is a VM's disk where a container would find an empty
-/// volume of podman's.
-pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Result<()> {
+/// Refuses a volume that has the file system of another runtime, is a VM's disk where a container would find an empty
+/// volume of podman's, or a volume of podman's where a VM would find an empty disk.
+pub fn check_volumes(paths: &Paths, node: &Node, id: &ComponentId, spec: &Component) -> Result<()> {
     let wanted = file_system_of(spec);
     let volumes = paths.component(&id.service, &id.component).volumes;
     if !spec.is_vm() {
-        let named = spec.volumes.iter().filter(|volume| !volume.name.starts_with('/'));
-        let mut disks = named.map(|volume| volumes.join(format!("{}.raw", volume.name)));
+        let mut disks = spec.podman_volumes().map(|name| volumes.join(format!("{name}.raw")));
         return match disks.find(|disk| disk.is_file()) {
             Some(disk) => Err(Error::refused(
                 disk.display(),
@@ -167,9 +167,13 @@ pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Resul
             None => Ok(()),
         };
     }
+    let mut new = Vec::new();
     for volume in &spec.volumes {
         let disk = volumes.join(format!("{}.raw", volume.name));
-        let Some(found) = file_system_on(&disk) else { continue };
+        let Some(found) = file_system_on(&disk) else {
+            new.push(volume.name.as_str());
+            continue;
+        };
         if found != wanted {
             return Err(Error::refused(
                 disk.display(),
@@ -182,6 +186,46 @@ pub fn check_volumes(paths: &Paths, id: &ComponentId, spec: &Component) -> Resul
                 ),
             ));
         }
+    }
+    check_podmans(paths, node, id, &new)
+}
+
+/// Refuses a disk of these names, which are not there yet, where podman keeps a volume of the name for the component.
+/// Podman is asked only about one that its record has as a container.
+fn check_podmans(paths: &Paths, node: &Node, id: &ComponentId, names: &[&str]) -> Result<()> {
+    let record = if names.is_empty() { None } else { Record::read(paths, id)? };
+    let specs: Vec<&Component> = record.iter().flat_map(Record::versions).map(|version| &version.spec).collect();
+    if specs.iter().all(|spec| spec.is_vm()) {
+        return Ok(());
+    }
+    let podman = match Podman::find(node) {
+        Ok(podman) => podman,
+        // It is out of the container's reach too.
+        Err(e) => {
+            log::warn!("{id}: whether podman has a volume of it is not known: {e}");
+            return Ok(());
+        }
+    };
+    let was_named = |name: &str| specs.iter().any(|spec| spec.podman_volumes().any(|of| of == name));
+    for volume in volume::list(&podman)?.iter().filter(|volume| names.contains(&volume.name.as_str())) {
+        let (name, owner) = (&volume.name, volume.of(paths));
+        if owner.as_ref() != Some(id) && !was_named(name) {
+            continue;
+        }
+        let way = match owner {
+            Some(owner) if owner == *id => Some(format!("mcp-rm --volumes {id}")),
+            None if !volume.is_some_mcps() => Some(format!("podman volume rm {name}")),
+            // Others have data in it.
+            _ => None,
+        };
+        let way = match way {
+            Some(way) => format!("go back to the runtime before, name another volume, or give the data up with {way}"),
+            None => "go back to the runtime before, or name another volume".into(),
+        };
+        return Err(Error::refused(
+            format!("{id}: volume {name}"),
+            format!("is podman's, which a VM can't use: {way}"),
+        ));
     }
     Ok(())
 }

@@ -47,6 +47,8 @@ pub struct Manner {
     pub for_now: bool,
     /// So long it has, where its own stop_timeout is longer.
     pub within: Option<Duration>,
+    /// Podman says that a container of it runs, whatever is left of our own files.
+    pub listed: bool,
 }
 
 /// Stops a component and, unless it is for now, records that it shall stay so. One that does not run is [`Error::No`].
@@ -62,7 +64,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     note();
     let context = Context { paths, id: &what.id, component: &what.component, pin: None, node, copy_console: false };
     let files = context.files();
-    if !files.run.is_dir() {
+    if !files.run.is_dir() && !manner.listed {
         return Err(Error::no(&what.id, "not running"));
     }
     let idle = last_state(&files).is_none_or(|s| matches!(s.phase, Phase::Ended | Phase::Waiting));
@@ -88,7 +90,7 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
         // Its supervisor has ended it, and has left nothing.
         _ if told && ended_since(&files.instance(Slot::C), &began) => Ok(None),
         // What podman has may be more than we know of.
-        _ if files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
+        _ if manner.listed || files.instance(Slot::C).run.is_dir() => stop_containers(&in_time, signals),
         _ => Ok(None),
     };
     // Whatever was killed on the way, by whomever: nothing of it stays.

@@ -17,6 +17,10 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_FINAL: u8 = 100;
 /// Exit code: failed, and trying again may help.
 pub const EXIT_RETRY: u8 = 111;
+/// Exit code: a program can't be executed.
+pub const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// Exit code: a program is not there.
+pub const EXIT_NOT_FOUND: u8 = 127;
 
 /// Why something could not be done. Displays as one line without the program's name, except
 /// [`Error::Definitions`], which is one line a problem.
@@ -38,6 +42,15 @@ pub enum Error {
         object: String,
         /// Why, and the way out where there is one.
         reason: String,
+    },
+    /// A program that was to be started can't be executed or is not there: final too, with the code of shells for it.
+    NotRun {
+        /// The component it is about.
+        object: String,
+        /// Why.
+        reason: String,
+        /// [`EXIT_NOT_EXECUTABLE`] or [`EXIT_NOT_FOUND`].
+        code: u8,
     },
     /// Trying again may help: busy, short of something, timed out.
     Busy {
@@ -96,6 +109,7 @@ impl Error {
         match self {
             Error::Usage { .. } => EXIT_USAGE,
             Error::Definitions { .. } | Error::Refused { .. } => EXIT_FINAL,
+            Error::NotRun { code, .. } => *code,
             Error::Busy { .. } => EXIT_RETRY,
             Error::No { .. } => EXIT_NO,
             Error::Os { source, .. } => match source.raw_os_error() {
@@ -134,7 +148,10 @@ impl fmt::Display for Error {
         match self {
             Error::Usage { what } => f.write_str(what),
             Error::Definitions { problems } => f.write_str(&problems.join("\n")),
-            Error::Refused { object, reason } | Error::Busy { object, reason } | Error::No { object, reason } => {
+            Error::Refused { object, reason }
+            | Error::NotRun { object, reason, .. }
+            | Error::Busy { object, reason }
+            | Error::No { object, reason } => {
                 write!(f, "{object}: {reason}")
             }
             Error::Os { action, object, source } => write!(f, "{action} {object}: {}", os_reason(source)),

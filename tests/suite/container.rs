@@ -12,6 +12,7 @@ mod services;
 mod starts;
 mod status;
 mod trouble;
+mod volumes;
 
 use crate::harness::{ACT, Node, Podman};
 

@@ -49,7 +49,7 @@ impl Runner {
         signals: &Signals,
     ) -> Result<Outcome<Instance>> {
         let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
-            start::check_volumes(context.paths, context.id, context.component)?;
+            start::check_volumes(context.paths, context.node, context.id, context.component)?;
             let prepared = guest_prepare::prepare(context, slot, beside)?;
             start::note_start(context, &version_of(context), self.adhoc)?;
             Ok(prepared)
@@ -75,7 +75,7 @@ impl Runner {
         signals: &Signals,
     ) -> Result<Outcome<Instance>> {
         let prepare = |context: &Context<'_>| {
-            start::check_volumes(context.paths, context.id, context.component)?;
+            start::check_volumes(context.paths, context.node, context.id, context.component)?;
             let prepared = container_prepare::prepare(context)?;
             start::note_start(context, &version_of(context), self.adhoc)?;
             Ok(prepared)

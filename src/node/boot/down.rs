@@ -73,7 +73,7 @@ fn stop_one(
     signals: &Signals,
 ) -> Answer {
     let began = Instant::now();
-    let manner = Manner { for_now: true, within: Some(within) };
+    let manner = Manner { for_now: true, within: Some(within), ..Manner::default() };
     let what = Resolved { component: member.spec(paths), ..member.found.clone() };
     let result = match stop::stop(paths, node, &what, manner, signals) {
         Ok(Stopped::Ended(end)) => Some(Ok(describe(end.rung, &end.reason))),

@@ -8,7 +8,7 @@ use crate::model::{ComponentId, Node};
 use crate::node::command;
 use crate::node::probe::ComponentSubject;
 use crate::node::recover::{self, Gate, Standing};
-use crate::sys::error::EXIT_FINAL;
+use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
 use std::collections::BTreeMap;
@@ -232,7 +232,8 @@ impl Attempt {
                         let taken = matches!(self.standing(), Standing::Running | Standing::Coming);
                         if !taken {
                             // 126 and 127 are a program that can't be run.
-                            let is_final = matches!(command::exit_code(&e), EXIT_FINAL | 126 | 127);
+                            let is_final =
+                                matches!(command::exit_code(&e), EXIT_FINAL | EXIT_NOT_EXECUTABLE | EXIT_NOT_FOUND);
                             let own = format!("{}: ", self.member.id());
                             let why = e.to_string().replace(&own, "");
                             if !self.go_on(News::Failed(why), is_final, &mut pause) {

@@ -34,6 +34,58 @@ fn one_without_a_supervisor_is_stopped() {
 }
 
 #[test]
+fn one_whose_files_are_lost_is_found_by_its_labels() {
+    let Some((node, podman)) = node("one_whose_files_are_lost_is_found", &["sleep"], "") else { return };
+    let fake = FakePodman::new(&node);
+    node.configure(&fake.config());
+    let run = node.run_dir(ID);
+    let record = node.root.join("lib/registry/shop/web.json");
+    let losses: [&dyn Fn(); 3] = [
+        &|| std::fs::remove_file(run.join("c/state.json")).unwrap(),
+        &|| std::fs::remove_dir_all(&run).unwrap(),
+        &|| {
+            std::fs::remove_dir_all(&run).unwrap();
+            std::fs::remove_file(&record).unwrap();
+            std::fs::remove_file(node.root.join("etc/services/shop.toml")).unwrap();
+        },
+    ];
+    for (number, lose) in losses.into_iter().enumerate() {
+        std::fs::remove_dir_all(node.root.join("log")).ok();
+        node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+        until("it sleeps", || node.console(ID).contains("act: sleep"));
+        kill_supervisor(&node);
+        lose();
+        let refused = node.mcp("mcp-rm", &["--all"]).expect(100);
+        let told = "mcp-rm: shop/web: its container runs, without a supervisor; mcp-stop shop/web first";
+        assert_eq!((refused.one_line(), refused.out.as_str()), (told, ""));
+        assert_eq!(record.exists(), number < 2);
+        // Whether there is one, only podman could say.
+        fake.does("fails:ps");
+        let unknown = node.mcp("mcp-stop", &["--all"]).expect(100);
+        assert!(unknown.one_line().contains("Permission denied"), "{unknown:#?}");
+        fake.does("");
+        let stopped = node.mcp("mcp-stop", &["--all"]).expect(0);
+        assert!(stopped.out.starts_with("shop/web: stopped: term (") && stopped.err.is_empty(), "{stopped:#?}");
+        assert_eq!(podman.names(), Vec::<String>::new());
+        assert_eq!(node.mcp("mcp-stop", &["--all"]).expect(0).out, "");
+    }
+}
+
+#[test]
+fn one_that_is_over_and_left_no_files_is_removed_by_its_labels() {
+    let Some((node, podman)) = node("one_that_is_over_and_left_no_files", &["sleep"], "") else { return };
+    node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+    kill_supervisor(&node);
+    podman.ask(&["kill", &podman.names()[0]]);
+    for lost in ["run", "log", "lib/registry"] {
+        std::fs::remove_dir_all(node.root.join(lost)).unwrap();
+    }
+    assert_eq!(node.mcp("mcp-rm", &["--all"]).expect(0).out, "shop/web removed\n");
+    assert_eq!(podman.names(), Vec::<String>::new());
+    assert_eq!(node.mcp("mcp-rm", &["--all"]).expect(0).out, "");
+}
+
+#[test]
 fn an_end_that_nobody_saw_is_told_by_podman() {
     let Some((node, podman)) = node("an_end_that_nobody_saw", &["exit", "9", "2"], "") else { return };
     node.mcp("mcp-run-container", &["--detach", ID]).expect(0);

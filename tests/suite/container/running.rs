@@ -232,3 +232,22 @@ fn what_can_not_be_started_is_refused_before() {
     std::fs::remove_file(node.root.join("lib/registry/shop/web.json")).unwrap();
     says(100, "shop/web: never deployed: mcp deploy shop/web");
 }
+
+#[test]
+fn a_program_that_is_not_there_or_not_executable_is_told_as_shells_do() {
+    let Some((node, podman)) = node("a_program_that_is_not_there", &["sleep"], "") else { return };
+    for (program, code) in [("/no-such", 127), ("/www/index.html", 126)] {
+        podman.image("localhost/broken:1", &serde_json::json!({ "Entrypoint": [program] }));
+        let text =
+            "name = \"shop\"\n[[components]]\nname = \"web\"\nimage = \"localhost/broken:1\"\nnetwork = \"none\"\n";
+        node.define("shop", text);
+        node.mcp("mcp-record", &["--new", "--now", ID]).expect(0);
+        for (ours, args) in [("mcp-run-container", &[ID][..]), ("mcp-run", &["--detach", "--wait", ID])] {
+            let ran = node.mcp(ours, args).expect(code);
+            let words = format!("shop/web: podman exited with {code}: ");
+            assert!(ran.one_line().contains(&words), "{ran:#?}");
+        }
+        assert_eq!(podman.names(), Vec::<String>::new());
+        assert_eq!(node.processes(), Vec::<String>::new());
+    }
+}
