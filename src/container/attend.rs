@@ -3,7 +3,7 @@
 use super::instance::Instance;
 use super::ladder::{Action, Ladder};
 use super::supervise::{Hooks, Live, Outcome};
-use crate::model::state::{Phase, UNASKED};
+use crate::model::state::{Phase, REPLACED, UNASKED};
 use crate::model::{OnUnhealthy, Version, duration};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -110,7 +110,7 @@ impl<'a> Attended<'a> {
         let chosen = request::choose(&self.context.files(), is_stopping, self.next.as_ref(), self.hooks.next);
         let Some(version) = chosen else { return };
         self.next = Some(version);
-        self.begin_stop(false, "replaced");
+        self.begin_stop(false, REPLACED);
     }
 
     fn take_reports(&mut self) {

@@ -6,7 +6,7 @@ use crate::guest::live::{Live, POLLED};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
-use crate::model::state::{Phase, UNASKED};
+use crate::model::state::{Phase, REPLACED, UNASKED};
 use crate::model::{OnUnhealthy, Version};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -173,7 +173,7 @@ impl<'a> Attended<'a> {
     }
 
     fn hurry(&mut self) {
-        self.begin_stop(false, "replaced");
+        self.begin_stop(false, REPLACED);
         if let Some(ladder) = &mut self.ladder {
             ladder.hurry(ENDING);
         }
@@ -202,7 +202,7 @@ impl<'a> Attended<'a> {
             Some(why) => {
                 log::info!("{}: {why}: stopped and started", self.context.id);
                 self.next = Some(version);
-                self.begin_stop(false, "replaced");
+                self.begin_stop(false, REPLACED);
             }
         }
     }
@@ -217,7 +217,7 @@ impl<'a> Attended<'a> {
             }
             Progress::Drained => {
                 self.live.asked.no_more();
-                self.begin_stop(false, "replaced");
+                self.begin_stop(false, REPLACED);
             }
             Progress::Failed(reason, console) => {
                 if let Some(Replacement { version, live, .. }) = self.replacing.take() {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
+/// Why one is stopped whose place another version takes.
+pub const REPLACED: &str = "replaced";
 
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
@@ -249,6 +251,11 @@ impl State {
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
+    }
+
+    /// Whether it was stopped for another version's sake, which is no failure of its.
+    pub fn was_replaced(&self) -> bool {
+        self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: ")) == Some(REPLACED)
     }
 
     /// It is ready: since now, unless it has been before. One that is being stopped stays so.

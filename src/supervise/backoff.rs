@@ -39,7 +39,7 @@ impl Restarts {
         let before = files.current_slot().and_then(|slot| State::read(&files.instance(slot)).ok().flatten());
         // Without an end, it was killed together with its supervisor.
         let failed = |s: &State| s.end.as_ref().is_none_or(|end| end.by != EndedBy::Operator && end.failed());
-        let Some(before) = before.filter(failed) else { return Restarts::default() };
+        let Some(before) = before.filter(|s| failed(s) && !s.was_replaced()) else { return Restarts::default() };
         let mut restarts = Restarts { count: 0, at: before.restarted_at };
         restarts.note();
         restarts

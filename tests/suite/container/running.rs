@@ -129,6 +129,8 @@ fn a_replace_stops_and_starts_it() {
     let after = node.state(ID);
     assert_ne!(before["uuid"], after["uuid"]);
     assert_eq!(before["supervisor"], after["supervisor"]);
+    // Nothing has failed, so nothing counts for a crash loop.
+    assert_eq!(after["restarted_at"], serde_json::json!([]));
     assert_eq!(podman.names().len(), 1);
     // One that is no good gives way to the one before.
     define(&node, &["exit", "1"], "");
