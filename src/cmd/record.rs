@@ -166,8 +166,7 @@ fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, now: b
 fn release(paths: &Paths, podman: &Podman, id: &ComponentId) {
     let released = Record::read(paths, id).and_then(|record| {
         let record = record.unwrap_or_default();
-        let versions = [&record.current, &record.candidate, &record.previous].into_iter().flatten();
-        let pins: Vec<_> = versions.filter_map(|version| version.pin.as_ref()).collect();
+        let pins: Vec<_> = record.versions().filter_map(|version| version.pin.as_ref()).collect();
         container_image::release(paths, podman, id, &pins)
     });
     if let Err(e) = released {

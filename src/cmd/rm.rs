@@ -184,8 +184,7 @@ fn remove_containers(paths: &Paths, id: &ComponentId, files: &ComponentPaths, li
 /// trouble of podman's keeps anything else from being removed.
 fn release(paths: &Paths, id: &ComponentId) {
     let record = Record::read(paths, id).ok().flatten().unwrap_or_default();
-    let mut versions = [&record.current, &record.candidate, &record.previous].into_iter().flatten();
-    if versions.all(|version| version.spec.is_vm()) {
+    if record.versions().all(|version| version.spec.is_vm()) {
         return;
     }
     let released = resolve::node(paths).and_then(|node| {

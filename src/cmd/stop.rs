@@ -54,10 +54,9 @@ pub fn run(args: Args) -> Result<u8> {
         };
         let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();
         let mut threads: Vec<_> = chosen.into_iter().map(|what| begin(what, false)).collect();
-        let (listed, failed) = match question.map(Question::ours) {
-            Some(Err(e)) => (BTreeMap::new(), Some(e)),
-            Some(Ok(listed)) => (listed, None),
-            None => (BTreeMap::new(), None),
+        let (listed, failed) = match question.map(Question::ours).transpose() {
+            Ok(listed) => (listed.unwrap_or_default(), None),
+            Err(e) => (BTreeMap::new(), Some(e)),
         };
         threads.extend(lost(listed, &ids, others).into_iter().map(|what| begin(what, true)));
         let unexpected = |id: &ComponentId| Error::busy(id, "its stop ended unexpectedly; try again");

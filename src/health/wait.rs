@@ -59,12 +59,11 @@ pub fn wait_on(
             Err(reason) => Verdict::Unhealthy(reason),
             Ok((check, forward)) => {
                 let limits = Limits {
-                    deadline: plan.deadline.min(Deadline::after(check.timeout)),
                     patience,
                     cancel,
                     hints: hints.filter(|_| pace.may_hint()),
                     look_closer: pace.look_closer(),
-                    kept: None,
+                    ..Limits::until(plan.deadline.min(Deadline::after(check.timeout)))
                 };
                 probe_within(check, forward, &limits)
             }

@@ -96,11 +96,9 @@ impl Question {
             Some(Answer { listed: Err(e), installed: true, .. }) => return Err(e),
             answer => answer.and_then(|a| a.listed.ok()).unwrap_or_default(),
         };
-        let mut ours = BTreeMap::new();
         let mut own: Vec<_> = listed.into_iter().filter_map(|l| Some((l.of(&paths)?, l))).collect();
         own.sort_by_key(|(_, l)| (l.is_running(), l.created.max(l.started_at)));
-        ours.extend(own);
-        Ok(ours)
+        Ok(own.into_iter().collect())
     }
 }
 

@@ -25,12 +25,11 @@ pub fn choose(paths: &Paths, found: &Resolved, recover: bool) -> Result<Start> {
     let id = &found.id;
     let record = Record::read(paths, id)?.unwrap_or_default();
     // What runs goes on as what it was started from.
-    if let Some(running) = running(paths, id)? {
-        let versions = [&record.current, &record.candidate, &record.previous];
-        if let Some(version) = versions.into_iter().flatten().find(|v| v.digest() == running.spec) {
-            let on_trial = record.candidate.as_ref().is_some_and(|c| c.runs_as(version));
-            return Ok(Start { version: version.clone(), trial: on_trial && running.ready_at.is_none() });
-        }
+    if let Some(running) = running(paths, id)?
+        && let Some(version) = record.versions().find(|v| v.digest() == running.spec)
+    {
+        let on_trial = record.candidate.as_ref().is_some_and(|c| c.runs_as(version));
+        return Ok(Start { version: version.clone(), trial: on_trial && running.ready_at.is_none() });
     }
     if let Some(version) = record.candidate {
         log::info!("{id}: starts what a deploy has on trial");
