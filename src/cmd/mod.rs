@@ -15,6 +15,7 @@ pub mod status;
 pub mod stop;
 mod supervise;
 mod ticker;
+pub mod units;
 
 use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
 use crate::sys::{Result, out};

@@ -28,6 +28,9 @@ pub struct Args {
     /// Stop everything that runs
     #[arg(long, conflicts_with = "targets")]
     all: bool,
+    /// For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot
+    #[arg(long)]
+    for_now: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -35,6 +38,7 @@ Examples:
   mcp-stop shop                 all components of the service shop
   mcp-stop shop/api web/front   two components, side by side
   mcp-stop --all                everything that runs
+  mcp-stop --for-now shop/api   until mcp-boot, its init or mcp-run starts it
 
 Exit codes: 0 stopped, 1 something was not running, 100 no such target, 111 try again.";
 
@@ -46,10 +50,10 @@ pub fn run(args: Args) -> Result<u8> {
     let question = args.all.then(|| Question::begin(&paths, true));
     let (node, chosen, others) = choose(&paths, &args)?;
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
-        let (paths, node, signals) = (&paths, &node, &signals);
+        let (paths, node, signals, args) = (&paths, &node, &signals, &args);
         let begin = |what: Resolved, listed: bool| {
             let id = what.id.clone();
-            let manner = Manner { listed, ..Manner::default() };
+            let manner = Manner { listed, for_now: args.for_now, ..Manner::default() };
             (id, scope.spawn(move || stop_one(paths, node, &what, manner, signals)))
         };
         let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();

@@ -22,6 +22,13 @@ pub struct ComponentId {
     pub component: String,
 }
 
+impl ComponentId {
+    /// `SERVICE_COMPONENT`, for places where a slash can't be. It is unambiguous: no name has a `_` in it.
+    pub fn flat(&self) -> String {
+        format!("{}_{}", self.service, self.component)
+    }
+}
+
 impl fmt::Display for ComponentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.service, self.component)

@@ -1,6 +1,6 @@
 //! The node config, `mcp.toml`.
 
-use super::HealthKind;
+use super::{HealthKind, Init};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,8 +117,12 @@ impl Default for Ops {
 pub struct Node {
     /// The stages, foundation first.
     pub stages: Vec<Stage>,
+    /// The init system that components are services of; `None`: they run detached.
+    pub init: Option<Init>,
     /// How a component is started by boot; `None`: `mcp-run --detach`.
     pub start_command: Option<Vec<String>>,
+    /// How the init that it was started through stops it, for now; `None`: its supervisor is told.
+    pub stop_command: Option<Vec<String>>,
     /// `[store] max_size` in bytes.
     pub store_max_size: Option<u64>,
     /// `[qemu]`.
@@ -141,7 +145,9 @@ impl Default for Node {
     fn default() -> Node {
         Node {
             stages: Vec::new(),
+            init: None,
             start_command: None,
+            stop_command: None,
             store_max_size: None,
             qemu: Qemu::default(),
             ops: Ops::default(),

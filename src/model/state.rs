@@ -1,7 +1,7 @@
 //! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
 
 use super::{Port, Restart};
-use crate::sys::error::EXIT_RETRY;
+use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, file, lock, time};
@@ -110,6 +110,16 @@ impl End {
             (None, Some(n)) => 128 + (n & 0x7f) as u8,
             (None, None) if self.rung.is_some() => 0,
             (None, None) => EXIT_RETRY,
+        }
+    }
+
+    /// Our exit code where an init runs us, which reads it as advice: 0 where the stop was asked for, whatever rung it
+    /// took. 100 is ours alone, "do not try again", so a program's own 100 is told as 1.
+    pub fn exit_code_for_init(&self) -> u8 {
+        match self.exit_code() {
+            _ if self.by == EndedBy::Operator => EXIT_OK,
+            EXIT_FINAL => EXIT_NO,
+            code => code,
         }
     }
 

@@ -56,7 +56,7 @@ pub enum Complaints {
     Kept,
 }
 
-/// Runs `words` for `found`, with `{unit}` replaced and no shell in between. `None`: it shall stay stopped, which
+/// Runs `words` for `found`, with its placeholders replaced and no shell in between. `None`: it shall stay stopped, which
 /// `recover` respects. The unit takes what the record says, so what a start would take is recorded first.
 pub fn begin<'a>(paths: &Paths, words: &[String], found: &'a Resolved, recover: bool) -> Result<Option<Begun<'a>>> {
     let id = &found.id;
@@ -83,14 +83,40 @@ pub fn in_background(runtime: Runtime) -> Vec<String> {
     [program.as_str(), "--detach", "--recover", "{id}"].map(str::to_string).into()
 }
 
-/// `words` with `{unit}` and `{id}` replaced.
+/// `words` with `{unit}`, `{name}` and `{id}` replaced.
 pub fn words_for(words: &[String], id: &ComponentId) -> Vec<String> {
-    let id = id.to_string();
+    let (name, id) = (id.flat(), id.to_string());
     let unit = escape(&id);
-    words.iter().map(|word| word.replace("{unit}", &unit).replace("{id}", &id)).collect()
+    let replace = |word: &String| word.replace("{unit}", &unit).replace("{name}", &name).replace("{id}", &id);
+    words.iter().map(replace).collect()
 }
 
-/// Runs `words` for `found`, of which `version` is about to start, with `{unit}` and `{id}` replaced.
+/// Runs `words`, a stop command, for `id`, and waits for its end; one that takes longer than that is ended. What it
+/// complained about is the error's reason.
+pub fn stop(words: &[String], id: &ComponentId, deadline: Deadline) -> Result<()> {
+    let mut words = words_for(words, id).into_iter();
+    let program = words.next().unwrap_or_default();
+    let mut file = File::from(tool::memory("mcp-complaints")?);
+    let copy = || file.try_clone().map(Stdio::from).map_err(Error::os("duplicate", "descriptor"));
+    let mut command = Command::new(&program);
+    command.args(words).stdin(Stdio::null()).stdout(copy()?).stderr(copy()?).process_group(0);
+    command.env_remove("NOTIFY_SOCKET");
+    log::debug!("{command:?}");
+    let mut child = command.spawn().map_err(Error::os("run", &program))?;
+    if PidFd::open(child.id() as i32).is_some_and(|handle| !handle.wait(deadline)) {
+        tool::end_group(&mut child);
+        return Err(Error::busy(id, format!("{program} took too long, ended")));
+    }
+    let status = child.wait().map_err(Error::os("wait for", &program))?;
+    if status.success() {
+        return Ok(());
+    }
+    let told = tool::complaints(&mut file);
+    let how = format!("{program} {}", tool::describe(status));
+    Err(Error::busy(id, if told.is_empty() { how } else { told }))
+}
+
+/// Runs `words` for `found`, of which `version` is about to start, with its placeholders replaced.
 pub fn spawn<'a>(
     paths: &Paths,
     words: &[String],

@@ -17,6 +17,7 @@ pub mod resolve;
 pub mod standing;
 pub mod start;
 pub mod stop;
+pub mod units;
 pub mod verdict;
 pub mod volumes;
 pub mod watching;

@@ -83,6 +83,14 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }
 
+/// When it was stopped for now, if nothing runs and that was what ended it last: by its init, by a signal to its supervisor,
+/// or because the node went down. Whoever goes round and starts what is missing leaves it alone; a new boot starts it.
+pub fn stopped_for_now(paths: &Paths, id: &ComponentId) -> Option<String> {
+    let (state, alive) = instance(&paths.component(&id.service, &id.component));
+    let end = state?.end.filter(|end| !alive && end.by == EndedBy::Operator)?;
+    Some(end.at)
+}
+
 /// Which of those that are to be started side by side can't be, as each of them alone would not see: those before take
 /// the memory, or have the port. In the order given, the first ones win.
 pub fn unfit(starts: &[(ComponentId, Version)]) -> BTreeMap<ComponentId, Error> {
@@ -177,7 +185,13 @@ pub enum Recovered {
 
 /// Recovers all of `chosen`, each with whether its definition is active, side by side; answers in their order.
 pub fn all(paths: &Paths, node: &Node, chosen: &[(Resolved, bool)], ready: bool) -> Vec<Result<Recovered>> {
-    let standings: Vec<Standing> = chosen.iter().map(|(found, active)| standing(paths, &found.id, *active)).collect();
+    let stand = |(found, active): &(Resolved, bool)| match standing(paths, &found.id, *active) {
+        Standing::Down if stopped_for_now(paths, &found.id).is_some() => {
+            Standing::Unwanted("it was stopped for now; its init, mcp-boot or mcp-run starts it")
+        }
+        standing => standing,
+    };
+    let standings: Vec<Standing> = chosen.iter().map(stand).collect();
     let down = chosen.iter().zip(&standings).filter(|(_, standing)| **standing == Standing::Down);
     let starts: Vec<_> = down.filter_map(|((f, _), _)| Some((f.id.clone(), version(paths, f).ok()?))).collect();
     let mut unfit = unfit(&starts);

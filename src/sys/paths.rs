@@ -4,6 +4,7 @@
 //! CONFIG/mcp.toml                          node config
 //! CONFIG/services/NAME.toml                service definitions
 //! LIB/registry/SERVICE/COMPONENT.json      record of what was last started, and whether it shall run
+//! LIB/units/INIT.json                     what mcp-units wrote for that init, with digests
 //! LIB/boot.json, boot.json.1                records of the last boot and of the one before it
 //! LIB/store/blobs/HEX                      blobs as they were fetched, named by their SHA-256
 //! LIB/store/layers/HEX                     what is in the layer whose blob is HEX: see image::layer::index

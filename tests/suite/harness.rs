@@ -74,6 +74,7 @@ pub fn program(name: &str) -> PathBuf {
         "mcp-health" => env!("CARGO_BIN_EXE_mcp-health"),
         "mcp-status" => env!("CARGO_BIN_EXE_mcp-status"),
         "mcp-record" => env!("CARGO_BIN_EXE_mcp-record"),
+        "mcp-units" => env!("CARGO_BIN_EXE_mcp-units"),
         "mcp-logs" => env!("CARGO_BIN_EXE_mcp-logs"),
         other => panic!("no such program: {other}"),
     };

@@ -27,6 +27,7 @@ mod health;
 mod health_record;
 mod health_vm;
 mod images;
+mod inits;
 mod isolation;
 mod layers;
 mod logs;

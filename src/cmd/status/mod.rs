@@ -1,5 +1,6 @@
 //! `mcp-status`: what should run, what does run, and how they differ.
 
+mod again;
 mod inspect;
 mod json;
 mod nagios;
@@ -11,7 +12,7 @@ mod watch;
 
 use super::Common;
 use crate::model::{Target, duration, load};
-use crate::node::{Condition, inventory};
+use crate::node::{Condition, Entry, inventory};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file, out, terminal};
@@ -67,6 +68,14 @@ pub struct Args {
     /// Say by the exit code alone whether TARGET shall run: 0 yes, 1 no
     #[arg(long, value_name = "TARGET", conflicts_with_all = ["targets", "prometheus"])]
     wanted: Option<String>,
+    /// For units: say by the exit code alone whether an init shall start TARGET again now that its supervisor has ended: 0
+    /// yes, 1 no
+    #[arg(long, value_name = "TARGET", requires = "ended", conflicts_with_all = ["targets", "prometheus", "json",
+          "list", "verbose", "health", "remote", "state", "watch", "wanted"])]
+    again: Option<String>,
+    /// With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it
+    #[arg(long, value_name = "CODE", requires = "again", allow_negative_numbers = true)]
+    ended: Option<i32>,
     /// Write metrics to FILE, whole ("-": standard output)
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
@@ -94,7 +103,13 @@ pub fn run(args: Args) -> Result<u8> {
     }
     let (targets, paths) = targets_and_paths(&args)?;
     if let Some(target) = &args.wanted {
-        return wanted(&paths, &Target::parse(target)?);
+        return named(&paths, &Target::parse(target)?, |entries| wanted(target, entries));
+    }
+    if let (Some(target), Some(code)) = (&args.again, args.ended) {
+        return named(&paths, &Target::parse(target)?, |entries| match entries {
+            [one] => again::answer(one, code),
+            _ => Err(Error::Usage { what: format!("{target}: --again wants one component") }),
+        });
     }
     if let Some(interval) = args.watch {
         return watch::run(&paths, &args, &targets, interval);
@@ -129,8 +144,8 @@ fn print(view: &View<'_>, paths: &Paths, args: &Args) -> Result<u8> {
     Ok(view.exit_code())
 }
 
-/// The answer to --wanted: whether any of the target's components shall run.
-fn wanted(paths: &Paths, target: &Target) -> Result<u8> {
+/// Hands the entries of `target` to `answer`. That there is none, or that its definition is bad, is an error.
+fn named(paths: &Paths, target: &Target, answer: impl FnOnce(&[Entry<'_>]) -> Result<u8>) -> Result<u8> {
     let loaded = load::load(paths)?;
     if loaded.broken.contains(&target.service) {
         return Err(Error::Definitions { problems: problems(paths, &loaded, std::slice::from_ref(target)) });
@@ -140,6 +155,11 @@ fn wanted(paths: &Paths, target: &Target) -> Result<u8> {
     if entries.is_empty() {
         return Err(Error::Definitions { problems: vec![unknown(target)] });
     }
+    answer(&entries)
+}
+
+/// The answer to --wanted: whether any of the target's components shall run.
+fn wanted(target: &str, entries: &[Entry<'_>]) -> Result<u8> {
     // Where the record is damaged, to guess the wish could start what an operator had stopped.
     if let Some(damage) = entries.iter().filter(|e| e.wanted().is_none()).find_map(|e| e.record.damage()) {
         return Err(Error::refused(target, damage));

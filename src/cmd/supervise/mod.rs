@@ -89,7 +89,8 @@ impl Supervisor<'_> {
         let signed = lock.sign(crate::cmd::program());
         let ended = signed.and_then(|()| self.supervise(start, caller, &signals));
         remove_traces(&self.base, lock);
-        Ok(ended?.map_or(EXIT_OK, |end| told(self.base.id, &end)))
+        let for_init = self.options.recover && !self.options.detach;
+        Ok(ended?.map_or(EXIT_OK, |end| told(self.base.id, &end, for_init)))
     }
 
     fn supervise(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, signals: &Signals) -> Result<Option<End>> {
@@ -227,8 +228,8 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
 }
 
 /// Says how it ended; the exit code that goes with it.
-fn told(id: &ComponentId, end: &End) -> u8 {
-    let code = end.exit_code();
+fn told(id: &ComponentId, end: &End, for_init: bool) -> u8 {
+    let code = if for_init { end.exit_code_for_init() } else { end.exit_code() };
     let text = format!("{id}: {}", end.reason);
     if code == EXIT_OK && end.rung.is_none() {
         log::info!("{text}")

@@ -2,9 +2,10 @@
 
 use super::health::KINDS;
 use super::{Item, Table, document};
+use crate::model::init::INITS;
 use crate::model::node::{Accel, Log, Microvm, Ops, Qemu, RegistryServer};
 use crate::model::problem::quoted;
-use crate::model::{HealthKind, Node, Problem, node::Stage, reference};
+use crate::model::{HealthKind, Init, Node, Problem, node::Stage, reference};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// The tables of the node config.
 pub const NODE_KEYS: &[&str] = &["boot", "store", "qemu", "ops", "microvm", "podman", "log", "registry"];
 /// The keys of `[boot]`.
-pub const BOOT_KEYS: &[&str] = &["sequence", "start_command"];
+pub const BOOT_KEYS: &[&str] = &["sequence", "init", "start_command", "stop_command"];
 /// The keys of `[[boot.sequence]]`.
 pub const STAGE_KEYS: &[&str] = &["name", "services", "timeout", "health"];
 /// The keys of `[store]`.
@@ -139,16 +140,9 @@ fn uid_range(item: &Item<'_>) -> Option<(u32, u32)> {
 }
 
 fn boot(t: &Table<'_>, node: &mut Node) {
-    if let Some(item) = t.get("start_command")
-        && let Some(words) = item.strings()
-    {
-        if words.first().is_none_or(String::is_empty) {
-            item.problem("names no program");
-        } else if !words.iter().any(|w| w.contains("{unit}")) {
-            item.problem("doesn't say which component to start: put {unit} in one of its words");
-        }
-        node.start_command = Some(words);
-    }
+    node.init = t.get("init").and_then(|i| i.choice(INITS));
+    node.start_command = words(t, "start_command", "start").or(node.init.map(Init::start_words));
+    node.stop_command = words(t, "stop_command", "stop").or(node.init.map(Init::stop_words));
     let Some(all) = t.get("sequence") else { return };
     let Some(items) = all.tables("[[boot.sequence]]") else { return };
     let mut names: HashMap<String, usize> = HashMap::new();
@@ -161,9 +155,22 @@ fn boot(t: &Table<'_>, node: &mut Node) {
     }
 }
 
+/// A command that does `what` with one component.
+fn words(t: &Table<'_>, key: &'static str, what: &str) -> Option<Vec<String>> {
+    let item = t.get(key)?;
+    let words = item.strings()?;
+    let names_one = |word: &String| ["{unit}", "{name}", "{id}"].iter().any(|place| word.contains(place));
+    if words.first().is_none_or(String::is_empty) {
+        item.problem("names no program");
+    } else if !words.iter().any(names_one) {
+        item.problem(format!("doesn't say which component to {what}: put {{unit}} in one of its words"));
+    }
+    Some(words)
+}
+
 /// One stage. `names`: the stages so far, and where; `placed`: the services so far, and in which stage.
 fn stage(t: &Table<'_>, names: &mut HashMap<String, usize>, placed: &mut HashMap<String, String>) -> Option<Stage> {
-    t.only(STAGE_KEYS, &[(&["start_command"], "[boot]")]);
+    t.only(STAGE_KEYS, &[(&["init", "start_command", "stop_command"], "[boot]")]);
     let name_item = t.required(&["name"], "add name = \"…\"");
     let name = name_item.as_ref().and_then(|i| i.name());
     if let (Some(item), Some(name)) = (&name_item, name) {

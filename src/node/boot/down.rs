@@ -4,9 +4,10 @@ use super::plan::{Member, Plan, StagePlan};
 use crate::model::Node;
 use crate::node::resolve::Resolved;
 use crate::node::stop::{self, Manner, Stopped, describe};
+use crate::node::{command, recover};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, time};
 use std::time::{Duration, Instant};
 
 /// What a stage takes beyond the longest stop_timeout of its components: QEMU's quit, and a busy node.
@@ -75,13 +76,33 @@ fn stop_one(
     let began = Instant::now();
     let manner = Manner { for_now: true, within: Some(within), ..Manner::default() };
     let what = Resolved { component: member.spec(paths), ..member.found.clone() };
-    let result = match stop::stop(paths, node, &what, manner, signals) {
+    // What its init does not stop, we do: a service of it that is not there must not keep the node up.
+    let by_init = match &node.stop_command {
+        Some(words) if stop::is_there(paths, &what.id).unwrap_or(true) => {
+            stop_by_init(paths, words, &what, Deadline::after(within))
+        }
+        _ => None,
+    };
+    let result = match by_init.map_or_else(|| stop::stop(paths, node, &what, manner, signals), Ok) {
         Ok(Stopped::Ended(end)) => Some(Ok(describe(end.rung, &end.reason))),
         Ok(Stopped::Waiting) => Some(Ok("stopped: it was about to be started again".into())),
         Err(Error::No { .. }) => None,
         Err(e) => Some(Err(e)),
     };
     Answer { stage: stage.stage.name.clone(), id: member.id().clone(), result, took: began.elapsed() }
+}
+
+/// Has the init stop it, which else would start it again. `None`: something of it is left.
+fn stop_by_init(paths: &Paths, words: &[String], what: &Resolved, deadline: Deadline) -> Option<Stopped> {
+    let began = time::now();
+    if let Err(e) = command::stop(words, &what.id, deadline) {
+        log::warn!("{e}");
+    }
+    if stop::is_there(paths, &what.id).unwrap_or(true) {
+        return None;
+    }
+    let end = recover::ended_since(paths, &what.id, &began);
+    Some(end.map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
 }
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// The longest pause between two questions to one that is not healthy.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
 
+/// What is said of one that was stopped meanwhile.
+const STOPPED: &str = "it was stopped; start it, or mcp-stop it for good";
+
 /// What a member tells its stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
@@ -206,10 +209,17 @@ impl Attempt {
         let mut first = true;
         // Whether it is us who started what runs, or ran. What ends that was there before gets its start.
         let mut started = false;
+        let boot = Moment::now();
         while !self.handle.is_over() {
             let began = Moment::now();
             self.handle.settle();
             match self.standing() {
+                // Whoever did so while we are at it wants it down: we don't fight, and wait for what they do next.
+                Standing::Down if self.was_stopped_since(&boot) => {
+                    self.tell(News::Unhealthy(STOPPED.into()));
+                    self.handle.rest(Deadline::after(LONGEST_PAUSE));
+                    continue;
+                }
                 Standing::Unwanted(why) => return self.tell(News::Skipped(why.into())),
                 Standing::Unknown(why) => {
                     if !self.go_on(News::Failed(why), true, &mut pause) {
@@ -296,6 +306,10 @@ impl Attempt {
             true => Err(Error::busy(id, "its stage is over")),
             false => recover::start(&self.shared.paths, &self.shared.node, &self.member.found, false),
         })
+    }
+
+    fn was_stopped_since(&self, since: &Moment) -> bool {
+        recover::stopped_for_now(&self.shared.paths, self.member.id()).is_some_and(|at| at >= since.wall)
     }
 
     /// Tells `failure` and waits before the next try; false where there is none.

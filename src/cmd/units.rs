@@ -1,0 +1,109 @@
+//! `mcp-units`: write the node's services as files of its init system.
+
+use super::Common;
+use crate::model::init::{INITS, Init};
+use crate::model::load;
+use crate::node::units::plan::Plan;
+use crate::node::units::write::{Fate, Work};
+use crate::node::units::{self, Content, UnitFile};
+use crate::sys::error::{EXIT_NO, EXIT_OK};
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, out};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  mcp-units --dry-run runit         show the files for runit, write nothing
+  mcp-units s6-rc --dest /etc/s6-rc/source
+  mcp-units                         for the init that [boot] init in mcp.toml names
+  mcp-units --remove openrc         remove what was written for OpenRC
+
+Exit codes: 0 all is in place, 1 files that a person changed were left alone, 2 usage, 100 bad definitions.";
+
+/// Write the node's services as files of its init system
+///
+/// One service for each component and one for each boot stage, in the order that mcp.toml says. Run it again after a
+/// change: what is the same is left alone, what is not needed any more goes, and what a person has changed is kept and said.
+#[derive(Debug, clap::Parser)]
+#[command(name = "mcp-units", version, after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// systemd, s6, s6-rc, runit, openrc or dinit [default: what [boot] init in mcp.toml says]
+    #[arg(value_name = "INIT", value_parser = init_name)]
+    init: Option<Init>,
+    /// The folder that the files go to [default: the init's own]
+    #[arg(long, value_name = "DIR")]
+    dest: Option<PathBuf>,
+    /// Show the files, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Overwrite what a person has changed, too
+    #[arg(long)]
+    force: bool,
+    /// Remove all that was written for INIT
+    #[arg(long)]
+    remove: bool,
+}
+
+fn init_name(text: &str) -> std::result::Result<Init, String> {
+    let known = INITS.iter().find(|(name, _)| *name == text);
+    known.map(|(_, init)| *init).ok_or_else(|| {
+        let names: Vec<_> = INITS.iter().map(|(name, _)| *name).collect();
+        format!("an init is one of {}", names.join(", "))
+    })
+}
+
+/// Runs the program and returns its exit code.
+pub fn run(args: Args) -> Result<u8> {
+    let paths = Paths::find(args.common.root.as_deref())?;
+    let loaded = load::load(&paths)?;
+    let init = args.init.or(loaded.node.init).ok_or_else(|| {
+        let what = "no INIT: name one, or put init = \"…\" into [boot] of mcp.toml";
+        Error::Usage { what: what.into() }
+    })?;
+    let root =
+        args.common.root.clone().or_else(|| std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from));
+    let root = root.map(|root| std::path::absolute(&root).map_err(Error::path("resolve", &root))).transpose()?;
+    let files = match args.remove {
+        true => Vec::new(),
+        false => units::files(init, &Plan::new(&paths, &loaded, root.as_deref())?),
+    };
+    let dest = args.dest.clone().unwrap_or_else(|| units::folder(init));
+    let dest = std::path::absolute(&dest).map_err(Error::path("resolve", &dest))?;
+    let work = Work::new(&paths, init, &dest, &files, args.force)?;
+    for (path, one, fate) in &work.steps {
+        show(path, *one, *fate, args.dry_run);
+    }
+    let fates: Vec<Fate> = work.steps.iter().map(|(.., fate)| *fate).collect();
+    if !args.dry_run {
+        work.apply(&dest)?;
+        if loaded.node.init != Some(init) && loaded.node.start_command.is_none() && !args.remove {
+            let name = init.name();
+            log::warn!("mcp.toml does not say that {name} owns the components: add init = \"{name}\" to [boot]");
+        }
+        if fates.iter().any(|f| matches!(f, Fate::New | Fate::Changed | Fate::Removed)) && !args.remove {
+            let next = units::next_steps(init).replace("{dest}", &dest.display().to_string());
+            next.lines().for_each(|line| log::warn!("next: {line}"));
+        }
+    }
+    Ok(if fates.contains(&Fate::Kept) { EXIT_NO } else { EXIT_OK })
+}
+
+/// One line a file; before anything is written, its text too.
+fn show(path: &Path, one: Option<&UnitFile>, fate: Fate, dry_run: bool) {
+    if fate == Fate::Kept {
+        log::warn!("{}: changed by hand, so it is left alone; --force overwrites it", path.display());
+    }
+    if fate != Fate::Same || dry_run {
+        out::print(format_args!("{:8} {}\n", fate.name(), path.display()));
+    }
+    let Some(one) = one.filter(|_| dry_run) else { return };
+    match &one.content {
+        Content::Link(to) => out::print(format_args!("    -> {}\n", to.display())),
+        Content::Text(text, _) => text.lines().for_each(|line| {
+            let gap = if line.is_empty() { "" } else { "    " };
+            out::print(format_args!("{gap}{line}\n"));
+        }),
+    }
+}

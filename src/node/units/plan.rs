@@ -1,0 +1,107 @@
+//! What the files of every init are made of: the stages of `mcp.toml` and the components in them, and nothing else.
+
+use crate::model::{Component, ComponentId, Loaded, Restart};
+use crate::node::boot::plan::Plan as BootPlan;
+use crate::node::command;
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, tool};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What QEMU's `quit`, SIGKILL and a busy node may take after a component's stop_timeout.
+const BEYOND_STOP: Duration = Duration::from_secs(10);
+
+/// The node, as inits are told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The stages, foundation first.
+    pub stages: Vec<Stage>,
+    /// Active components of services that are in no stage: they start after the last one.
+    pub rest: Vec<Unit>,
+    /// The folder of our programs.
+    pub programs: PathBuf,
+    /// The folder that `--root` or `MCP_ROOT` names; `None`: the system's places.
+    pub root: Option<PathBuf>,
+    /// Folder of logs: a logger of an init's puts its own files below.
+    pub log: PathBuf,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its name in `mcp.toml`.
+    pub name: String,
+    /// Whether it is the first: it waits for ever.
+    pub foundation: bool,
+    /// How long it waits, else.
+    pub timeout: Duration,
+    /// Its active components.
+    pub units: Vec<Unit>,
+}
+
+/// One component.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unit {
+    /// Which.
+    pub id: ComponentId,
+    /// `SERVICE_COMPONENT`.
+    pub name: String,
+    /// `SERVICE/COMPONENT`, escaped as systemd-escape does.
+    pub escaped: String,
+    /// When it is started again after its end.
+    pub restart: Restart,
+    /// How long it may take to become ready.
+    pub start_timeout: Duration,
+    /// How long a stop may take, all rungs of the ladder in it.
+    pub stop_time: Duration,
+}
+
+impl Unit {
+    fn new(id: ComponentId, component: &Component) -> Unit {
+        Unit {
+            name: id.flat(),
+            escaped: command::escape(&id.to_string()),
+            restart: component.restart,
+            start_timeout: component.start_timeout,
+            stop_time: component.stop_timeout + BEYOND_STOP,
+            id,
+        }
+    }
+}
+
+impl Plan {
+    /// The node that `loaded` describes. Anything wrong in its files is an error; that it has no stage is none.
+    pub fn new(paths: &Paths, loaded: &Loaded, root: Option<&Path>) -> Result<Plan> {
+        let boot = match loaded.node.stages.is_empty() && loaded.problems.is_empty() {
+            true => None,
+            false => Some(BootPlan::new(loaded, None)?),
+        };
+        let stages = boot.iter().flat_map(|b| &b.stages).map(|planned| {
+            let active = planned.members.iter().filter(|m| m.active);
+            Stage {
+                name: planned.stage.name.clone(),
+                foundation: planned.foundation,
+                timeout: planned.stage.timeout,
+                units: active.map(|m| Unit::new(m.id().clone(), &m.found.component)).collect(),
+            }
+        });
+        let stages: Vec<Stage> = stages.collect();
+        let staged = |service: &str| loaded.node.stages.iter().any(|s| s.services.iter().any(|n| n == service));
+        let rest = loaded.components().filter(|(_, service, _)| service.active && !staged(&service.name));
+        let rest = rest.map(|(id, _, component)| Unit::new(id, component)).collect();
+        let own = tool::ours("mcp-run");
+        let programs = own.parent().filter(|p| p.is_absolute()).map(Path::to_path_buf);
+        let programs = programs.ok_or_else(|| Error::refused("mcp-run", "is not beside mcp-units"))?;
+        Ok(Plan { stages, rest, programs, root: root.map(Path::to_path_buf), log: paths.log.clone() })
+    }
+
+    /// All components, in the order in which they start.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        self.stages.iter().flat_map(|s| &s.units).chain(&self.rest)
+    }
+
+    /// A program of ours with its whole path.
+    pub fn program(&self, name: &str) -> String {
+        self.programs.join(name).display().to_string()
+    }
+}
