@@ -1,7 +1,10 @@
 //! Components as services of real init systems, each in a machine of its own (`lab`): the same facts for each.
 
+mod facts;
 mod lab;
 
+#[allow(unused_imports)]
+pub use facts::Init;
 pub use lab::{Kind, Lab};
 
 #[test]
