@@ -31,6 +31,9 @@ pub struct Args {
     /// For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot
     #[arg(long)]
     for_now: bool,
+    /// For units: only what has lost its supervisor; that there is nothing of it is well
+    #[arg(long)]
+    unsupervised: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -47,8 +50,12 @@ pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
     let signals = Signals::catch()?;
     // What runs though its files are lost, only podman knows. Nothing that has its files waits for that answer.
-    let question = args.all.then(|| Question::begin(&paths, true));
-    let (node, chosen, others) = choose(&paths, &args)?;
+    let question = (args.all && !args.unsupervised).then(|| Question::begin(&paths, true));
+    let (node, mut chosen, others) = choose(&paths, &args)?;
+    if args.unsupervised {
+        // What can't be told is stopped, or says why not.
+        chosen.retain(|what| stop::is_unsupervised(&paths, &what.id).unwrap_or(true));
+    }
     let results: Vec<Result<String>> = std::thread::scope(|scope| {
         let (paths, node, signals, args) = (&paths, &node, &signals, &args);
         let begin = |what: Resolved, listed: bool| {

@@ -2,9 +2,9 @@
 
 use super::Common;
 use crate::model::init::{INITS, Init};
-use crate::model::load;
+use crate::model::{Loaded, load};
 use crate::node::units::plan::Plan;
-use crate::node::units::write::{Fate, Work};
+use crate::node::units::write::{self, Fate, Work};
 use crate::node::units::{self, Content, UnitFile};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
@@ -44,6 +44,10 @@ pub struct Args {
     /// Remove all that was written for INIT
     #[arg(long)]
     remove: bool,
+    /// For systemd's generator: only what is this node's alone, into a --dest that is made anew each time; where nothing is
+    /// configured, nothing
+    #[arg(long, conflicts_with_all = ["force", "remove"])]
+    generator: bool,
 }
 
 fn init_name(text: &str) -> std::result::Result<Init, String> {
@@ -65,6 +69,9 @@ pub fn run(args: Args) -> Result<u8> {
     let root =
         args.common.root.clone().or_else(|| std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from));
     let root = root.map(|root| std::path::absolute(&root).map_err(Error::path("resolve", &root))).transpose()?;
+    if args.generator {
+        return generate(&args, init, &paths, &loaded, root.as_deref());
+    }
     let files = match args.remove {
         true => Vec::new(),
         false => units::files(init, &Plan::new(&paths, &loaded, root.as_deref())?),
@@ -88,6 +95,33 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     Ok(if fates.contains(&Fate::Kept) { EXIT_NO } else { EXIT_OK })
+}
+
+/// As a generator of systemd's, which runs on every node: one that has no services, or whose services another init owns,
+/// gets nothing. With --dry-run nothing is written, and the latter is an error: somebody wants them started.
+fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Option<&Path>) -> Result<u8> {
+    if init != Init::Systemd {
+        return Err(Error::Usage { what: "--generator is for systemd".into() });
+    }
+    let plan = Plan::new(paths, loaded, root)?;
+    if plan.units().next().is_none() && plan.stages.is_empty() {
+        return Ok(EXIT_OK);
+    }
+    if loaded.node.init != Some(init) && loaded.node.start_command.is_none()
+        || loaded.node.init.is_some_and(|i| i != init)
+    {
+        let what = "does not say that systemd owns the components: init = \"systemd\" in [boot] does";
+        let error = Error::refused(paths.config.display(), what);
+        return if args.dry_run { Err(error) } else { Ok(EXIT_OK) };
+    }
+    if args.dry_run {
+        return Ok(EXIT_OK);
+    }
+    let Some(dest) = &args.dest else {
+        return Err(Error::Usage { what: "--generator wants --dest".into() });
+    };
+    write::afresh(dest, &units::generated(&plan))?;
+    Ok(EXIT_OK)
 }
 
 /// One line a file; before anything is written, its text too.

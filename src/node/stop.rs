@@ -203,3 +203,9 @@ pub fn is_there(paths: &Paths, id: &ComponentId) -> Result<bool> {
     let files = paths.component(&id.service, &id.component);
     Ok(lock::is_held(&files.lock())? || state::any_alive(&files)?)
 }
+
+/// Whether it runs, and nobody watches it.
+pub fn is_unsupervised(paths: &Paths, id: &ComponentId) -> Result<bool> {
+    let files = paths.component(&id.service, &id.component);
+    Ok(state::any_alive(&files)? && !lock::is_held(&files.lock())?)
+}

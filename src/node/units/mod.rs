@@ -63,6 +63,11 @@ pub fn files(init: Init, plan: &Plan) -> Vec<UnitFile> {
     files
 }
 
+/// What systemd's generator makes for the node of `plan`: what is this node's alone.
+pub fn generated(plan: &Plan) -> Vec<UnitFile> {
+    systemd::of_the_node(plan)
+}
+
 /// The folder that they go to when nobody says so.
 pub fn folder(init: Init) -> PathBuf {
     match init {

@@ -150,6 +150,11 @@ impl<'f> Work<'f> {
     }
 }
 
+/// Puts `files` below `dest`, which is made anew each time, and keeps no record of them.
+pub fn afresh(dest: &Path, files: &[UnitFile]) -> Result<()> {
+    files.iter().try_for_each(|one| put(&dest.join(&one.path), &one.content))
+}
+
 fn digest(content: &Content) -> String {
     match content {
         Content::Text(text, mode) => of_bytes(text.as_bytes(), mode & 0o111 != 0),

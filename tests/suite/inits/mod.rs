@@ -2,6 +2,7 @@
 
 mod facts;
 mod lab;
+mod systemd;
 
 #[allow(unused_imports)]
 pub use facts::Init;
