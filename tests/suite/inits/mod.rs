@@ -2,6 +2,8 @@
 
 mod facts;
 mod lab;
+mod s6;
+mod s6_rc;
 
 #[allow(unused_imports)]
 pub use facts::Init;
