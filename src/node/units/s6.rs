@@ -1,14 +1,207 @@
-//! Files for s6.
+//! Service directories for s6, to be copied into the scan directory of s6-svscan.
+//!
+//! s6 knows no dependencies, so the stages are services of their own. All but the first, and all components of stages, have
+//! a `down` file: s6-svscan starts the first stage, whose mcp-boot starts its components (by `start_command`) and waits for
+//! them; then it brings the next stage up, and rests. Bringing a stage down does the same in reverse: `finish` brings down
+//! what comes after it, the last first, and then the stage's own components. So the foundation's service is the whole node:
+//! `s6-svc -wD -d` of it is what a shutdown does, and what it began ends inside the time of `timeout-finish`.
+//!
+//! A supervisor that hangs is killed by `timeout-kill` only when its stop ladder must be over; what it then leaves is
+//! stopped by `finish`.
 
 use super::UnitFile;
-use super::plan::Plan;
+use super::plan::{Plan, Stage, Unit};
+use std::path::Path;
+use std::time::Duration;
 
 /// Where they go by default.
 pub const FOLDER: &str = "/etc/mcp/s6";
 /// What makes it know of them.
-pub const NEXT: &str = "";
+pub const NEXT: &str = "\
+cp -R {dest}/. /run/service/ && s6-svscanctl -an /run/service, also from what fills /run/service at each boot: it starts the first stage
+s6-svc -wD -d /run/service/mcp-stage-FIRST in what shuts the machine down, before s6-svscan is ended: it stops all stages in reverse
+mcp-units(1) says more";
+
+/// What a stop may take beyond its ladder before the supervisor is killed.
+const KILL_AFTER: Duration = Duration::from_secs(20);
+/// What `finish` may take when it only asks.
+const ASKING: Duration = Duration::from_secs(20);
+
+/// Exit codes of mcp-status and mcp-boot after which trying again doesn't help; what else failed, a busy node say, may pass.
+const FINAL: &str = "1 | 2 | 100 | 126 | 127";
 
 /// All files.
-pub fn files(_plan: &Plan) -> Vec<UnitFile> {
-    Vec::new()
+pub fn files(plan: &Plan) -> Vec<UnitFile> {
+    let mut files = Vec::new();
+    for (at, stage) in plan.stages.iter().enumerate() {
+        let name = gate(&stage.name);
+        let later = plan.stages.get(at + 1..).unwrap_or_default();
+        add(&mut files, &name, stage_files(plan, stage, later));
+        add(&mut files, &format!("{name}/log"), logger(plan, &name));
+    }
+    for unit in plan.units() {
+        let name = service(unit);
+        add(&mut files, &name, component_files(plan, unit, true));
+        add(&mut files, &format!("{name}/log"), logger(plan, &name));
+        if !plan.stages.is_empty() {
+            files.push(UnitFile::text(format!("{name}/down"), ""));
+        }
+    }
+    files
+}
+
+/// The name of a component's service.
+pub(super) fn service(unit: &Unit) -> String {
+    format!("mcp-{}", unit.name)
+}
+
+/// The name of a stage's service.
+pub(super) fn gate(stage: &str) -> String {
+    format!("mcp-stage-{stage}")
+}
+
+/// Puts `some` below `folder`.
+pub(super) fn add(files: &mut Vec<UnitFile>, folder: &str, some: Vec<UnitFile>) {
+    files.extend(some.into_iter().map(|one| UnitFile { path: Path::new(folder).join(one.path), ..one }));
+}
+
+/// What runs a component. `notified`: s6 is told of its readiness.
+pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<UnitFile> {
+    let id = &unit.id;
+    let notify = if notified { " --notify-fd 3" } else { "" };
+    let run = format!(
+        "#!/bin/sh\n\
+         exec 2>&1\n\
+         exec {} --recover{notify} --console stdout {id}\n",
+        command(plan, "mcp-run", quote)
+    );
+    let finish = format!(
+        "#!/bin/sh\n\
+         # $1 is the exit code of run, 256 if a signal ended it. 125 tells s6 not to start it again.\n\
+         if [ \"$(s6-svstat -o wantedup .)\" = false ]; then\n\
+         \x20   # A supervisor that was killed has left its VM or container: it shall be down, too.\n\
+         \x20   [ \"$1\" -ne 256 ] || {stop} --for-now {id}\n\
+         \x20   exit 0\n\
+         fi\n\
+         {status} --again {id} --ended \"$1\"\n\
+         case $? in\n\
+         {FINAL}) exit 125 ;;\n\
+         esac\n\
+         exit 0\n",
+        stop = command(plan, "mcp-stop", quote),
+        status = command(plan, "mcp-status", quote),
+    );
+    let mut files = vec![
+        UnitFile::script("run", run),
+        UnitFile::script("finish", finish),
+        UnitFile::text("timeout-kill", millis(unit.stop_time + KILL_AFTER)),
+        UnitFile::text("timeout-finish", millis(unit.stop_time + ASKING)),
+    ];
+    if notified {
+        files.push(UnitFile::text("notification-fd", "3\n"));
+    }
+    files
+}
+
+/// How long bringing a component down may take, all of it.
+pub(super) fn down_time(unit: &Unit) -> Duration {
+    unit.stop_time + KILL_AFTER + ASKING
+}
+
+/// The logger of the service `name`: its folder is named as no service of mcp's can be.
+pub(super) fn logger(plan: &Plan, name: &str) -> Vec<UnitFile> {
+    let folder = quote(&plan.log.join("s6_log").join(name).display().to_string());
+    let run = format!(
+        "#!/bin/sh\n\
+         umask 077\n\
+         mkdir -p {folder} || exit\n\
+         # Ten files of a megabyte at most; each line with its time.\n\
+         exec s6-log -b -d 3 n9 s1000000 T {folder}\n"
+    );
+    vec![UnitFile::script("run", run), UnitFile::text("notification-fd", "3\n")]
+}
+
+fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
+    let boot = command(plan, "mcp-boot", quote);
+    let name = &stage.name;
+    let next: Vec<String> = match later.first() {
+        Some(next) => vec![gate(&next.name)],
+        None => plan.rest.iter().map(service).collect(),
+    };
+    let next: String = next.iter().map(|next| format!("s6-svc -u ../{next} || exit\n")).collect();
+    let run = format!(
+        "#!/bin/sh\n\
+         exec 2>&1\n\
+         {boot} --stage {name} --notify-fd 3 &\n\
+         boot=$!\n\
+         trap 'kill \"$boot\"; wait \"$boot\"; exit 143' TERM\n\
+         wait \"$boot\" || exit\n\
+         trap - TERM\n\
+         {next}\
+         # Up until it is brought down; woken by nothing but the end of its s6-supervise.\n\
+         exec s6-ftrig-wait event x\n"
+    );
+    let mut down = String::new();
+    if let Some(next) = later.first() {
+        down += &format!("    s6-svc -wD -d ../{}\n", gate(&next.name));
+    }
+    for unit in &plan.rest {
+        down += &format!("    s6-svc -wD -d ../{} &\n", service(unit));
+    }
+    if !plan.rest.is_empty() {
+        down += "    wait\n";
+    }
+    // Those after it, too: a component may run though its stage is down.
+    for stage in later.iter().rev().chain([stage]) {
+        down += &format!("    {boot} --down --stage {}\n", stage.name);
+    }
+    let finish = format!(
+        "#!/bin/sh\n\
+         # $1 is the exit code of run. 125 tells s6 not to start it again.\n\
+         exec 2>&1\n\
+         if [ \"$(s6-svstat -o wantedup .)\" = false ]; then\n\
+         \x20   # Brought down: what comes after it first, in reverse.\n\
+         {down}\
+         \x20   exit 0\n\
+         fi\n\
+         case $1 in\n\
+         {FINAL}) exit 125 ;;\n\
+         esac\n\
+         exit 0\n"
+    );
+    let longest = |units: &[Unit]| units.iter().map(down_time).max().unwrap_or_default();
+    let all: Duration = later.iter().chain([stage]).map(|s| longest(&s.units)).chain([longest(&plan.rest)]).sum();
+    let mut files = vec![
+        UnitFile::script("run", run),
+        UnitFile::script("finish", finish),
+        UnitFile::text("notification-fd", "3\n"),
+        UnitFile::text("timeout-finish", millis(all + ASKING)),
+    ];
+    if !stage.foundation {
+        files.push(UnitFile::text("down", ""));
+    }
+    files
+}
+
+/// The words for a program of ours and the node that it shall see, with what needs it quoted by `quote`.
+pub(super) fn command(plan: &Plan, program: &str, quote: impl Fn(&str) -> String) -> String {
+    let mut words = quote(&plan.program(program));
+    if let Some(root) = &plan.root {
+        words = format!("{words} --root {}", quote(&root.display().to_string()));
+    }
+    words
+}
+
+/// A file's contents that is a time in milliseconds.
+pub(super) fn millis(time: Duration) -> String {
+    format!("{}\n", time.as_millis().min(u128::from(u32::MAX)))
+}
+
+/// `text` as one word of a shell's.
+fn quote(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@=%".contains(&b);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_string(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }

@@ -3,6 +3,8 @@
 mod facts;
 mod lab;
 mod systemd;
+mod s6;
+mod s6_rc;
 
 #[allow(unused_imports)]
 pub use facts::Init;
