@@ -79,10 +79,11 @@ pub fn all(init: &dyn Init, images: &[Image; 2]) {
     let [image, late] = images;
     // A disk that is not there yet keeps the foundation from being healthy.
     let missing = Image { disk: "/srv/auth.img".into(), kernel: image.kernel.clone() };
-    lab.vm("auth", &missing, port("auth"), "");
-    lab.vm("a-b", late, port("a-b"), "");
+    let restart = "restart = \"on-failure\"";
+    lab.vm("auth", &missing, port("auth"), restart);
+    lab.vm("a-b", late, port("a-b"), restart);
     for name in ["api", "web", "extra"] {
-        lab.vm(name, image, port(name), "");
+        lab.vm(name, image, port(name), restart);
     }
     let mut config = format!("[boot]\ninit = \"{}\"\n", init.name());
     for (stage, services) in [("base", "\"auth\", \"a-b\""), ("core", "\"api\""), ("front", "\"web\"")] {
@@ -105,9 +106,9 @@ fn boots_in_order(init: &dyn Init, image: &Image) {
     until_within(Duration::from_secs(40), "a-b is ready", || {
         // Asked before the guest is: what is ready by then must answer now.
         let said = init.is_ready(&id("a-b"));
+        let ready = !time(lab, "a-b", "ready_at").is_empty();
         let serves = lab.get(port("a-b")).is_some();
         assert!(said != Some(true) || serves, "said to be ready before it was");
-        let ready = !time(lab, "a-b", "ready_at").is_empty();
         assert!(!ready || serves, "ready before it serves");
         ready && said != Some(false)
     });
@@ -227,7 +228,7 @@ fn upgrades(init: &dyn Init) {
     for (name, uuid) in ALL.iter().zip(&before) {
         assert_eq!(lab.uuid(&id(name)), *uuid, "{name} is another VM");
     }
-    lab.ask("umount $(readlink -f /usr/bin/mcp-run-vm)");
+    lab.ask("umount -l $(readlink -f /usr/bin/mcp-run-vm)");
 }
 
 /// The way down: in reverse, within its budget, gracefully, and nothing is left.

@@ -2,6 +2,7 @@
 
 mod facts;
 mod lab;
+mod openrc;
 
 #[allow(unused_imports)]
 pub use facts::Init;
