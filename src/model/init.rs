@@ -39,7 +39,7 @@ impl Init {
             Init::Systemd => &["systemctl", "start", "mcp-component@{unit}.service"],
             Init::S6 | Init::S6Rc => &["s6-svc", "-u", "/run/service/mcp-{name}"],
             Init::Runit => &["sv", "up", "mcp-{name}"],
-            Init::Openrc => &["rc-service", "mcp-{name}", "start"],
+            Init::Openrc => &["rc-service", "mcp-{name}", "up"],
             Init::Dinit => &["dinitctl", "start", "--no-wait", "mcp-{name}"],
         };
         words.iter().map(ToString::to_string).collect()
@@ -52,7 +52,8 @@ impl Init {
             Init::S6 | Init::S6Rc => &["s6-svc", "-wD", "-d", "/run/service/mcp-{name}"],
             // Without a number it waits for 7 s; whoever runs this knows how long it may take.
             Init::Runit => &["sv", "-w", "86400", "stop", "mcp-{name}"],
-            Init::Openrc => &["rc-service", "mcp-{name}", "stop"],
+            // A stage that goes down waits for nobody who waits for it.
+            Init::Openrc => &["rc-service", "--nodeps", "mcp-{name}", "stop"],
             Init::Dinit => &["dinitctl", "stop", "mcp-{name}"],
         };
         words.iter().map(ToString::to_string).collect()

@@ -5,6 +5,7 @@ mod lab;
 mod systemd;
 mod s6;
 mod s6_rc;
+mod openrc;
 
 #[allow(unused_imports)]
 pub use facts::Init;
