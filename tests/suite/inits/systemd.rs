@@ -2,7 +2,7 @@
 
 use super::facts::{self, Init};
 use super::{Kind, Lab};
-use crate::harness::{Image, nanos, until, until_within};
+use crate::harness::{Image, have, nanos, program, until, until_within};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -269,4 +269,121 @@ fn a_definition_that_goes_while_its_unit_runs() {
     lab.ask("systemctl stop mcp.target 'mcp-*'");
     assert_eq!((systemd.state(id).as_str(), lab.state(id)["end"]["rung"].as_str()), ("inactive", Some("powerdown")));
     gone(&systemd);
+}
+
+#[test]
+fn a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down() {
+    let test = "inits::systemd::a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down";
+    let Some(image) = nanos(test, &["--graceful"]) else { return };
+    let Some(systemd) = Systemd::new(test) else { return };
+    let lab = &systemd.0;
+    // A node that nobody has configured is nobody's trouble.
+    systemd.install();
+    lab.ask("systemctl start mcp.target && systemctl stop mcp.target");
+    assert!(!lab.ask("journalctl -b").contains("mcp-generator"), "{}", lab.ask("journalctl -b | grep mcp-gen"));
+    let missing = Image { disk: "/srv/auth.img".into(), kernel: image.kernel.clone() };
+    lab.vm("auth", &missing, 8001, "");
+    lab.vm("web", &image, 8002, "");
+    let stages = "[[boot.sequence]]\nname = \"base\"\nservices = [\"auth\"]\n[[boot.sequence]]\nname = \"front\"\n\
+                  services = [\"web\"]\n";
+    for (bad, words) in [
+        ("init = \"systemd\"\nnonsense = 1\n", "nonsense"),
+        ("init = \"runit\"\n", "does not say that systemd owns the components"),
+        ("", "does not say that systemd owns the components"),
+    ] {
+        lab.configure(&format!("[boot]\n{bad}{stages}"));
+        systemd.install();
+        let answer = lab.sh("systemctl start mcp.target").expect(1);
+        assert!(answer.err.contains("dependency"), "{answer:#?}");
+        let told = lab.ask("journalctl -o cat -u mcp-check.service");
+        assert!(told.contains(words), "{told}");
+        assert_eq!(lab.processes("mcp-boot"), Vec::<i32>::new());
+    }
+    lab.configure(&format!("[boot]\ninit = \"systemd\"\n{stages}"));
+    systemd.install();
+    lab.ask("systemctl enable mcp.target");
+    systemd.boot();
+    let waits = "stage base: 0 of 1 healthy, waiting for auth/vm: /srv/auth.img: disk image missing";
+    until("systemctl status says what is waited for", || {
+        lab.sh("systemctl status mcp-boot-stage@base.service").out.contains(waits)
+    });
+    lab.ask(&format!("cp {} /srv/new && mv /srv/new /srv/auth.img", image.disk));
+    until_within(Duration::from_secs(60), "the node is up", || systemd.show("mcp.target", "ActiveState") == "active");
+    let status = lab.ask("systemctl status mcp-boot-stage@front.service mcp-component@web-vm.service");
+    assert!(status.contains("Status: \"booted in"), "{status}");
+    assert_eq!(systemd.show("mcp-status.timer", "ActiveState"), "active");
+    lab.ask("systemctl start mcp-status.service");
+    systemd.stop("web/vm");
+    lab.sh("systemctl start mcp-status.service").expect(1);
+    assert!(lab.ask("journalctl -o cat -u mcp-status.service").contains("missing"));
+    systemd.start("web/vm");
+    // One that loses its supervisor on the way down is taken down, too.
+    systemd.more("auth/vm", "RestartSec=1h");
+    lab.ask(&format!("kill -KILL {}", systemd.main_pid("auth/vm")));
+    systemd.until_state("auth/vm", "auto-restart");
+    let seen = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("poweroff-{}", std::process::id()));
+    fs::create_dir(&seen).unwrap();
+    let dir = seen.display();
+    lab.write(
+        "/etc/systemd/system/witness.service",
+        &format!(
+            "[Unit]\nBefore=mcp-reap@auth-vm.service mcp-component@auth-vm.service\n[Service]\nType=oneshot\n\
+             RemainAfterExit=yes\nExecStart=true\nExecStop=sh -c 'ps -eo args >{dir}/ps; cp -a /run/mcp {dir}/run; \
+             journalctl -b >{dir}/journal; touch {dir}/over'\n"
+        ),
+        0o644,
+    );
+    systemd.install();
+    lab.ask("systemctl start witness.service");
+    lab.sh("systemctl poweroff");
+    until_within(Duration::from_secs(40), "the machine is off", || seen.join("over").exists());
+    let read = |name: &str| fs::read_to_string(seen.join(name)).unwrap();
+    let (processes, journal) = (read("ps"), read("journal"));
+    assert!(!processes.contains("qemu-system"), "{processes}\n{journal}");
+    let mut ends = Vec::new();
+    for id in ["web/vm", "auth/vm"] {
+        let state: serde_json::Value = serde_json::from_str(&read(&format!("run/{id}/current/state.json"))).unwrap();
+        assert_eq!(state["end"]["rung"], "powerdown", "{state:#}\n{journal}");
+        ends.push(state["end"]["at"].as_str().unwrap().to_string());
+    }
+    assert!(ends.is_sorted(), "{ends:?}");
+    fs::remove_dir_all(&seen).unwrap();
+}
+
+#[test]
+fn the_units_are_clean_and_tight() {
+    let test = "inits::systemd::the_units_are_clean_and_tight";
+    if !have(test, "systemd-analyze") {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("mcp-verify-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let programs = program("mcp-run").parent().unwrap().display().to_string();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd");
+    let mut units = Vec::new();
+    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap().path()) {
+        let name = file.file_name().unwrap().to_str().unwrap().to_string();
+        let text = fs::read_to_string(&file).unwrap().replace("@BINDIR@", &programs).replace("Documentation=man", "#");
+        if name != "mcp-generator" {
+            fs::write(dir.join(&name), text).unwrap();
+            units.push(name.replace('@', "@shop-api"));
+        }
+    }
+    let analyze = |args: &[&str]| {
+        let mut command = std::process::Command::new("systemd-analyze");
+        command.args(args).current_dir(&dir).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.display()));
+        let told = command.output().unwrap();
+        (told.status.code(), String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned())
+    };
+    for unit in &units {
+        let (code, told) = analyze(&["verify", "--man=no", &dir.join(unit).display().to_string()]);
+        assert!(code == Some(0) && told.is_empty(), "{unit}: {told}");
+    }
+    for unit in ["mcp-boot-stage@shop-api.service", "mcp-check.service", "mcp-status.service"] {
+        let (code, told) = analyze(&["security", "--offline=true", "--threshold=30", "--no-pager", unit]);
+        let told: Vec<&str> =
+            told.lines().filter(|line| line.contains('\u{2717}') || line.contains("Overall")).collect();
+        assert_eq!(code, Some(0), "{unit}: {told:#?}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
