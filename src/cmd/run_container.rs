@@ -1,7 +1,7 @@
 //! `mcp-run-container`: run one component as a podman container and stay with it until it ends.
 
 use super::Common;
-use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
+use super::supervise::{self, Options, Runner, Supervisor, shall_stay_stopped};
 use crate::container::prepare;
 use crate::model::{Target, state};
 use crate::node::start::{self, Start};
@@ -43,17 +43,22 @@ the image can't be executed, 127 it is not there, 128+n ended by signal n.";
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
-    let (node, found) = resolve::one(&paths, &Target::parse(&args.target)?)?;
+    let named = Some(args.target.as_str()).filter(|_| !args.dry_run);
+    supervise::noting(&paths, named, &args.options, || start(&args, &paths))
+}
+
+fn start(args: &Args, paths: &Paths) -> Result<u8> {
+    let (node, found) = resolve::one(paths, &Target::parse(&args.target)?)?;
     let (id, options) = (&found.id, &args.options);
-    if options.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
+    if options.recover && !args.dry_run && shall_stay_stopped(paths, id)? {
         return Ok(EXIT_OK);
     }
-    let start = start::choose(&paths, &found, options.recover)?;
+    let start = start::choose(paths, &found, options.recover)?;
     if start.version.spec.is_vm() {
         return Err(Error::refused(id, "is a VM, not a container; mcp-run runs either"));
     }
     let copy_console = options.copies_console();
-    let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
+    let base = Context { paths, id, component: &found.component, pin: None, node: &node, copy_console };
     let context = base.of(&start.version);
     if args.dry_run {
         out::print(format_args!("{}\n", prepare::dry_run(&context)?.join("\n")));
@@ -63,7 +68,7 @@ pub fn run(args: Args) -> Result<u8> {
     // What runs needs no image any more.
     let start = match state::any_alive(&context.files())? {
         true => start,
-        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+        false => Start { version: provide::ensure(paths, &node, id, start.version)?, ..start },
     };
     let runner = Runner { adhoc: found.adhoc, wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)

@@ -1,5 +1,6 @@
 //! Starting a component through `[boot] start_command`, so that the init system owns it, and waiting until it is ready.
 
+use super::failure::{self, Failure};
 use super::resolve::Resolved;
 use super::{start, stop};
 use crate::health::Hints;
@@ -37,6 +38,7 @@ pub fn escape(text: &str) -> String {
 
 /// A start command under way.
 pub struct Begun<'a> {
+    paths: Paths,
     found: &'a Resolved,
     files: ComponentPaths,
     program: String,
@@ -149,7 +151,7 @@ pub fn spawn<'a>(
     log::debug!("{command:?}");
     let child = command.spawn().map_err(Error::os("run", &program))?;
     let files = paths.component(&found.id.service, &found.id.component);
-    Ok(Begun { found, files, program, child, began, deadline, kept })
+    Ok(Begun { paths: paths.clone(), found, files, program, child, began, deadline, kept })
 }
 
 /// The exit code for an error of [`begin`] or [`Begun::finish`]: a shell's, where the program can't be executed.
@@ -218,6 +220,10 @@ impl Begun<'_> {
             match self.look()? {
                 Progress::Ready => return Ok(EXIT_OK),
                 Progress::Ended(reason) => return Err(Error::busy(id, format!("ended before it was ready: {reason}"))),
+                Progress::Failed(failed) if failed.code == EXIT_FINAL => {
+                    return Err(Error::refused(id, failed.reason));
+                }
+                Progress::Failed(failed) => return Err(Error::busy(id, failed.reason)),
                 Progress::Coming if self.deadline.passed() => {
                     return Err(Error::busy(id, "not ready in time; it is still being tried in the background"));
                 }
@@ -241,6 +247,10 @@ impl Begun<'_> {
             let new = state.and_then(|s| s.end).filter(|end| end.at >= self.began);
             ended = ended.or(new.map(|end| end.reason));
         }
+        let failed = failure::since(&self.paths, &self.found.id, &self.began);
+        if let Some(failed) = failed.filter(|_| ended.is_none()) {
+            return Ok(Progress::Failed(failed));
+        }
         match ended {
             Some(reason) if !lock::is_held(&self.files.lock())? => Ok(Progress::Ended(reason)),
             _ => Ok(Progress::Coming),
@@ -256,6 +266,8 @@ fn own(code: i32) -> Option<u8> {
 enum Progress {
     Coming,
     Ready,
+    /// Its supervisor could not start it.
+    Failed(Failure),
     /// Since we began, and nobody tries again.
     Ended(String),
 }

@@ -7,6 +7,7 @@ pub mod condition;
 pub mod container_image;
 pub mod containers;
 pub mod drift;
+pub mod failure;
 pub mod in_use;
 pub mod inventory;
 pub mod probe;

@@ -4,7 +4,7 @@ mod adhoc;
 
 use self::adhoc::Adhoc;
 use super::Common;
-use super::supervise::{Options, Runner, Supervisor, shall_stay_stopped};
+use super::supervise::{self, Options, Runner, Supervisor, shall_stay_stopped};
 use crate::guest::launch::prepare;
 use crate::model::{Target, Version, state};
 use crate::node::start::{self, Start};
@@ -49,17 +49,22 @@ Exit codes: the guest program's own; 100 failed for good (also: another supervis
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
+    let named = args.target.as_deref().filter(|_| !args.dry_run);
+    supervise::noting(&paths, named, &args.options, || start(&args, &paths))
+}
+
+fn start(args: &Args, paths: &Paths) -> Result<u8> {
     let (node, found) = match &args.target {
-        Some(target) => resolve::one(&paths, &Target::parse(target)?)?,
-        None => (resolve::node(&paths)?, args.adhoc.component()?),
+        Some(target) => resolve::one(paths, &Target::parse(target)?)?,
+        None => (resolve::node(paths)?, args.adhoc.component()?),
     };
     let id = &found.id;
     let options = &args.options;
-    if options.recover && !args.dry_run && shall_stay_stopped(&paths, id)? {
+    if options.recover && !args.dry_run && shall_stay_stopped(paths, id)? {
         return Ok(EXIT_OK);
     }
     let start = match &args.target {
-        Some(_) => start::choose(&paths, &found, options.recover)?,
+        Some(_) => start::choose(paths, &found, options.recover)?,
         // What the options say, whatever was run under that name before.
         None => Start { version: Version { spec: found.component.clone(), pin: None, at: time::now() }, trial: false },
     };
@@ -67,7 +72,7 @@ pub fn run(args: Args) -> Result<u8> {
         return Err(Error::refused(id, "runtime = \"container\" is not a VM; mcp-run runs either"));
     }
     let copy_console = options.copies_console();
-    let base = Context { paths: &paths, id, component: &found.component, pin: None, node: &node, copy_console };
+    let base = Context { paths, id, component: &found.component, pin: None, node: &node, copy_console };
     let context = base.of(&start.version);
     if args.dry_run {
         let (binary, plan) = prepare::dry_run(&context)?;
@@ -79,7 +84,7 @@ pub fn run(args: Args) -> Result<u8> {
     // What runs needs nothing of the store.
     let start = match state::any_alive(&context.files())? {
         true => start,
-        false => Start { version: provide::ensure(&paths, &node, id, start.version)?, ..start },
+        false => Start { version: provide::ensure(paths, &node, id, start.version)?, ..start },
     };
     let runner = Runner { adhoc: found.adhoc, wants_health: options.wants_health() };
     Supervisor { options, base, found: &found, runner }.begin(start)

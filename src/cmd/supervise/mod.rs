@@ -10,7 +10,8 @@ pub use runner::Runner;
 use self::detach::{Caller, Side, detach};
 use crate::guest::instance::Instance;
 use crate::model::state::{End, EndedBy};
-use crate::model::{ComponentId, Record, Version, Wish};
+use crate::model::{ComponentId, Record, Target, Version, Wish};
+use crate::node::failure;
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
 use crate::node::stop::set_wish;
@@ -41,6 +42,22 @@ pub struct Supervisor<'a> {
     pub found: &'a Resolved,
     /// What runs it.
     pub runner: Runner,
+}
+
+/// Does `start`. Where an init started us for `target`, it keeps the reason of a failure for whoever told the init to.
+pub fn noting(
+    paths: &Paths,
+    target: Option<&str>,
+    options: &Options,
+    start: impl FnOnce() -> Result<u8>,
+) -> Result<u8> {
+    let result = start();
+    if let (Err(e), Some(target), true) = (&result, target, options.recover && !options.detach)
+        && let Ok(Target { service, component: Some(component) }) = Target::parse(target)
+    {
+        failure::note(paths, &ComponentId { service, component }, e);
+    }
+    result
 }
 
 /// Whether an operator stopped it, which is said.
@@ -174,7 +191,7 @@ impl Supervisor<'_> {
         if self.found.adhoc {
             return Ok(self.found.clone());
         }
-        let target = crate::model::Target::parse(&self.found.id.to_string())?;
+        let target = Target::parse(&self.found.id.to_string())?;
         resolve::one(self.base.paths, &target).map(|(_, found)| found)
     }
 

@@ -2,7 +2,7 @@
 
 use super::facts::{self, Init};
 use super::{Kind, Lab};
-use crate::harness::{nanos, until, until_within};
+use crate::harness::{Image, have, nanos, program, until, until_within};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -41,6 +41,25 @@ impl Systemd {
 
     fn state(&self, id: &str) -> String {
         self.show(&unit(id), "ActiveState")
+    }
+
+    /// More lines for the component's unit.
+    fn more(&self, id: &str, lines: &str) {
+        let folder = format!("/etc/systemd/system/{}.d", unit(id));
+        self.0.write(&format!("{folder}/90-test.conf"), &format!("[Service]\n{lines}\n"), 0o644);
+        self.install();
+    }
+
+    fn main_pid(&self, id: &str) -> i32 {
+        self.show(&unit(id), "MainPID").parse().unwrap()
+    }
+
+    #[track_caller]
+    fn until_state(&self, id: &str, wanted: &str) {
+        until_within(Duration::from_secs(30), &format!("{id} is {wanted}"), || {
+            let state = format!("{}/{}", self.state(id), self.show(&unit(id), "SubState"));
+            state.split('/').any(|word| word == wanted)
+        });
     }
 
     fn ctl(&self, verb: &str, id: &str) {
@@ -104,4 +123,267 @@ fn the_facts_hold() {
     let Some(images) = facts::images("inits::systemd::the_facts_hold") else { return };
     let Some(systemd) = Systemd::new("inits::systemd::the_facts_hold") else { return };
     facts::all(&systemd, &images);
+}
+
+/// A lab with the component `a-b/vm` on port 8001, in no stage.
+fn one(test: &str, more: &str) -> Option<(Systemd, Image)> {
+    let image = nanos(test, &["--graceful"])?;
+    let systemd = Systemd::new(test)?;
+    systemd.0.vm("a-b", &image, 8001, more);
+    systemd.0.configure("[boot]\ninit = \"systemd\"\n");
+    systemd.install();
+    Some((systemd, image))
+}
+
+/// Nothing runs. What nobody supervised is stopped after the unit, so systemctl may be back before.
+#[track_caller]
+fn gone(systemd: &Systemd) {
+    let lab = &systemd.0;
+    until("all of it is stopped", || systemd.show("mcp-reap@a\\x2db-vm.service", "ActiveState") == "inactive");
+    assert_eq!(lab.processes("qemu-system-x86"), Vec::<i32>::new(), "{:#?}", lab.ours());
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stop_leaves_nothing_whatever_state_the_unit_is_in() {
+    let test = "inits::systemd::a_stop_leaves_nothing_whatever_state_the_unit_is_in";
+    let Some((systemd, _)) = one(test, "restart = \"on-failure\"") else { return };
+    let (lab, id) = (&systemd.0, "a-b/vm");
+    let kill = || lab.ask(&format!("kill -KILL {}", systemd.main_pid(id)));
+    // While it waits to be started again.
+    systemd.more(id, "RestartSec=1h");
+    systemd.start(id);
+    kill();
+    systemd.until_state(id, "auto-restart");
+    assert!(lab.qemu(id) > 0 && lab.get(8001).is_some(), "the VM went with its supervisor");
+    systemd.stop(id);
+    gone(&systemd);
+    assert_eq!((systemd.state(id).as_str(), lab.state(id)["end"]["rung"].as_str()), ("inactive", Some("powerdown")));
+    // When it failed for good.
+    systemd.more(id, "Restart=no");
+    systemd.start(id);
+    kill();
+    systemd.until_state(id, "failed");
+    assert!(lab.qemu(id) > 0);
+    systemd.stop(id);
+    gone(&systemd);
+    // When its supervisor has to be killed, since QEMU answers nothing.
+    systemd.more(id, "TimeoutStopSec=1s");
+    systemd.start(id);
+    lab.ask(&format!("kill -STOP {}", lab.qemu(id)));
+    systemd.stop(id);
+    assert_eq!(systemd.show(&unit(id), "Result"), "timeout");
+    gone(&systemd);
+    // A restart of one that lost its supervisor has it adopted, so there is one.
+    systemd.more(id, "RestartSec=1h");
+    systemd.start(id);
+    let before = lab.uuid(id);
+    kill();
+    systemd.until_state(id, "auto-restart");
+    systemd.restart(id);
+    assert_eq!((lab.uuid(id), lab.processes("qemu-system-x86").len()), (before, 1));
+    // The manager itself begins anew, and nothing notices.
+    let supervisor = lab.supervisor(id);
+    lab.ask("systemctl daemon-reexec");
+    until("systemd answers", || systemd.state(id) == "active");
+    assert_eq!((systemd.main_pid(id), lab.supervisor(id)), (supervisor, supervisor));
+    systemd.stop(id);
+    gone(&systemd);
+}
+
+#[test]
+fn mcp_stop_and_systemctl_understand_each_other() {
+    let test = "inits::systemd::mcp_stop_and_systemctl_understand_each_other";
+    let Some((systemd, image)) = one(test, "restart = \"always\"") else { return };
+    let (lab, id) = (&systemd.0, "a-b/vm");
+    // Not even a policy of always brings back what mcp-stop stopped.
+    systemd.start(id);
+    lab.ask("mcp-stop a-b");
+    until("the unit has given up", || systemd.log(id).contains("shall stay stopped"));
+    systemd.until_state(id, "inactive");
+    assert_eq!(lab.qemu(id), 0);
+    systemd.start(id);
+    assert!(systemd.log(id).contains("a-b/vm: shall stay stopped"), "{}", systemd.log(id));
+    assert_eq!((systemd.state(id).as_str(), lab.qemu(id)), ("inactive", 0));
+    lab.ask("mcp-run --by-init --wait a-b");
+    assert_eq!(systemd.state(id), "active");
+    systemd.stop(id);
+    gone(&systemd);
+    // What can't start is told to whoever gave the order, in its own words.
+    lab.vm("bad", &Image { disk: "/nowhere.img".into(), kernel: image.kernel }, 8002, "");
+    let answer = lab.sh("mcp-run --by-init --wait bad").expect(100);
+    assert_eq!(answer.one_line(), "mcp-run: bad/vm: /nowhere.img: disk image missing: no such file");
+    assert!(answer.took < Duration::from_secs(10), "{answer:#?}");
+    // Run by hand: the unit says who has it, does not spin, and its stop is none of that one's business.
+    lab.ask("mcp-run-vm --detach --wait a-b");
+    let (qemu, supervisor) = (lab.qemu(id), lab.supervisor(id));
+    lab.sh(&format!("systemctl start '{}'", unit(id)));
+    systemd.until_state(id, "failed");
+    assert!(systemd.log(id).contains(&format!("already supervised by mcp-run-vm (pid {supervisor})")));
+    assert_eq!(systemd.show(&unit(id), "NRestarts"), "0");
+    systemd.stop(id);
+    assert_eq!((lab.qemu(id), lab.supervisor(id)), (qemu, supervisor));
+    lab.ask("mcp-stop a-b");
+}
+
+#[test]
+fn a_reload_and_a_restart_lose_nothing() {
+    let Some((systemd, _)) = one("inits::systemd::a_reload_and_a_restart_lose_nothing", "") else { return };
+    let (lab, id) = (&systemd.0, "a-b/vm");
+    // Before the node's directories exist.
+    lab.ask("rm -rf /run/mcp /var/lib/mcp /var/log/mcp");
+    systemd.start(id);
+    let write = |prefix: &str| lab.ask(&format!("curl -sS 'http://127.0.0.1:8001/log?lines=300&prefix={prefix}'"));
+    write("one-");
+    let before = lab.uuid(id);
+    let asking = "while [ ! -e /run/over ]; do curl -sS -m 5 -o /dev/null http://127.0.0.1:8001/ || echo lost; done >/run/asked 2>&1";
+    let mut asker = lab.start(asking);
+    systemd.ctl("reload", id);
+    lab.ask("touch /run/over");
+    asker.wait().unwrap();
+    assert_eq!(lab.read("/run/asked"), "", "requests were lost");
+    assert_ne!(lab.uuid(id), before);
+    write("two-");
+    systemd.restart(id);
+    write("three-");
+    systemd.stop(id);
+    let journal = systemd.log(id);
+    for prefix in ["one-", "two-", "three-"] {
+        let lines: Vec<&str> = journal.lines().filter(|line| line.starts_with(prefix)).collect();
+        assert!(lines.is_sorted() && lines.len() == 300, "{} lines of {prefix}", lines.len());
+    }
+    assert_eq!(journal.matches("hello: stopping").count(), 3, "{journal}");
+    gone(&systemd);
+}
+
+#[test]
+fn a_definition_that_goes_while_its_unit_runs() {
+    let Some((systemd, _)) = one("inits::systemd::a_definition_that_goes_while_its_unit_runs", "") else { return };
+    let (lab, id) = (&systemd.0, "a-b/vm");
+    systemd.boot();
+    systemd.until_state(id, "active");
+    assert_eq!(lab.sh("test -e /run/systemd/generator/mcp-component@a\\\\x2db-vm.service.d/50-mcp.conf").code, Some(0));
+    lab.ask("rm /etc/mcp/services/a-b.toml");
+    systemd.install();
+    assert!(systemd.state(id) == "active" && lab.get(8001).is_some());
+    lab.ask("systemctl stop mcp.target 'mcp-*'");
+    assert_eq!((systemd.state(id).as_str(), lab.state(id)["end"]["rung"].as_str()), ("inactive", Some("powerdown")));
+    gone(&systemd);
+}
+
+#[test]
+fn a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down() {
+    let test = "inits::systemd::a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down";
+    let Some(image) = nanos(test, &["--graceful"]) else { return };
+    let Some(systemd) = Systemd::new(test) else { return };
+    let lab = &systemd.0;
+    // A node that nobody has configured is nobody's trouble.
+    systemd.install();
+    lab.ask("systemctl start mcp.target && systemctl stop mcp.target");
+    assert!(!lab.ask("journalctl -b").contains("mcp-generator"), "{}", lab.ask("journalctl -b | grep mcp-gen"));
+    let missing = Image { disk: "/srv/auth.img".into(), kernel: image.kernel.clone() };
+    lab.vm("auth", &missing, 8001, "");
+    lab.vm("web", &image, 8002, "");
+    let stages = "[[boot.sequence]]\nname = \"base\"\nservices = [\"auth\"]\n[[boot.sequence]]\nname = \"front\"\n\
+                  services = [\"web\"]\n";
+    for (bad, words) in [
+        ("init = \"systemd\"\nnonsense = 1\n", "nonsense"),
+        ("init = \"runit\"\n", "does not say that systemd owns the components"),
+        ("", "does not say that systemd owns the components"),
+    ] {
+        lab.configure(&format!("[boot]\n{bad}{stages}"));
+        systemd.install();
+        let answer = lab.sh("systemctl start mcp.target").expect(1);
+        assert!(answer.err.contains("dependency"), "{answer:#?}");
+        let told = lab.ask("journalctl -o cat -u mcp-check.service");
+        assert!(told.contains(words), "{told}");
+        assert_eq!(lab.processes("mcp-boot"), Vec::<i32>::new());
+    }
+    lab.configure(&format!("[boot]\ninit = \"systemd\"\n{stages}"));
+    systemd.install();
+    lab.ask("systemctl enable mcp.target");
+    systemd.boot();
+    let waits = "stage base: 0 of 1 healthy, waiting for auth/vm: /srv/auth.img: disk image missing";
+    until("systemctl status says what is waited for", || {
+        lab.sh("systemctl status mcp-boot-stage@base.service").out.contains(waits)
+    });
+    lab.ask(&format!("cp {} /srv/new && mv /srv/new /srv/auth.img", image.disk));
+    until_within(Duration::from_secs(60), "the node is up", || systemd.show("mcp.target", "ActiveState") == "active");
+    let status = lab.ask("systemctl status mcp-boot-stage@front.service mcp-component@web-vm.service");
+    assert!(status.contains("Status: \"booted in"), "{status}");
+    assert_eq!(systemd.show("mcp-status.timer", "ActiveState"), "active");
+    lab.ask("systemctl start mcp-status.service");
+    systemd.stop("web/vm");
+    lab.sh("systemctl start mcp-status.service").expect(1);
+    assert!(lab.ask("journalctl -o cat -u mcp-status.service").contains("missing"));
+    systemd.start("web/vm");
+    // One that loses its supervisor on the way down is taken down, too.
+    systemd.more("auth/vm", "RestartSec=1h");
+    lab.ask(&format!("kill -KILL {}", systemd.main_pid("auth/vm")));
+    systemd.until_state("auth/vm", "auto-restart");
+    let seen = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("poweroff-{}", std::process::id()));
+    fs::create_dir(&seen).unwrap();
+    let dir = seen.display();
+    lab.write(
+        "/etc/systemd/system/witness.service",
+        &format!(
+            "[Unit]\nBefore=mcp-reap@auth-vm.service mcp-component@auth-vm.service\n[Service]\nType=oneshot\n\
+             RemainAfterExit=yes\nExecStart=true\nExecStop=sh -c 'ps -eo args >{dir}/ps; cp -a /run/mcp {dir}/run; \
+             journalctl -b >{dir}/journal; touch {dir}/over'\n"
+        ),
+        0o644,
+    );
+    systemd.install();
+    lab.ask("systemctl start witness.service");
+    lab.sh("systemctl poweroff");
+    until_within(Duration::from_secs(40), "the machine is off", || seen.join("over").exists());
+    let read = |name: &str| fs::read_to_string(seen.join(name)).unwrap();
+    let (processes, journal) = (read("ps"), read("journal"));
+    assert!(!processes.contains("qemu-system"), "{processes}\n{journal}");
+    let mut ends = Vec::new();
+    for id in ["web/vm", "auth/vm"] {
+        let state: serde_json::Value = serde_json::from_str(&read(&format!("run/{id}/current/state.json"))).unwrap();
+        assert_eq!(state["end"]["rung"], "powerdown", "{state:#}\n{journal}");
+        ends.push(state["end"]["at"].as_str().unwrap().to_string());
+    }
+    assert!(ends.is_sorted(), "{ends:?}");
+    fs::remove_dir_all(&seen).unwrap();
+}
+
+#[test]
+fn the_units_are_clean_and_tight() {
+    let test = "inits::systemd::the_units_are_clean_and_tight";
+    if !have(test, "systemd-analyze") {
+        return;
+    }
+    let dir = std::env::temp_dir().join(format!("mcp-verify-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let programs = program("mcp-run").parent().unwrap().display().to_string();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd");
+    let mut units = Vec::new();
+    for file in fs::read_dir(from).unwrap().map(|file| file.unwrap().path()) {
+        let name = file.file_name().unwrap().to_str().unwrap().to_string();
+        let text = fs::read_to_string(&file).unwrap().replace("@BINDIR@", &programs).replace("Documentation=man", "#");
+        if name != "mcp-generator" {
+            fs::write(dir.join(&name), text).unwrap();
+            units.push(name.replace('@', "@shop-api"));
+        }
+    }
+    let analyze = |args: &[&str]| {
+        let mut command = std::process::Command::new("systemd-analyze");
+        command.args(args).current_dir(&dir).env("SYSTEMD_UNIT_PATH", format!("{}:", dir.display()));
+        let told = command.output().unwrap();
+        (told.status.code(), String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned())
+    };
+    for unit in &units {
+        let (code, told) = analyze(&["verify", "--man=no", &dir.join(unit).display().to_string()]);
+        assert!(code == Some(0) && told.is_empty(), "{unit}: {told}");
+    }
+    for unit in ["mcp-boot-stage@shop-api.service", "mcp-check.service", "mcp-status.service"] {
+        let (code, told) = analyze(&["security", "--offline=true", "--threshold=30", "--no-pager", unit]);
+        let told: Vec<&str> =
+            told.lines().filter(|line| line.contains('\u{2717}') || line.contains("Overall")).collect();
+        assert_eq!(code, Some(0), "{unit}: {told:#?}");
+    }
+    fs::remove_dir_all(&dir).unwrap();
 }
