@@ -161,9 +161,9 @@ fn what_is_particular_to_s6() {
     });
     assert_eq!((lab.supervisor("web/vm"), lab.uuid("web/vm")), (other, uuid));
 
-    // A supervisor that is killed on its way down leaves nothing, and its VM has gone by itself.
+    // A supervisor that is killed when it shall be down leaves nothing, and its VM has gone by itself.
     let qemu = lab.qemu("a-b/vm");
-    lab.ask(&format!("s6-svc -wD -T 20000 -dk {}", service("a-b/vm")));
+    lab.ask(&format!("s6-svc -wD -T 20000 -kd {}", service("a-b/vm")));
     assert!(qemu > 0 && lab.qemu("a-b/vm") == 0, "{:#?}", lab.ours());
     assert_eq!(lab.state("a-b/vm")["end"]["rung"], "powerdown");
     s6.start("a-b/vm");
