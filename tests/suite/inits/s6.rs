@@ -118,9 +118,8 @@ pub(super) fn configure(init: &dyn Init, stages: &[(&str, &str)]) {
     let mut config = format!("[boot]\ninit = \"{}\"\n", init.name());
     for (stage, service) in stages {
         let patience = if *service == "deaf" { "1s" } else { "30s" };
-        config += &format!(
-            "[[boot.sequence]]\nname = \"{stage}\"\nservices = [\"{service}\"]\ntimeout = \"{patience}\"\n"
-        );
+        config +=
+            &format!("[[boot.sequence]]\nname = \"{stage}\"\nservices = [\"{service}\"]\ntimeout = \"{patience}\"\n");
     }
     init.lab().configure(&config);
 }
@@ -169,7 +168,17 @@ fn what_is_particular_to_s6() {
     s6.start("a-b/vm");
     until_within(Duration::from_secs(20), "a-b is ready", || s6.is_ready("a-b/vm") == Some(true));
 
-    // All at once, as a machine that knows nothing of stages does it: what is not s6's is stopped by its stage.
+    // A service whose folder is taken away goes; the others come again, also beside one that is no service any more.
+    lab.ask(&format!("rm -r {} && s6-svscanctl -an {SCAN}", service("deaf/vm")));
+    until_within(Duration::from_secs(20), "deaf is gone", || lab.supervisor("deaf/vm") == 0);
+    let base = format!("{SCAN}/mcp-stage-base");
+    lab.ask(&format!("s6-svc -wD -T 30000 -d {base}"));
+    assert!(lab.processes("qemu-system-x86").is_empty(), "{:#?}", lab.ours());
+    lab.ask(&format!("s6-svc -u {base}"));
+    until_within(Duration::from_secs(30), "the last stage is up again", || s6.stage_is_up("front"));
+    assert!(lab.get(8001).is_some() && lab.get(8003).is_some() && lab.supervisor("deaf/vm") == 0);
+
+    // All at once, as a machine that knows nothing of stages does it.
     lab.ask(&format!("s6-svscanctl -t {SCAN}"));
     until_within(Duration::from_secs(30), "s6-svscan has ended", || lab.processes("s6-svscan").is_empty());
     for id in ["a-b/vm", "deaf/vm", "web/vm"] {

@@ -77,7 +77,7 @@ impl Init for S6Rc {
     }
 
     fn down(&self) {
-        self.lab.ask(&format!("s6-rc -bda change && s6-svscanctl -t {SCAN}"));
+        self.lab.ask(&format!("s6-rc -bDa change && s6-svscanctl -t {SCAN}"));
         until("s6-svscan has ended", || self.lab.processes("s6-svscan").is_empty());
     }
 }
