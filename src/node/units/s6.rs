@@ -103,9 +103,10 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
     files
 }
 
-/// How long bringing a component down may take, all of it.
+/// How long bringing a component down may take: its ladder, the end of a supervisor that hangs in it, and then the ladder
+/// for what that left.
 pub(super) fn down_time(unit: &Unit) -> Duration {
-    unit.stop_time + KILL_AFTER + ASKING
+    unit.stop_time * 2 + KILL_AFTER + ASKING
 }
 
 /// The logger of the service `name`: its folder is named as no service of mcp's can be.
@@ -203,5 +204,78 @@ fn quote(text: &str) -> String {
     match !text.is_empty() && text.bytes().all(plain) {
         true => text.to_string(),
         false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::s6_rc;
+    use super::*;
+    use crate::model::{ComponentId, Restart};
+    use std::collections::BTreeSet;
+
+    fn unit(service: &str, component: &str) -> Unit {
+        let id = ComponentId { service: service.into(), component: component.into() };
+        let (start_timeout, stop_time) = (Duration::from_secs(60), Duration::from_secs(45));
+        Unit { name: id.flat(), escaped: String::new(), restart: Restart::No, start_timeout, stop_time, id }
+    }
+
+    fn plan(stages: &[(&str, Vec<Unit>)], rest: Vec<Unit>) -> Plan {
+        let stage = |(at, (name, units)): (usize, &(&str, Vec<Unit>))| Stage {
+            name: name.to_string(),
+            foundation: at == 0,
+            timeout: Duration::from_secs(60),
+            units: units.clone(),
+        };
+        let stages = stages.iter().enumerate().map(stage).collect();
+        Plan { stages, rest, programs: "/usr/bin".into(), root: None, log: "/var/log/mcp".into() }
+    }
+
+    fn text<'f>(files: &'f [UnitFile], path: &str) -> Option<&'f str> {
+        let found = files.iter().find(|f| f.path == Path::new(path))?;
+        match &found.content {
+            super::super::Content::Text(text, _) => Some(text),
+            super::super::Content::Link(_) => None,
+        }
+    }
+
+    #[test]
+    fn without_stages_s6_starts_the_components_itself() {
+        let files = files(&plan(&[], vec![unit("a-b", "c")]));
+        assert!(text(&files, "mcp-a-b_c/run").is_some() && text(&files, "mcp-a-b_c/down").is_none());
+    }
+
+    #[test]
+    fn no_supervisor_is_killed_inside_its_ladder() {
+        let plan = plan(&[("base", vec![unit("a", "b")])], Vec::new());
+        let (s6, s6_rc) = (files(&plan), s6_rc::files(&plan));
+        let time = |files, path| text(files, path).and_then(|t| t.trim().parse::<u64>().ok()).unwrap_or(0);
+        assert_eq!(time(&s6, "mcp-a_b/timeout-kill"), 65_000);
+        assert_eq!(time(&s6_rc, "mcp-a_b/timeout-down"), 130_000);
+        assert_eq!(time(&s6, "mcp-stage-base/timeout-finish"), 150_000);
+        // The foundation waits for ever.
+        assert_eq!(text(&s6_rc, "mcp-stage-base/timeout-up"), Some("0\n"));
+    }
+
+    #[test]
+    fn no_two_things_of_s6_rc_have_one_name() {
+        let awkward =
+            vec![unit("stage-a", "log"), unit("stage-a", "pipeline"), unit("bundle-a", "x"), unit("a", "b-log")];
+        let files = s6_rc::files(&plan(&[("a", awkward), ("b", Vec::new())], vec![unit("bundle", "a")]));
+        let paths: BTreeSet<_> = files.iter().map(|f| &f.path).collect();
+        assert_eq!(paths.len(), files.len());
+        // Each folder is one thing, of one type.
+        let of_type = files.iter().filter(|f| f.path.ends_with("type")).count();
+        assert_eq!(of_type, 5 * 2 + 2 + 2 + 1);
+        // An empty stage still comes after the one before it, and before what follows.
+        assert!(text(&files, "mcp-stage-b/dependencies.d/mcp-stage-a").is_some());
+        assert!(text(&files, "mcp-bundle_a/dependencies.d/mcp-stage-b").is_some());
+    }
+
+    #[test]
+    fn words_stay_whole() {
+        assert_eq!(quote("/usr/bin/mcp-run"), "/usr/bin/mcp-run");
+        assert_eq!(quote("/a b'c"), "'/a b'\\''c'");
+        assert_eq!(quote(""), "''");
     }
 }

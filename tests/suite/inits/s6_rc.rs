@@ -1,7 +1,7 @@
 //! s6-rc: a database compiled from our source definitions, on a real s6-svscan.
 
 use super::facts::{self, Init};
-use super::{Kind, Lab};
+use super::{Kind, Lab, s6};
 use crate::harness::until;
 
 const SCAN: &str = "/run/service";
@@ -77,7 +77,7 @@ impl Init for S6Rc {
     }
 
     fn down(&self) {
-        self.lab.ask(&format!("s6-rc -bda change && s6-svscanctl -t {SCAN}"));
+        self.lab.ask(&format!("s6-rc -bDa change && s6-svscanctl -t {SCAN}"));
         until("s6-svscan has ended", || self.lab.processes("s6-svscan").is_empty());
     }
 }
@@ -88,4 +88,55 @@ fn facts_hold_under_s6_rc() {
     let Some(images) = facts::images(TEST) else { return };
     let Some(s6_rc) = S6Rc::new(TEST) else { return };
     facts::all(&s6_rc, &images);
+}
+
+/// Has it take what mcp-units writes now.
+fn update(lab: &Lab, root: &str, database: &str, init: bool) {
+    let take = match init {
+        true => format!("s6-rc-init -c {database} {SCAN}"),
+        false => format!("s6-rc-update {database}"),
+    };
+    lab.ask(&format!("mcp-units {root} && s6-rc-compile {database} /etc/mcp/s6-rc && {take}"));
+}
+
+#[test]
+fn what_is_particular_to_s6_rc() {
+    const TEST: &str = "inits::s6_rc::what_is_particular_to_s6_rc";
+    let Some([image, deaf]) = s6::images(TEST) else { return };
+    let Some(s6_rc) = S6Rc::new(TEST) else { return };
+    let lab = &s6_rc.lab;
+    let root = s6::rooted(lab);
+    s6::with_a_deaf_one(&s6_rc, &image, &deaf);
+    update(lab, &root, "/run/first", true);
+    // One that is never healthy is warned about, and counts as no failure.
+    let told = lab.sh("s6-rc -u change mcp").expect(0);
+    assert!(told.err.contains("deaf/vm is not healthy"), "{told:#?}");
+    assert!(lab.get(8003).is_some() && s6_rc.is_up("deaf/vm"));
+
+    // Another node: what stays is not touched, what goes is stopped, what is new starts.
+    let (kept, supervisor) = (lab.uuid("a-b/vm"), lab.supervisor("a-b/vm"));
+    lab.vm("late", &image, 8004, "");
+    s6::configure(&s6_rc, &[("base", "a-b"), ("core", "deaf"), ("front", "late")]);
+    lab.ask("rm /etc/mcp/services/web.toml");
+    update(lab, &root, "/run/second", false);
+    assert_eq!(lab.state("web/vm")["end"]["rung"], "powerdown");
+    assert!(!lab.path("/etc/mcp/s6-rc/mcp-web_vm").exists() && lab.supervisor("web/vm") == 0);
+    lab.ask("s6-rc -u change mcp");
+    assert!(lab.get(8004).is_some() && s6_rc.stage_is_up("front"));
+    assert_eq!((lab.uuid("a-b/vm"), lab.supervisor("a-b/vm")), (kept.clone(), supervisor));
+
+    // A bundle of a stage takes down what comes after it, and no more.
+    lab.ask("s6-rc -d change mcp-bundle-core");
+    assert!(lab.supervisor("deaf/vm") == 0 && lab.supervisor("late/vm") == 0);
+    assert_eq!((lab.uuid("a-b/vm"), s6_rc.is_up("a-b/vm")), (kept, true));
+
+    // What an operator stopped stays so, and keeps nothing from starting.
+    lab.sh(&format!("mcp-stop {root} deaf")).expect(1);
+    lab.ask("s6-rc -u change mcp");
+    until("deaf is down", || !s6_rc.is_up("deaf/vm"));
+    assert!(lab.get(8004).is_some() && lab.supervisor("deaf/vm") == 0);
+
+    s6_rc.down();
+    assert!(lab.ours().is_empty(), "{:#?}", lab.ours());
+    assert!(lab.leftovers().is_empty(), "{:#?}", lab.leftovers());
 }
