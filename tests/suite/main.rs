@@ -44,3 +44,4 @@ mod rm;
 mod run_vm;
 mod status;
 mod tree;
+mod units;
