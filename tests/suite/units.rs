@@ -313,7 +313,8 @@ fn the_files_name_the_node_that_they_are_for() {
         if shown.is_empty() {
             continue;
         }
-        assert!(shown.contains("MCP_ROOT") && shown.contains(&root), "{init}: {shown}");
+        let named = [format!("MCP_ROOT={root}"), format!("MCP_ROOT='{root}"), format!("--root {root}")];
+        assert!(named.iter().any(|n| shown.contains(n)), "{init}: {shown}");
         // An option does what the variable does.
         let mut command = Command::new(program("mcp-units"));
         command.args(["--dry-run", init, "--root", &root]).env_remove("MCP_ROOT");

@@ -2,10 +2,10 @@
 
 mod facts;
 mod lab;
-mod systemd;
+mod openrc;
 mod s6;
 mod s6_rc;
-mod openrc;
+mod systemd;
 
 #[allow(unused_imports)]
 pub use facts::Init;
