@@ -16,16 +16,13 @@ pub fn answer(entry: &Entry<'_>, code: i32) -> Result<u8> {
     let declared = || entry.declared.map(|d| d.component.restart);
     let policy = recorded.or_else(declared).unwrap_or_default();
     let end = entry.state.get().and_then(|state| state.end.as_ref());
-    // One that runs on without a supervisor is to get it again.
-    let again = wanted && (entry.is_alive() || calls_for(code, end, policy));
+    // One that runs on without a supervisor is to get it again. With 100 it may be another's, which has the lock.
+    let again = wanted && code != i32::from(EXIT_FINAL) && (entry.is_alive() || calls_for(code, end, policy));
     Ok(if again { EXIT_OK } else { EXIT_NO })
 }
 
 /// Whether one that shall run and does not is to be started again after a supervisor that ended with `code`.
 fn calls_for(code: i32, end: Option<&End>, policy: Restart) -> bool {
-    if code == i32::from(EXIT_FINAL) {
-        return false;
-    }
     match end {
         // Asked to stop, and wanted all the same: that is how an init restarts a service.
         Some(end) if end.by == EndedBy::Operator => true,
@@ -51,7 +48,6 @@ mod tests {
         use Restart::*;
         let guest = |code| Some(end(Guest, Some(code)));
         for (code, end, policy, so) in [
-            (100, None, Always, false),
             (111, None, No, true),
             (0, guest(0), OnFailure, false),
             (0, guest(0), Always, true),
