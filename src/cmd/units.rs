@@ -4,9 +4,10 @@ use super::Common;
 use crate::model::init::{INITS, Init};
 use crate::model::{Loaded, load};
 use crate::node::units::plan::Plan;
-use crate::node::units::write::{self, Fate, Work};
-use crate::node::units::{self, Content, UnitFile};
+use crate::node::units::write::{self, Fate, Step, Work};
+use crate::node::units::{self, Content};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
+use crate::sys::lock::Lock;
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, out};
 use std::path::{Path, PathBuf};
@@ -78,13 +79,19 @@ pub fn run(args: Args) -> Result<u8> {
     };
     let dest = args.dest.clone().unwrap_or_else(|| units::folder(init));
     let dest = std::path::absolute(&dest).map_err(Error::path("resolve", &dest))?;
-    let work = Work::new(&paths, init, &dest, &files, args.force)?;
-    for (path, one, fate) in &work.steps {
-        show(path, *one, *fate, args.dry_run);
-    }
-    let fates: Vec<Fate> = work.steps.iter().map(|(.., fate)| *fate).collect();
+    let lock = if args.dry_run { None } else { Some(write::lock(&paths, init)?) };
+    let worked = Work::new(&paths, init, &dest, &files, args.force).and_then(|work| {
+        let fates: Vec<Fate> = work.steps.iter().map(|step| step.fate).collect();
+        match args.dry_run {
+            true => work.steps.iter().for_each(preview),
+            false => work.apply(show)?,
+        }
+        Ok(fates)
+    });
+    let removed = lock.map_or(Ok(()), Lock::remove);
+    let fates = worked?;
+    removed?;
     if !args.dry_run {
-        work.apply(&dest)?;
         if loaded.node.init != Some(init) && loaded.node.start_command.is_none() && !args.remove {
             let name = init.name();
             log::warn!("mcp.toml does not say that {name} owns the components: add init = \"{name}\" to [boot]");
@@ -124,18 +131,27 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     Ok(EXIT_OK)
 }
 
-/// One line a file; before anything is written, its text too.
-fn show(path: &Path, one: Option<&UnitFile>, fate: Fate, dry_run: bool) {
-    if fate == Fate::Kept {
-        log::warn!("{}: changed by hand, so it is left alone; --force overwrites it", path.display());
+/// One line for a file that is not as it was.
+fn show(step: &Step<'_>) {
+    if step.fate == Fate::Kept {
+        let done = if step.file.is_some() { "overwrites" } else { "removes" };
+        log::warn!("{}: changed by hand, so it is left alone; --force {done} it", step.path.display());
     }
-    if fate != Fate::Same || dry_run {
-        out::print(format_args!("{:8} {}\n", fate.name(), path.display()));
+    if step.fate != Fate::Same {
+        out::print(format_args!("{:8} {}\n", step.fate.name(), step.path.display()));
     }
-    let Some(one) = one.filter(|_| dry_run) else { return };
-    match &one.content {
-        Content::Link(to) => out::print(format_args!("    -> {}\n", to.display())),
-        Content::Text(text, _) => text.lines().for_each(|line| {
+}
+
+/// What would become of a file, with its text.
+fn preview(step: &Step<'_>) {
+    match step.fate {
+        Fate::Same => out::print(format_args!("{:8} {}\n", step.fate.name(), step.path.display())),
+        _ => show(step),
+    }
+    match step.file.map(|file| &file.content) {
+        None => {}
+        Some(Content::Link(to)) => out::print(format_args!("    -> {}\n", to.display())),
+        Some(Content::Text(text, _)) => text.lines().for_each(|line| {
             let gap = if line.is_empty() { "" } else { "    " };
             out::print(format_args!("{gap}{line}\n"));
         }),

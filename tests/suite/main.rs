@@ -44,3 +44,5 @@ mod rm;
 mod run_vm;
 mod status;
 mod tree;
+mod under_init;
+mod units;

