@@ -1,11 +1,13 @@
 //! Components as services of real init systems, each in a machine of its own (`lab`): the same facts for each.
 
+mod dinit;
 mod facts;
 mod lab;
-mod systemd;
+mod openrc;
+mod runit;
 mod s6;
 mod s6_rc;
-mod openrc;
+mod systemd;
 
 #[allow(unused_imports)]
 pub use facts::Init;
