@@ -6,8 +6,8 @@ use crate::model::state::End;
 /// How a supervised run is to behave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mode {
-    /// The restart policy holds, for there is no init that would restart us.
-    pub detached: bool,
+    /// The restart policy holds, for there is no init that would restart us as it says.
+    pub restarts: bool,
     /// Stop what runs instead of supervising it.
     pub stop_only: bool,
     /// What is started is on trial: its end before it was ready is not answered by the restart policy.

@@ -109,7 +109,7 @@ pub fn run<K: Keeper>(
             return Ok(Outcome::Failed(end));
         }
         trial = trial && state.ready_at.is_none();
-        if !mode.detached || !end.calls_for(context.component.restart) {
+        if !mode.restarts || !end.calls_for(context.component.restart) {
             return Ok(Outcome::Ended(Some(end)));
         }
         backoff.ran_since(began);

@@ -47,8 +47,11 @@ pub struct Args {
     /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
     #[arg(long)]
     recover: bool,
+    /// Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit's
+    #[arg(long, conflicts_with_all = ["background", "in_background"])]
+    by_policy: bool,
     /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
-    #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover"])]
+    #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover", "by_policy"])]
     replace: bool,
     /// With --replace: start nothing, say how each would be replaced
     #[arg(long, requires = "replace")]
@@ -169,7 +172,13 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
     if let Some(root) = &args.common.root {
         command.arg("--root").arg(root);
     }
-    for (flag, is_set) in [("--detach", args.detach), ("--wait", args.wait), ("--recover", args.recover)] {
+    let flags = [
+        ("--detach", args.detach),
+        ("--wait", args.wait),
+        ("--recover", args.recover),
+        ("--by-policy", args.by_policy),
+    ];
+    for (flag, is_set) in flags {
         if is_set {
             command.arg(flag);
         }

@@ -106,15 +106,14 @@ impl Supervisor<'_> {
         let signed = lock.sign(crate::cmd::program());
         let ended = signed.and_then(|()| self.supervise(start, caller, &signals));
         remove_traces(&self.base, lock);
-        let for_init = self.options.recover && !self.options.detach;
-        Ok(ended?.map_or(EXIT_OK, |end| told(self.base.id, &end, for_init)))
+        Ok(ended?.map_or(EXIT_OK, |end| told(self.base.id, &end, self.options)))
     }
 
     fn supervise(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, signals: &Signals) -> Result<Option<End>> {
         let (paths, id) = (self.base.paths, self.base.id);
         let files = self.base.files();
         let mut notify = Notify::from_environment(self.options.notify_fd);
-        let detached = caller.is_some();
+        let restarts = self.options.by_policy || caller.is_some();
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }
@@ -125,7 +124,7 @@ impl Supervisor<'_> {
             return Ok(None);
         }
         let Start { mut version, trial } = start;
-        let mut mode = Mode { detached, stop_only: false, trial, fallback: None };
+        let mut mode = Mode { restarts, stop_only: false, trial, fallback: None };
         let mut carried = None;
         loop {
             match self.run_version(&version, &mode, carried.take(), &mut notify, signals) {
@@ -244,11 +243,16 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
     }
 }
 
-/// Says how it ended; the exit code that goes with it.
-fn told(id: &ComponentId, end: &End, for_init: bool) -> u8 {
-    let code = if for_init { end.exit_code_for_init() } else { end.exit_code() };
+/// Says how it ended; the exit code that goes with it. Where we restart it ourselves, an end that we come back with is final,
+/// and must not look like a failure to an init that starts failures again.
+fn told(id: &ComponentId, end: &End, options: &Options) -> u8 {
+    let code = match options.recover && !options.detach {
+        true if options.by_policy => EXIT_OK,
+        true => end.exit_code_for_init(),
+        false => end.exit_code(),
+    };
     let text = format!("{id}: {}", end.reason);
-    if code == EXIT_OK && end.rung.is_none() {
+    if end.exit_code() == EXIT_OK && end.rung.is_none() {
         log::info!("{text}")
     } else {
         log::warn!("{text}")

@@ -26,6 +26,9 @@ pub struct Options {
     /// For units and mcp-boot: start nothing that an operator stopped, and change no wish
     #[arg(long)]
     pub recover: bool,
+    /// Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit's
+    #[arg(long, conflicts_with = "detach")]
+    pub by_policy: bool,
 }
 
 impl Options {

@@ -1,8 +1,10 @@
 //! Components as services of real init systems, each in a machine of its own (`lab`): the same facts for each.
 
+mod dinit;
 mod facts;
 mod lab;
 mod openrc;
+mod runit;
 mod s6;
 mod s6_rc;
 mod systemd;

@@ -1,0 +1,89 @@
+//! dinit: a real one, as the service manager of its machine, the services that mcp-units writes, `dinitctl`.
+
+use super::facts::{self, Init};
+use super::{Kind, Lab};
+use crate::harness::until_within;
+use std::time::Duration;
+
+struct Dinit {
+    lab: Lab,
+}
+
+fn service(id: &str) -> String {
+    format!("mcp-{}", id.replace('/', "_"))
+}
+
+impl Dinit {
+    fn new(test: &str) -> Option<Dinit> {
+        let lab = Lab::new(test, Kind::Plain, &["dinit", "dinitctl", "dinit-check"])?;
+        lab.write("/etc/dinit.d/boot", "type = internal\nwaits-for.d: boot.d\n", 0o644);
+        lab.ask("mkdir -p /etc/dinit.d/boot.d");
+        Some(Dinit { lab })
+    }
+
+    fn is_started(&self, service: &str) -> bool {
+        self.lab.sh(&format!("dinitctl is-started {service}")).code == Some(0)
+    }
+}
+
+impl Init for Dinit {
+    fn name(&self) -> &'static str {
+        "dinit"
+    }
+
+    fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    fn install(&self) {
+        self.lab.ask("mcp-units && dinitctl --offline -d /etc/dinit.d enable mcp");
+        // It warns of folders that the services have yet to make.
+        self.lab.ask("! test -d /var/log/mcp/dinit_log || dinit-check mcp");
+    }
+
+    fn boot(&self) {
+        self.lab.start("exec dinit -l /var/log/dinit.log >/var/log/dinit-console.log 2>&1");
+    }
+
+    fn stage_is_up(&self, stage: &str) -> bool {
+        self.is_started(&format!("mcp-stage-{stage}"))
+    }
+
+    fn is_ready(&self, id: &str) -> Option<bool> {
+        Some(self.is_started(&service(id)))
+    }
+
+    fn is_up(&self, id: &str) -> bool {
+        self.is_started(&service(id))
+    }
+
+    fn start(&self, id: &str) {
+        self.lab.sh(&format!("dinitctl --no-wait start {}", service(id))).expect(0);
+    }
+
+    fn stop(&self, id: &str) {
+        self.lab.ask(&format!("dinitctl stop {}", service(id)));
+    }
+
+    fn restart(&self, id: &str) {
+        self.lab.ask(&format!("dinitctl restart {}", service(id)));
+    }
+
+    fn log(&self, id: &str) -> String {
+        self.lab.read(&format!("/var/log/mcp/dinit_log/{}.log", service(id)))
+    }
+
+    fn down(&self) {
+        // As its machine's init, or a person, ends it.
+        self.lab.ask(&format!("kill -TERM {}", self.lab.processes("dinit")[0]));
+        until_within(Duration::from_secs(40), "dinit is gone", || self.lab.processes("dinit").is_empty());
+    }
+}
+
+#[test]
+fn dinit_has_the_facts() {
+    const TEST: &str = "inits::dinit::dinit_has_the_facts";
+    let Some(images) = facts::images(TEST) else { return };
+    let Some(dinit) = Dinit::new(TEST) else { return };
+    facts::all(&dinit, &images);
+}
