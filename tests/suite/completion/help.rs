@@ -32,7 +32,6 @@ pub struct Opt {
 #[derive(Debug)]
 pub struct Program {
     pub name: String,
-    pub about: String,
     pub options: Vec<Opt>,
     pub operand: Option<(String, Kind)>,
 }
@@ -82,8 +81,7 @@ fn dispatcher_itself(text: &str, names: &str) -> Program {
         flag(Some('h'), "--help", "Print help"),
         flag(Some('V'), "--version", "Print version"),
     ];
-    let about = "run the programs of mcp by their short names".into();
-    Program { name: "mcp".into(), about, options, operand: Some(("PROGRAM".into(), Kind::Words(words))) }
+    Program { name: "mcp".into(), options, operand: Some(("PROGRAM".into(), Kind::Words(words))) }
 }
 
 fn said(program: &Path, arg: &str) -> String {
@@ -104,7 +102,7 @@ fn read(name: &str, program: &Path) -> Program {
         let kind = values(line.unwrap_or_default()).unwrap_or_else(|| kind_of(&w, "", program));
         (w, kind)
     });
-    Program { name: name.into(), about: help.lines().next().unwrap_or_default().into(), options, operand }
+    Program { name: name.into(), options, operand }
 }
 
 /// `  -p, --port <PORT>   Forward a port`, `  --from FILE   install FILE`, `  -addr HOST:PORT   whom to ask`.
