@@ -10,14 +10,15 @@ _mcp_options() {
     mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --dry-run' ;;
     mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --dry-run --help --version' ;;
     mcp-run) echo '--root --all --detach --by-init --wait --console --notify-fd --recover --replace --dry-run --help --version' ;;
-    mcp-stop) echo '--root --all --help --version' ;;
+    mcp-stop) echo '--root --all --for-now --help --version' ;;
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
-    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --prometheus --nagios --help --version' ;;
+    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --again --ended --prometheus --nagios --help --version' ;;
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
     mcp-record) echo '--root --new --back --drop --check --now --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
+    mcp-units) echo '--root --dest --dry-run --force --remove --help --version' ;;
     mcp-get-guest-kernel) echo '--own' ;;
     grpc_health_probe) echo '-addr -service -connect-timeout -rpc-timeout -rpc-header -user-agent -tls -tls-ca-cert -tls-client-cert -tls-client-key -tls-server-name -tls-no-verify -v -version' ;;
     esac
@@ -41,7 +42,9 @@ _mcp_value() {
     mcp-status:--root | \
     mcp-logs:--root | \
     mcp-record:--root | \
-    mcp-deploy:--root)
+    mcp-deploy:--root | \
+    mcp-units:--root | \
+    mcp-units:--dest)
         echo 'dirs'
         ;;
     mcp-pull:--for | \
@@ -80,6 +83,7 @@ _mcp_value() {
     mcp-health:--on-change | \
     mcp-boot:--notify-fd | \
     mcp-boot:--within | \
+    mcp-status:--ended | \
     mcp-logs:-n | \
     mcp-logs:--lines | \
     mcp-logs:--since | \
@@ -133,7 +137,8 @@ _mcp_value() {
     mcp-status:--state)
         echo 'absent starting running stopping waiting stopped exited failed unknown'
         ;;
-    mcp-status:--wanted)
+    mcp-status:--wanted | \
+    mcp-status:--again)
         echo 'targets'
         ;;
     esac
@@ -142,7 +147,7 @@ _mcp_value() {
 # The operands of program $1, in the same way.
 _mcp_operands() {
     case $1 in
-    mcp) echo 'pull build run-vm run-container run stop rm health boot status logs record deploy help' ;;
+    mcp) echo 'pull build run-vm run-container run stop rm health boot status logs record deploy units help' ;;
     mcp-pull) echo 'targets' ;;
     mcp-build) echo 'targets' ;;
     mcp-run-vm) echo 'targets' ;;
@@ -155,6 +160,7 @@ _mcp_operands() {
     mcp-logs) echo 'targets' ;;
     mcp-record) echo 'targets' ;;
     mcp-deploy) echo 'services' ;;
+    mcp-units) echo 'any' ;;
     mcp-get-guest-kernel) echo 'dirs' ;;
     esac
 }
@@ -224,4 +230,4 @@ _mcp() {
     esac
 }
 
-complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-get-guest-kernel grpc_health_probe
+complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-units mcp-get-guest-kernel grpc_health_probe

@@ -82,6 +82,7 @@ complete -c mcp -n __mcp_at_program -a status -d 'what should run, what does run
 complete -c mcp -n __mcp_at_program -a logs -d 'show and follow the consoles and containers\' logs'
 complete -c mcp -n __mcp_at_program -a record -d 'what was deployed: show it, go back'
 complete -c mcp -n __mcp_at_program -a deploy -d 'pull, build, restart, wait for health'
+complete -c mcp -n __mcp_at_program -a units -d 'write the node\'s services as files of its init system'
 complete -c mcp -n __mcp_at_program -a help -d 'show a man page'
 complete -c mcp -n 'not __mcp_at_program' -a '(__mcp_of_program)'
 
@@ -175,6 +176,7 @@ complete -c mcp-run -a '(__mcp_targets)'
 complete -c mcp-stop -f
 complete -c mcp-stop -l root -x -a '(__fish_complete_directories)' -d 'Keep all files of mcp under DIR instead of the system\'s places (also: MCP_ROOT)'
 complete -c mcp-stop -l all -d 'Stop everything that runs'
+complete -c mcp-stop -l for-now -d 'For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot'
 complete -c mcp-stop -s h -l help -d 'Print help'
 complete -c mcp-stop -s V -l version -d 'Print version'
 complete -c mcp-stop -a '(__mcp_targets)'
@@ -236,6 +238,8 @@ complete -c mcp-status -l remote -d 'Ask registries whether the tags of deployed
 complete -c mcp-status -l state -x -a 'absent starting running stopping waiting stopped exited failed unknown' -d 'Only those in this state'
 complete -c mcp-status -l watch -d 'Show it again on every change, and every INTERVAL (2s)'
 complete -c mcp-status -l wanted -x -a '(__mcp_targets)' -d 'Say by the exit code alone whether TARGET shall run: 0 yes, 1 no'
+complete -c mcp-status -l again -x -a '(__mcp_targets)' -d 'For units: say by the exit code alone whether an init shall start TARGET again now that its supervisor has ended: 0 yes, 1 no'
+complete -c mcp-status -l ended -x -d 'With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it'
 complete -c mcp-status -l prometheus -r -F -d 'Write metrics to FILE, whole ("-": standard output)'
 complete -c mcp-status -l nagios -d 'Answer as a Nagios plugin does, with its exit codes'
 complete -c mcp-status -s h -l help -d 'Print help'
@@ -281,6 +285,16 @@ complete -c mcp-deploy -s q -l quiet -d 'only errors and the status at the end'
 complete -c mcp-deploy -s h -l help -d 'this text'
 complete -c mcp-deploy -s V -l version -d 'the version'
 complete -c mcp-deploy -a '(__mcp_services)'
+
+complete -c mcp-units -f
+complete -c mcp-units -l root -x -a '(__fish_complete_directories)' -d 'Keep all files of mcp under DIR instead of the system\'s places (also: MCP_ROOT)'
+complete -c mcp-units -l dest -x -a '(__fish_complete_directories)' -d 'The folder that the files go to [default: the init\'s own]'
+complete -c mcp-units -l dry-run -d 'Show the files, write nothing'
+complete -c mcp-units -l force -d 'Overwrite what a person has changed, too'
+complete -c mcp-units -l remove -d 'Remove all that was written for INIT'
+complete -c mcp-units -s h -l help -d 'Print help'
+complete -c mcp-units -s V -l version -d 'Print version'
+complete -c mcp-units -x
 
 complete -c mcp-get-guest-kernel -f
 complete -c mcp-get-guest-kernel -l own -d 'take this node\'s own kernel from /boot and /lib/modules instead'

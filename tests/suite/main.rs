@@ -29,6 +29,7 @@ mod health_record;
 mod health_vm;
 mod images;
 mod inits;
+mod install;
 mod isolation;
 mod layers;
 mod logs;
