@@ -85,6 +85,15 @@ impl Kit {
         Some(kit)
     }
 
+    /// Two of the real ones, one of them a guest's, and scripts for the others.
+    pub fn of_few(test: &str) -> Option<Kit> {
+        let (real, kit) = (Kit::of_programs(test)?, Kit::of_scripts("a"));
+        for name in ["mcp-units", "mcp-guest-init"] {
+            fs::rename(real.dir.join(name), kit.dir.join(name)).unwrap();
+        }
+        Some(kit)
+    }
+
     /// The same programs, built anew: other files with other bytes.
     pub fn rebuilt(&self) -> Kit {
         let kit = Kit::new();

@@ -1,9 +1,10 @@
 //! The Debian package, by dpkg itself, in a machine of its own.
 
 use super::kit::{Kit, Place, script};
-use crate::harness::{free_port, have, nanos, skip, until};
+use crate::harness::{finish, free_port, have, nanos, skip, until};
 use crate::inits::{Kind, Lab};
 use std::path::Path;
+use std::process::Stdio;
 
 /// Makes a package of `kit` into `place`; its path.
 fn package(place: &Place, kit: &Kit, version: &str) -> String {
@@ -24,7 +25,8 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
     if !have(test, "dpkg-deb") {
         return;
     }
-    let Some(kit) = Kit::of_programs(test) else { return };
+    // Few programs: lintian looks into each for seconds.
+    let Some(kit) = Kit::of_few(test) else { return };
     let (one, two) = (Place::new(), Place::new());
     let paths = [package(&one, &kit, "0.1.0"), package(&two, &kit, "0.1.0")];
     assert!(std::fs::read(&paths[0]).unwrap() == std::fs::read(&paths[1]).unwrap(), "the same bytes");
@@ -48,6 +50,16 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
         assert!(list.lines().any(|l| l.contains(" root/root ") && l.ends_with(path)), "{path} is not in\n{list}");
     }
     assert!(!list.contains("/var/") && !list.contains("/run/"), "{list}");
+
+    if !have(test, "lintian") {
+        return;
+    }
+    let mut command = std::process::Command::new("lintian");
+    command.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags"]);
+    command.arg("uses-no-compression-for-control-tarball,uses-no-compression-for-data-tarball").arg(&paths[0]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let told = finish(command, "lintian").expect(0);
+    assert!(!told.out.contains("E: ") && !told.out.contains("W: "), "{told:#?}");
 }
 
 #[test]
