@@ -62,25 +62,69 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
     assert!(!told.out.contains("E: ") && !told.out.contains("W: "), "{told:#?}");
 }
 
-#[test]
-fn package_upgrades_under_vms_and_a_purge_leaves_nothing() {
-    let test = "package_upgrades_under_vms";
-    let Some(image) = nanos(test, &[]) else { return };
-    let Some(kit) = Kit::of_programs(test) else { return };
-    let Some(lab) = Lab::new(test, Kind::Plain, &["dpkg", "adduser", "curl"]) else { return };
+/// A machine of its own where the package of `kit` lies in two versions; `None`, said, where that can't be had.
+fn machine(test: &str, kind: Kind, kit: &Kit) -> Option<Lab> {
+    let lab = Lab::new(test, kind, &["dpkg", "adduser", "curl"])?;
     // The lab brings the programs as links.
     lab.ask("rm -f /usr/bin/mcp /usr/bin/mcp-*");
-    // Its index of pages takes seconds each time.
+    // man's index takes seconds each time.
     lab.ask("rm -f /var/lib/man-db/auto-update");
     let place = Place::new();
-    for (version, kit) in [("0.1.0", &kit), ("0.1.0+again", &kit.rebuilt())] {
+    for (version, kit) in [("0.1.0", kit), ("0.1.0+again", &kit.rebuilt())] {
         let path = package(&place, kit, version);
         std::fs::copy(&path, lab.path("/tmp").join(Path::new(&path).file_name().unwrap())).unwrap();
     }
     let missing = lab.sh("dpkg -i --dry-run /tmp/mcp_0.1.0_amd64.deb");
     if missing.err.contains("depend") {
-        return skip(test, &format!("what the package depends on: {}", missing.err.replace('\n', " ")));
+        skip(test, &format!("what the package depends on: {}", missing.err.replace('\n', " ")));
+        return None;
     }
+    Some(lab)
+}
+
+#[test]
+fn package_under_systemd_leaves_units_running_when_it_is_upgraded() {
+    let test = "package_under_systemd";
+    if !super::kit::source("scripts/systemd").is_dir() {
+        return skip(test, "no units in scripts/systemd");
+    }
+    let Some(image) = nanos(test, &[]) else { return };
+    let Some(kit) = Kit::of_programs(test) else { return };
+    let Some(lab) = machine(test, Kind::Systemd, &kit) else { return };
+    let before = lab.ask(TRACES);
+    lab.ask("dpkg -i /tmp/mcp_0.1.0_amd64.deb");
+    assert_eq!(lab.ask("systemctl is-enabled mcp.target mcp-status.timer"), "enabled\nenabled");
+    until("the node is up", || lab.sh("systemctl is-active mcp.target").out == "active\n");
+
+    // As `mcp deploy` starts it: through the unit, since the package's mcp.toml says so.
+    lab.vm("demo", &image, free_port(), "");
+    lab.ask("systemctl daemon-reload && mcp run --by-init --wait demo");
+    assert_eq!(lab.ask("systemctl is-active mcp-component@demo-vm.service"), "active");
+    let (supervisor, qemu) = (lab.supervisor("demo/vm"), lab.qemu("demo/vm"));
+    lab.ask("dpkg -i /tmp/mcp_0.1.0+again_amd64.deb");
+    assert_eq!((lab.supervisor("demo/vm"), lab.qemu("demo/vm")), (supervisor, qemu));
+    assert_eq!(lab.ask("systemctl show --value -p NRestarts mcp-component@demo-vm"), "0");
+    assert_eq!(lab.ask(&format!("readlink /proc/{supervisor}/exe")), "/usr/bin/mcp-run-vm (deleted)");
+    // The next supervisor, which systemd starts, is the new program, and the VM has not noticed.
+    lab.ask(&format!("kill -9 {supervisor}"));
+    until("another supervisor", || ![0, supervisor].contains(&lab.supervisor("demo/vm")));
+    until("it is up", || lab.sh("systemctl is-active mcp-component@demo-vm").out == "active\n");
+    assert_eq!(lab.ask(&format!("readlink /proc/{}/exe", lab.supervisor("demo/vm"))), "/usr/bin/mcp-run-vm");
+    assert_eq!(lab.qemu("demo/vm"), qemu, "adopted");
+
+    let told = lab.ask("dpkg --purge mcp 2>&1");
+    assert!(!told.contains("not removed"), "{told}");
+    assert_eq!(lab.ours(), Vec::<String>::new());
+    assert_eq!(lab.ask(TRACES), before);
+    assert_eq!(lab.ask("systemctl list-units --all --no-legend 'mcp*'"), "");
+}
+
+#[test]
+fn package_upgrades_under_vms_and_a_purge_leaves_nothing() {
+    let test = "package_upgrades_under_vms";
+    let Some(image) = nanos(test, &[]) else { return };
+    let Some(kit) = Kit::of_programs(test) else { return };
+    let Some(lab) = machine(test, Kind::Plain, &kit) else { return };
     let before = lab.ask(TRACES);
 
     lab.ask("dpkg -i /tmp/mcp_0.1.0_amd64.deb");
