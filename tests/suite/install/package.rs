@@ -67,6 +67,8 @@ fn machine(test: &str, kind: Kind, kit: &Kit) -> Option<Lab> {
     let lab = Lab::new(test, kind, &["dpkg", "adduser", "curl"])?;
     // The lab brings the programs as links.
     lab.ask("rm -f /usr/bin/mcp /usr/bin/mcp-*");
+    // Images of machines often forbid their packages to start anything.
+    lab.ask("rm -f /usr/sbin/policy-rc.d");
     // man's index takes seconds each time.
     lab.ask("rm -f /var/lib/man-db/auto-update");
     let place = Place::new();
@@ -113,7 +115,7 @@ fn package_under_systemd_leaves_units_running_when_it_is_upgraded() {
     assert_eq!(lab.qemu("demo/vm"), qemu, "adopted");
 
     let told = lab.ask("dpkg --purge mcp 2>&1");
-    assert!(!told.contains("not removed"), "{told}");
+    assert!(!told.contains("mcp: not removed") && !told.contains("mcp-boot:"), "{told}");
     assert_eq!(lab.ours(), Vec::<String>::new());
     assert_eq!(lab.ask(TRACES), before);
     assert_eq!(lab.ask("systemctl list-units --all --no-legend 'mcp*'"), "");
