@@ -177,6 +177,7 @@ complete -c mcp-stop -f
 complete -c mcp-stop -l root -x -a '(__fish_complete_directories)' -d 'Keep all files of mcp under DIR instead of the system\'s places (also: MCP_ROOT)'
 complete -c mcp-stop -l all -d 'Stop everything that runs'
 complete -c mcp-stop -l for-now -d 'For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot'
+complete -c mcp-stop -l unsupervised -d 'For units: only what has lost its supervisor; that there is nothing of it is well'
 complete -c mcp-stop -s h -l help -d 'Print help'
 complete -c mcp-stop -s V -l version -d 'Print version'
 complete -c mcp-stop -a '(__mcp_targets)'
@@ -292,9 +293,10 @@ complete -c mcp-units -l dest -x -a '(__fish_complete_directories)' -d 'The fold
 complete -c mcp-units -l dry-run -d 'Show the files, write nothing'
 complete -c mcp-units -l force -d 'Overwrite what a person has changed, too'
 complete -c mcp-units -l remove -d 'Remove all that was written for INIT'
+complete -c mcp-units -l generator -d 'For systemd\'s generator: only what is this node\'s alone, into a --dest that is made anew each time; where nothing is configured, nothing'
 complete -c mcp-units -s h -l help -d 'Print help'
 complete -c mcp-units -s V -l version -d 'Print version'
-complete -c mcp-units -x
+complete -c mcp-units -a 'systemd s6 s6-rc runit openrc dinit'
 
 complete -c mcp-get-guest-kernel -f
 complete -c mcp-get-guest-kernel -l own -d 'take this node\'s own kernel from /boot and /lib/modules instead'

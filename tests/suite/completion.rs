@@ -77,6 +77,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("mcp-health --root ROOT/e", &["ROOT/etc"]),
     ("mcp help run-", &["run-container", "run-vm"]),
     ("grpc_health_probe -tls-s", &["-tls-server-name"]),
+    ("mcp units s6", &["s6", "s6-rc"]),
     ("mcp-get-guest-kernel --o", &["--own"]),
 ];
 

@@ -4,11 +4,12 @@ mod kit;
 mod package;
 mod upgrade;
 
-use crate::harness::{Answer, have, skip};
+use crate::harness::{Answer, Node, finish, free_port, have, microvm, rootfs, skip};
 use kit::{Kit, Place, files, script};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Stdio;
 
 fn install(place: &Place, kit: &Kit, args: &[&str]) -> Answer {
     script("install", place, &[&["--from", kit.dir.to_str().unwrap()], args].concat())
@@ -183,7 +184,7 @@ fn install_that_was_killed_is_made_whole_by_the_next() {
             let _ = fs::remove_file(&count);
             let mut command = place.command("install", &[&["--from", kit.dir.to_str().unwrap()], &at[..]].concat());
             command.env("PATH", &path).env("KILL", kill).env("COUNT", &count);
-            crate::harness::finish(command, "install, killed").expect(137);
+            finish(command, "install, killed").expect(137);
         };
         // A first installation, and an upgrade over it.
         for kit in [&old, &new] {
@@ -215,27 +216,37 @@ fn is_half(path: &Path) -> bool {
 
 #[test]
 fn installed_programs_find_each_other() {
-    let Some(kit) = Kit::of_programs("installed_programs_find_each_other") else { return };
-    let place = Place::new();
+    let test = "installed_programs_find_each_other";
+    let Some(kit) = Kit::of_programs(test) else { return };
+    let (place, node) = (Place::new(), Node::new());
+    if !microvm(test, &node) {
+        return;
+    }
     let prefix = place.dir.join("p");
     install(&place, &kit, &["--prefix", prefix.to_str().unwrap()]).expect(0);
-    // By a link on PATH, as people do; PATH has no other.
+    // By a link on PATH, as people do; PATH has no other, and nothing names the guest's init.
     symlink(prefix.join("bin/mcp"), place.dir.join("mcp")).unwrap();
-    let root = place.dir.join("node");
-    fs::create_dir_all(root.join("etc/services")).unwrap();
-    let text =
-        "name = \"m\"\n[[components]]\nname = \"m\"\nruntime = \"microvm\"\nrootfs = \"/\"\nargs = [\"/bin/true\"]\n";
-    fs::write(root.join("etc/services/m.toml"), text).unwrap();
-    let mut command = std::process::Command::new(place.dir.join("mcp"));
-    command
-        .args(["run", "--root", root.to_str().unwrap(), "m"])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    // mcp, mcp-run and mcp-run-vm in turn; the last lacks a kernel, and no program of ours.
-    let told = crate::harness::finish(command, "mcp run").expect(100);
-    assert!(told.err.contains("mcp-get-guest-kernel"), "{told:#?}");
+    node.define(
+        "m",
+        &format!(
+            "name = \"m\"\n[[components]]\nname = \"m\"\nruntime = \"microvm\"\nrootfs = \"{}\"\nargs = [\"/hello\"]\n\
+             ports = [\"{}:8080\"]\n",
+            rootfs(&node),
+            free_port()
+        ),
+    );
+    let mcp = |args: &[&str]| {
+        let mut command = std::process::Command::new(place.dir.join("mcp"));
+        command.args(["--root", node.root.to_str().unwrap()]).args(args);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command, "mcp")
+    };
+    // mcp, mcp-run, mcp-run-vm and the guest's init in turn.
+    mcp(&["run", "--detach", "--wait", "m"]).expect(0);
+    assert_eq!(mcp(&["status", "--list", "--state", "running"]).expect(0).out, "m/m\n");
+    mcp(&["stop", "m"]).expect(0);
     let gone = install(&place, &kit, &["--prefix", prefix.to_str().unwrap(), "--uninstall"]).expect(0);
-    assert!(gone.out.ends_with("are as they were\n"));
+    assert!(gone.out.contains("are as they were\n"), "{gone:#?}");
     assert!(!prefix.exists());
 }

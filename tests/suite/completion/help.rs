@@ -143,13 +143,15 @@ fn kind_of(value: &str, long: &str, program: &Path) -> Kind {
         ("TARGET" | "WHAT", _) => Kind::Targets,
         ("SERVICE", "") => Kind::Services,
         ("NAME", "--stage") => Kind::Stages,
-        ("STATE", "--state") => {
-            let answer = Command::new(program).args(["--state", "?"]).output().unwrap();
-            let told = String::from_utf8(answer.stderr).unwrap();
-            let list =
-                told.split("one of ").nth(1).and_then(|t| t.split(';').next()).unwrap_or_else(|| panic!("{told}"));
-            Kind::Words(list.split(", ").map(str::to_string).collect())
-        }
+        ("STATE", "--state") => one_of(program, &["--state", "?"]),
+        ("INIT", "") => one_of(program, &["?"]),
         _ => Kind::Any,
     }
+}
+
+/// The words that a program names when it is given another.
+fn one_of(program: &Path, args: &[&str]) -> Kind {
+    let told = String::from_utf8(Command::new(program).args(args).output().unwrap().stderr).unwrap();
+    let list = told.split("one of ").nth(1).and_then(|t| t.split(';').next()).unwrap_or_else(|| panic!("{told}"));
+    Kind::Words(list.split(", ").map(str::to_string).collect())
 }
