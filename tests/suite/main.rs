@@ -18,6 +18,7 @@ mod dispatch;
 mod docs;
 mod downtime;
 mod drift;
+mod examples;
 mod fake_qemu;
 mod floors;
 mod from_registry;

@@ -27,7 +27,7 @@ Examples:
   mcp-status -v demo                    everything known of demo
   mcp-status --list --state failed      what failed, one a line
   mcp-status --remote                   has a tag moved since it was deployed?
-  mcp-status --wanted demo && mcp-run --recover demo
+  mcp-status --wanted demo/web && mcp-run --recover demo/web
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
   mcp-status --nagios                   as a Nagios plugin
 
