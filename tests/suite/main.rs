@@ -16,6 +16,7 @@ mod deployed;
 mod disk_trouble;
 mod dispatch;
 mod docs;
+mod doctor;
 mod downtime;
 mod drift;
 mod examples;
