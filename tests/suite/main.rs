@@ -10,6 +10,7 @@ mod closure;
 mod console_floods;
 mod container;
 mod container_image;
+mod cron;
 mod deploy;
 mod deploy_container;
 mod deployed;

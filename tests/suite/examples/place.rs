@@ -4,7 +4,7 @@ use crate::harness::podman::own_mounts;
 use crate::harness::{Answer, Node, finish, in_own_network, skip};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,13 +22,13 @@ pub struct Place {
 }
 
 /// Runs `test` in a place of its own. Not at all, and a line that says so, where this is not root.
-pub fn in_place(name: &str, test: impl FnOnce(&Place) + Send) {
+pub fn in_place(name: &str, test: impl FnOnce(&mut Place) + Send) {
     if !nix::unistd::geteuid().is_root() {
         return skip(name, "a network and folders of its own want root");
     }
     in_own_network(|| {
         own_mounts();
-        test(&Place::new());
+        test(&mut Place::new());
     });
 }
 
@@ -40,18 +40,13 @@ impl Place {
         let layers = root.join("layers");
         place.mount(Some("tmpfs"), &layers, Some("tmpfs"), MsFlags::empty(), none);
         for dir in OWN {
-            let at = |kind: &str| {
-                let path = layers.join(kind).join(&dir[1..]);
-                fs::create_dir_all(&path).unwrap();
-                path.display().to_string()
-            };
-            let options = format!("lowerdir={dir},upperdir={},workdir={}", at("upper"), at("work"));
-            place.mount(Some("overlay"), Path::new(dir), Some("overlay"), MsFlags::empty(), Some(&options));
+            place.cover(dir);
         }
         place.mount(Some("tmpfs"), Path::new("/run"), Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"));
         for (usual, ours) in USUAL {
             let ours = root.join(ours);
             fs::create_dir_all(&ours).unwrap();
+            fs::set_permissions(&ours, fs::Permissions::from_mode(0o700)).unwrap();
             place.mount(Some(ours.to_str().unwrap()), Path::new(usual), none, MsFlags::MS_BIND, none);
         }
         fs::create_dir_all("/etc/mcp/services").unwrap();
@@ -67,8 +62,12 @@ impl Place {
             }
         }
         let script = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(path);
-        for (name, path) in [("mcp", "mcp"), ("mcp-deploy", "mcp-deploy"), ("mcp-get-guest-kernel", "get-guest-kernel")]
-        {
+        for (name, path) in [
+            ("mcp", "mcp"),
+            ("mcp-deploy", "mcp-deploy"),
+            ("mcp-get-guest-kernel", "get-guest-kernel"),
+            ("mcp-probe", "cron/mcp-probe"),
+        ] {
             symlink(script(path), bin.join(name)).unwrap();
         }
         place
@@ -78,6 +77,18 @@ impl Place {
         fs::create_dir_all(to).unwrap();
         mount(what, to, kind, flags, options).unwrap_or_else(|e| panic!("mount {}: {e}", to.display()));
         self.mounted.push(to.into());
+    }
+
+    /// From now on what is written below `dir` stays in this place.
+    pub fn cover(&mut self, dir: &str) {
+        let layers = self.node.root.join("layers");
+        let at = |kind: &str| {
+            let path = layers.join(kind).join(&dir[1..]);
+            fs::create_dir_all(&path).unwrap();
+            path.display().to_string()
+        };
+        let options = format!("lowerdir={dir},upperdir={},workdir={}", at("upper"), at("work"));
+        self.mount(Some("overlay"), Path::new(dir), Some("overlay"), MsFlags::empty(), Some(&options));
     }
 
     /// The folder that examples run in.
