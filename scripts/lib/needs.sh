@@ -124,7 +124,7 @@ unpacked() {
     say "unpacking $3 of $2 into $1"
     # As root, apt would drop to a user that can't write here, and warn about it.
     (cd "$1" && rm -f "$2"*.deb && apt-get -qq -o APT::Sandbox::User=root download "$2") || return
-    dpkg-deb --fsys-tarfile "$1/$2"*.deb | tar -C "$1" -x --strip-components=3 "./usr/bin/$3"
+    dpkg-deb --fsys-tarfile "$1/$2"*.deb | tar -C "$1" -x --strip-components=3 --wildcards "./usr/*bin/$3"
     rm -f "$1/$2"*.deb
     has "$3" >/dev/null
 }
@@ -134,3 +134,6 @@ find_registry() { unpacked "$1" docker-registry docker-registry; }
 
 # find_promtool DIR: promtool, so.
 find_promtool() { unpacked "$1" prometheus promtool; }
+
+# find_cron DIR: cron, so.
+find_cron() { unpacked "$1" cron cron; }

@@ -25,10 +25,10 @@ or localhost before its first slash is an image.";
 
 const AFTER_HELP: &str = "\
 Examples:
-  mcp-pull demo                                        what the components of demo need
-  mcp-pull --for microvm registry.example:5000/app:1   a whole image
-  mcp-pull --for container docker.io/library/redis:7   the same, by podman
-  mcp-pull --dry-run docker.io/library/redis:7         how much it would fetch
+  mcp-pull demo                                          what the components of demo need
+  mcp-pull --for microvm registry.example:5000/app:1     a whole image
+  mcp-pull --for container registry.example:5000/app:1   the same, by podman
+  mcp-pull --dry-run registry.example:5000/app:1         how much it would fetch
   podman save app | mcp-pull docker-archive:- | mcp-build -
 
 Exit codes: 0 all is there, 2 usage, 100 failed for good (bad image or definition, no such image, not allowed),

@@ -6,6 +6,7 @@ pub mod command;
 pub mod condition;
 pub mod container_image;
 pub mod containers;
+pub mod doctor;
 pub mod drift;
 pub mod failure;
 pub mod in_use;

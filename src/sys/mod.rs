@@ -4,6 +4,7 @@ pub mod deadline;
 pub mod disk;
 pub mod error;
 pub mod file;
+pub mod listeners;
 pub mod lock;
 pub mod memory;
 pub mod notify;

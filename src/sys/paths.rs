@@ -35,6 +35,7 @@
 //! RUN/SERVICE/COMPONENT/{replace.json,replaced.json,replace.lock}   a replace asked for, its answer, whose turn it is
 //! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
 //! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
+//! RUN/.probe/seen                          what scripts/cron/mcp-probe saw last
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
 //! LOG/SERVICE/COMPONENT/c/                 the same of a container; conmon writes the logs, in CRI's format

@@ -53,14 +53,8 @@ pub fn take(paths: &Paths, range: (u32, u32), seed: &str) -> Result<User> {
     if !own.is_root() {
         return Ok(User { uid: own.as_raw(), lock: None, in_use: false });
     }
+    check_range(range)?;
     let (first, last) = range;
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    if ![first, last].iter().all(|uid| is_mapped(&map, *uid)) {
-        return Err(Error::refused(
-            "qemu.uid_range",
-            format!("users {first}-{last} do not exist in this user namespace; set a range that does in mcp.toml"),
-        ));
-    }
     let dir = paths.run.join(".uids");
     file::create_dirs(&dir)?;
     // Trees of different roots know nothing of each other's locks: a start that depends on the root keeps them apart.
@@ -74,6 +68,18 @@ pub fn take(paths: &Paths, range: (u32, u32), seed: &str) -> Result<User> {
         }
     }
     Err(Error::busy("qemu.uid_range", format!("no user of {first}-{last} is free; widen it in mcp.toml")))
+}
+
+/// Whether this node has the users of `range`: a container may have fewer.
+pub fn check_range((first, last): (u32, u32)) -> Result<()> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if [first, last].iter().all(|uid| is_mapped(&map, *uid)) {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "qemu.uid_range",
+        format!("users {first}-{last} do not exist in this user namespace; set a range that does in mcp.toml"),
+    ))
 }
 
 /// Whether `uid` exists in the user namespace whose /proc/self/uid_map is `map`.

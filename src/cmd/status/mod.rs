@@ -1,6 +1,7 @@
 //! `mcp-status`: what should run, what does run, and how they differ.
 
 mod again;
+mod doctor;
 mod inspect;
 mod json;
 mod nagios;
@@ -27,11 +28,12 @@ Examples:
   mcp-status -v demo                    everything known of demo
   mcp-status --list --state failed      what failed, one a line
   mcp-status --remote                   has a tag moved since it was deployed?
-  mcp-status --wanted demo && mcp-run --recover demo
+  mcp-status --wanted demo/web && mcp-run --recover demo/web
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
   mcp-status --nagios                   as a Nagios plugin
+  mcp-status --doctor                   what this node lacks, and what to do about it
 
-Exit codes: 0 all is as it should be, 1 drift, 2 usage, 100 unknown target or bad definitions, 111 try again.
+Exit codes: 0 all is as it should be, 1 drift (--doctor: something is lacking), 2 usage, 100 unknown target or bad definitions, 111 try again.
 With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// What should run, what does run, and how they differ
@@ -79,6 +81,10 @@ pub struct Args {
     /// Write metrics to FILE, whole ("-": standard output)
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
+    /// Say what this node lacks for what its definitions ask, and what to do: 0 nothing, 1 something
+    #[arg(long, conflicts_with_all = ["targets", "list", "verbose", "health", "remote", "state", "watch", "wanted", "again",
+          "prometheus", "nagios"])]
+    doctor: bool,
     /// Answer as a Nagios plugin does, with its exit codes
     #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "watch", "prometheus", "state"])]
     nagios: bool,
@@ -95,6 +101,9 @@ fn state_name(text: &str) -> std::result::Result<Condition, String> {
 pub fn run(args: Args) -> Result<u8> {
     if args.watch.is_some_and(|interval| interval.is_zero()) {
         return Err(Error::Usage { what: "--watch: the interval must be longer than nothing".into() });
+    }
+    if args.doctor {
+        return Ok(doctor::run(Paths::find(args.common.root.as_deref()), args.json));
     }
     if args.nagios {
         let told = targets_and_paths(&args)

@@ -1,6 +1,6 @@
 //! What `mcp-run-vm` and `mcp-run-container` have in common on their command lines.
 
-use crate::node::watching;
+use crate::node::{doctor, watching};
 use crate::supervise::Context;
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, notify};
@@ -56,13 +56,7 @@ impl Options {
 
 /// A user's run directory goes with the last login unless the user lingers.
 pub(super) fn check_lingering(paths: &Paths) {
-    let own = nix::unistd::geteuid();
-    let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") else { return };
-    if own.is_root() || !paths.run.starts_with(dir) {
-        return;
-    }
-    let name = nix::unistd::User::from_uid(own).ok().flatten().map(|u| u.name).unwrap_or_default();
-    if !std::path::Path::new("/var/lib/systemd/linger").join(&name).exists() {
+    if !doctor::lingers(paths) {
         log::warn!(
             "{} goes with your last logout, and the VM's state with it; run loginctl enable-linger",
             paths.run.display()

@@ -35,6 +35,11 @@ pub fn choose(wanted: Accel, other_user: bool) -> Result<Choice> {
     }
 }
 
+/// Why the user that QEMU will run as, another one (`other_user`) or ourselves, can't use KVM; `None`: it can.
+pub fn why_not_kvm(other_user: bool) -> Option<String> {
+    kvm_group(other_user).err()
+}
+
 fn kvm_group(other_user: bool) -> std::result::Result<Option<u32>, String> {
     let meta = std::fs::metadata(DEVICE).map_err(|e| format!("{DEVICE}: {}", crate::sys::error::os_reason(&e)))?;
     // The device may open and even create a VM where no ordinary kernel comes up: the flags must be there too.

@@ -25,8 +25,11 @@ parser.add_argument("--cert", help="speak TLS with this certificate")
 parser.add_argument("--key")
 parser.add_argument("--client-ca", help="want a client certificate of this CA")
 parser.add_argument("--bare", action="store_true", help="have no health service")
+parser.add_argument("--port", type=int, default=0)
+parser.add_argument("--service", action="append", default=[], help="know this one too, as SERVING")
 parser.add_argument("--aio", action="store_true", help="be grpc.aio's server")
 args = parser.parse_args()
+KNOWN.update({service: Status.SERVING for service in args.service})
 
 
 def tell(context):
@@ -55,10 +58,10 @@ class AioHealth(health.aio.HealthServicer):
 
 def listen(server):
     if not args.cert:
-        return server.add_insecure_port("127.0.0.1:0")
+        return server.add_insecure_port(f"127.0.0.1:{args.port}")
     pair = (open(args.key, "rb").read(), open(args.cert, "rb").read())
     roots = open(args.client_ca, "rb").read() if args.client_ca else None
-    return server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair], roots, bool(args.client_ca)))
+    return server.add_secure_port(f"127.0.0.1:{args.port}", grpc.ssl_server_credentials([pair], roots, bool(args.client_ca)))
 
 
 async def serve_aio():

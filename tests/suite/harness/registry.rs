@@ -33,13 +33,17 @@ impl Registry {
 
     /// With a door.
     pub fn with(test: &str, node: &Node, door: Door) -> Option<Registry> {
+        Registry::at(test, node, door, free_port())
+    }
+
+    /// The same on this port.
+    pub fn at(test: &str, node: &Node, door: Door, port: u16) -> Option<Registry> {
         let mut wanted = vec!["docker-registry", "skopeo"];
         wanted.extend(door.password.map(|_| "htpasswd"));
         wanted.extend(door.tls.then_some("openssl"));
         if !wanted.into_iter().all(|program| have(test, program)) {
             return None;
         }
-        let port = free_port();
         let dir = node.root.join(format!("registry-{port}"));
         fs::create_dir_all(dir.join("storage")).unwrap();
         let mut config = format!(
