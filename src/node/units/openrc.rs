@@ -309,11 +309,13 @@ while :; do
         kill -0 "$child" 2>/dev/null
     do :; done
     child=''
+    # Whoever has come in our place has these files.
+    [ -n "$asked" ] || daemon_is_there || exit 1
     rm -f "$run.child" "$run.ready"
     [ -z "$asked" ] || break
     "$programs/mcp-status" --again "$id" --ended "$code"
     case $? in
-        0 | 111) daemon_is_there || break ;;
+        0 | 111) ;;
         *) break ;;
     esac
     [ $(($(date +%s) - began)) -lt 60 ] || pause=1
@@ -328,13 +330,15 @@ done
 rm -f "$run.sh"
 [ -z "$asked" ] || exit 0
 echo "$code" >"$run.end"
-# A service that is still starting would be said to have started after it has stopped.
-while
+# Not before supervise-daemon listens, which its pid file tells; and a service that is still starting would be said to have
+# started after it has stopped.
+while daemon_is_there; do
     rc-service "$name" status >/dev/null 2>&1
-    [ $? = 8 ]
-do
+    [ $? = 8 ] || [ ! -s "$run.pid" ] || break
     sleep 0.1
 done
+# Of one whose init script is gone (and this a link to nowhere) OpenRC would say for ever that it is up.
+[ -e "/run/openrc/started/$name" ] || rm -f "/run/openrc/started/$name"
 # Its end is the service's end, which is told again and again: supervise-daemon may miss a signal.
 while [ -z "$asked" ] && daemon_is_there && kill -TERM "$PPID"; do
     sleep 1 &
