@@ -64,7 +64,7 @@ fn after_an_end_status_says_whether_to_start_it_again() {
     ] {
         let children = policies.map(|name| supervisor(&node, name));
         ports.iter().for_each(|port| until_serves(*port));
-        assert_eq!(policies.map(|name| again(&node, name, "0")), [Some(0); 3], "it runs");
+        assert_eq!(policies.map(|name| again(&node, name, "1")), [Some(1); 3], "another supervises it");
         for port in ports {
             get(port, &format!("/exit?code={code}"));
         }
