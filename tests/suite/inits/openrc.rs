@@ -235,7 +235,9 @@ fn bad_definitions_and_folders_under_openrc() {
     init.until_stopped("mcp-lost_vm");
     until("both are stopped", || init.status("mcp") == 3 && init.status("mcp-stage-base") == 3);
     // A read-only /etc: one line, and what is there works.
+    lab.ask("rm /etc/mcp/services/lost.toml");
     lab.define("demo", &toml);
+    lab.configure("[boot]\ninit = \"openrc\"\n[[boot.sequence]]\nname = \"base\"\nservices = [\"demo\"]\n");
     init.install();
     lab.ask("mount --bind /etc /etc && mount -o remount,ro,bind /etc");
     lab.sh("mcp-units").expect(0);
