@@ -186,7 +186,7 @@ fn killed_at_any_moment_it_is_made_whole_by_the_next() {
             std::thread::yield_now();
         }
         child.kill().unwrap();
-        cut_short += usize::from(!wait(child, "mcp-units", began).code.is_some_and(|code| code < 128));
+        cut_short += usize::from(wait(child, "mcp-units", began).code.is_none_or(|code| code >= 128));
         // What a person did not change is never taken for theirs, though other definitions stand by now.
         define(&node, "auth", "", "");
         let began = Instant::now();
@@ -313,12 +313,34 @@ fn the_files_name_the_node_that_they_are_for() {
         if shown.is_empty() {
             continue;
         }
-        let named = [format!("MCP_ROOT={root}"), format!("MCP_ROOT='{root}"), format!("--root {root}")];
-        assert!(named.iter().any(|n| shown.contains(n)), "{init}: {shown}");
+        let quotes = ["", "'", "\""];
+        let named = |how: &str| quotes.iter().any(|quote| shown.contains(&format!("{how}{quote}{root}")));
+        assert!(named("MCP_ROOT=") || named("--root "), "{init}: {shown}");
         // An option does what the variable does.
         let mut command = Command::new(program("mcp-units"));
         command.args(["--dry-run", init, "--root", &root]).env_remove("MCP_ROOT");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         assert_eq!(finish(command, "mcp-units --root").expect(0).out, shown, "{init}");
     }
+}
+
+#[test]
+fn all_scripts_are_posix_shell() {
+    let node = node();
+    let mut scripts = 0;
+    for init in INITS {
+        let out = node.root.join(init);
+        node.mcp("mcp-units", &[init, "--dest", out.to_str().unwrap()]).expect(0);
+        for (path, text) in tree(&out) {
+            let first = text.lines().next().unwrap_or_default();
+            if !first.ends_with("/sh") && !first.ends_with("/openrc-run") {
+                continue;
+            }
+            scripts += 1;
+            let mut command = Command::new("sh");
+            command.arg("-n").arg(&path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            finish(command, &format!("sh -n {}", path.display())).expect(0);
+        }
+    }
+    assert!(scripts > 10, "only {scripts} scripts");
 }
