@@ -16,10 +16,9 @@ pub fn answer(entry: &Entry<'_>, code: i32) -> Result<u8> {
     let declared = || entry.declared.map(|d| d.component.restart);
     let policy = recorded.or_else(declared).unwrap_or_default();
     let end = entry.state.get().and_then(|state| state.end.as_ref());
-    // One that runs on without a supervisor is to get it again. What another supervises is that one's; and after 100, which
-    // says that trying again doesn't help, it is left to whoever mends it.
-    let unsupervised = entry.is_alive() && !entry.supervised && code != i32::from(EXIT_FINAL);
-    let again = wanted && (unsupervised || calls_for(code, end, policy));
+    // One that runs on without a supervisor is to get it again. After 100 all is left to whoever mends it, be it that another
+    // has the component.
+    let again = wanted && code != i32::from(EXIT_FINAL) && (entry.is_alive() || calls_for(code, end, policy));
     Ok(if again { EXIT_OK } else { EXIT_NO })
 }
 
