@@ -28,7 +28,7 @@ const KILL_AFTER: Duration = Duration::from_secs(20);
 const ASKING: Duration = Duration::from_secs(20);
 
 /// Exit codes of mcp-status and mcp-boot after which trying again doesn't help; what else failed, a busy node say, may pass.
-const FINAL: &str = "1 | 2 | 100 | 126 | 127";
+pub(super) const FINAL: &str = "1 | 2 | 100 | 126 | 127";
 
 /// All files.
 pub fn files(plan: &Plan) -> Vec<UnitFile> {
@@ -73,7 +73,7 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
         "#!/bin/sh\n\
          exec 2>&1\n\
          exec {} --recover{notify} --console stdout {id}\n",
-        command(plan, "mcp-run", quote)
+        command(plan, "mcp-run")
     );
     let finish = format!(
         "#!/bin/sh\n\
@@ -88,8 +88,8 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
          {FINAL}) exit 125 ;;\n\
          esac\n\
          exit 0\n",
-        stop = command(plan, "mcp-stop", quote),
-        status = command(plan, "mcp-status", quote),
+        stop = command(plan, "mcp-stop"),
+        status = command(plan, "mcp-status"),
     );
     let mut files = vec![
         UnitFile::script("run", run),
@@ -122,15 +122,9 @@ pub(super) fn logger(plan: &Plan, name: &str) -> Vec<UnitFile> {
     vec![UnitFile::script("run", run), UnitFile::text("notification-fd", "3\n")]
 }
 
-fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
-    let boot = command(plan, "mcp-boot", quote);
-    let name = &stage.name;
-    let next: Vec<String> = match later.first() {
-        Some(next) => vec![gate(&next.name)],
-        None => plan.rest.iter().map(service).collect(),
-    };
-    let next: String = next.iter().map(|next| format!("s6-svc -u ../{next} || exit\n")).collect();
-    let run = format!(
+/// `run` of a stage, which does `next` when it is ready.
+pub(super) fn gate_run(plan: &Plan, stage: &Stage, next: &str) -> String {
+    format!(
         "#!/bin/sh\n\
          exec 2>&1\n\
          {boot} --stage {name} --notify-fd 3 &\n\
@@ -140,8 +134,20 @@ fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
          trap - TERM\n\
          {next}\
          # Up until it is brought down; woken by nothing but the end of its s6-supervise.\n\
-         exec s6-ftrig-wait event x\n"
-    );
+         exec s6-ftrig-wait event x\n",
+        boot = command(plan, "mcp-boot"),
+        name = stage.name,
+    )
+}
+
+fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
+    let boot = command(plan, "mcp-boot");
+    let next = match later.first() {
+        // s6-svscan may just be about to begin with it: tried again.
+        Some(next) => format!("s6-svc -u ../{} || exit 111\n", gate(&next.name)),
+        None => plan.rest.iter().map(|unit| format!("s6-svc -u ../{}\n", service(unit))).collect(),
+    };
+    let run = gate_run(plan, stage, &next);
     let mut down = String::new();
     if let Some(next) = later.first() {
         down += &format!("    s6-svc -wD -d ../{}\n", gate(&next.name));
@@ -184,8 +190,8 @@ fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
     files
 }
 
-/// The words for a program of ours and the node that it shall see, with what needs it quoted by `quote`.
-pub(super) fn command(plan: &Plan, program: &str, quote: impl Fn(&str) -> String) -> String {
+/// The words for a program of ours and the node that it shall see.
+fn command(plan: &Plan, program: &str) -> String {
     let mut words = quote(&plan.program(program));
     if let Some(root) = &plan.root {
         words = format!("{words} --root {}", quote(&root.display().to_string()));
@@ -266,7 +272,7 @@ mod tests {
         assert_eq!(paths.len(), files.len());
         // Each folder is one thing, of one type.
         let of_type = files.iter().filter(|f| f.path.ends_with("type")).count();
-        assert_eq!(of_type, 5 * 2 + 2 + 2 + 1);
+        assert_eq!(of_type, 5 * 2 + 2 * 2 + 2 + 1);
         // An empty stage still comes after the one before it, and before what follows.
         assert!(text(&files, "mcp-stage-b/dependencies.d/mcp-stage-a").is_some());
         assert!(text(&files, "mcp-bundle_a/dependencies.d/mcp-stage-b").is_some());

@@ -1,18 +1,22 @@
-//! Source definitions for s6-rc: a longrun for each component with a logger behind it, a oneshot for each stage that is its
-//! gate, a bundle for each stage and one, `mcp`, for all.
+//! Source definitions for s6-rc: a longrun for each component and one for each stage, its gate, with a logger behind each;
+//! a bundle for each stage, and one, `mcp`, for all.
 //!
-//! The gate of a stage depends on the stage's longruns, and the next stage's longruns depend on the gate, so that all goes
-//! down in reverse. The gate runs `mcp-boot --stage`: it finds the components running, waits for their health by its rules
-//! (the first stage for ever, later ones until their time is up, then it warns and is up all the same), and has s6-svc, not
-//! s6-rc, start again what ended; s6-rc called from within a oneshot would wait for its own lock.
+//! The gate of a stage depends on the stage's components, and the next stage's components depend on the gate, so that all
+//! goes down in reverse. The gate runs `mcp-boot --stage`: it finds the components running, waits for their health by its
+//! rules (the first stage for ever, later ones until their time is up, then it warns and is ready all the same), and has
+//! s6-svc start again what ended; s6-rc called from within would wait for the lock of the one that waits for the gate.
 //!
-//! The longruns have no `notification-fd`. With one, s6-rc itself would wait for their readiness, count one that does not
-//! come in time, or that an operator stopped, as failed, not start what depends on it, and forget that it runs: one sick
-//! component would keep all later stages down, and a shutdown would pass it over. So the gate alone knows readiness.
+//! The components have no `notification-fd`. With one, s6-rc itself would wait for their readiness, take one that does not
+//! come in time, or that an operator stopped, for failed, and start nothing that depends on it: one sick component would keep
+//! all later stages down. So the gate alone knows readiness.
+//!
+//! The gate is no oneshot: s6-rc never ends one that it has begun, so a foundation that is waited for would keep s6-rc, its
+//! lock, and with it the shutdown of the machine waiting for ever. A longrun is ended by `s6-svc -d`; its `finish` then says
+//! that it will not come up, and s6-rc gives up waiting.
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
-use super::s6::{self, add, gate, millis, service};
+use super::s6::{self, FINAL, add, gate, millis, service};
 use std::time::Duration;
 
 /// Where they go by default.
@@ -22,6 +26,7 @@ pub const NEXT: &str = "\
 s6-rc-compile COMPILED YOUR-SOURCES... {dest}: a new database, COMPILED, of these and your own definitions
 s6-rc-update COMPILED: has the running s6-rc take it; what runs and is still wanted runs on
 s6-rc -u change mcp: starts all, stage by stage; add mcp to the bundle that your machine brings up at boot
+s6-svc -d /run/service/mcp-stage-FIRST in what shuts the machine down, before s6-rc -bDa change: it may still wait for that stage
 mcp-units(1) says more";
 
 /// The bundle of all.
@@ -38,8 +43,8 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
         for unit in &stage.units {
             pipeline(&mut files, plan, unit, before.as_deref());
         }
-        add(&mut files, &name, gate_files(plan, stage, before.as_deref()));
-        let contents = stage.units.iter().map(pipeline_name).chain([name.clone()]);
+        add_gate(&mut files, plan, stage, before.as_deref());
+        let contents = stage.units.iter().map(pipeline_name).chain([format!("mcp-pipeline-{}", stage.name)]);
         add(&mut files, &bundle_name(&stage.name), bundle(contents));
         before = Some(name);
     }
@@ -87,29 +92,43 @@ fn pipeline(files: &mut Vec<UnitFile>, plan: &Plan, unit: &Unit, before: Option<
     own.push(UnitFile::text("timeout-down", millis(s6::down_time(unit))));
     own.extend(before.map(depends_on));
     add(files, &name, own);
-    let mut own = s6::logger(plan, &name);
-    own.push(typed("longrun"));
-    own.push(UnitFile::text("consumer-for", format!("{name}\n")));
-    own.push(UnitFile::text("pipeline-name", format!("{}\n", pipeline_name(unit))));
-    add(files, &log, own);
+    add(files, &log, logger(plan, &name, &pipeline_name(unit)));
 }
 
-/// The gate of `stage`, after the one `before` it.
-fn gate_files(plan: &Plan, stage: &Stage, before: Option<&str>) -> Vec<UnitFile> {
-    let boot = s6::command(plan, "mcp-boot", quote);
-    let patience = if stage.foundation { Duration::ZERO } else { stage.timeout + MARGIN };
-    let mut own = vec![
-        typed("oneshot"),
-        UnitFile::text("up", format!("{boot} --stage {}\n", stage.name)),
-        // None is for ever.
-        UnitFile::text("timeout-up", millis(patience)),
-    ];
-    own.extend(before.map(depends_on));
-    own.extend(stage.units.iter().map(|unit| depends_on(&service(unit))));
+/// The logger behind `name`, in the bundle `pipeline` together with it.
+fn logger(plan: &Plan, name: &str, pipeline: &str) -> Vec<UnitFile> {
+    let mut own = s6::logger(plan, name);
+    own.push(typed("longrun"));
+    own.push(UnitFile::text("consumer-for", format!("{name}\n")));
+    own.push(UnitFile::text("pipeline-name", format!("{pipeline}\n")));
     own
 }
 
-/// `text` as one word of execline's.
-fn quote(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+/// The gate of `stage`, after the one `before` it, and its logger. Their names have no `_`, which those of components have.
+fn add_gate(files: &mut Vec<UnitFile>, plan: &Plan, stage: &Stage, before: Option<&str>) {
+    let name = gate(&stage.name);
+    let log = format!("mcp-log-{}", stage.name);
+    let patience = if stage.foundation { Duration::ZERO } else { stage.timeout + MARGIN };
+    let finish = format!(
+        "#!/bin/sh\n\
+         # $1 is the exit code of run. 125 tells s6 not to start it again, and s6-rc not to wait for it.\n\
+         [ \"$(s6-svstat -o wantedup .)\" = true ] || exit 125\n\
+         case $1 in\n\
+         {FINAL}) exit 125 ;;\n\
+         esac\n\
+         exit 0\n"
+    );
+    let mut own = vec![
+        typed("longrun"),
+        UnitFile::script("run", s6::gate_run(plan, stage, "")),
+        UnitFile::script("finish", finish),
+        UnitFile::text("notification-fd", "3\n"),
+        // None is for ever.
+        UnitFile::text("timeout-up", millis(patience)),
+        UnitFile::text("producer-for", format!("{log}\n")),
+    ];
+    own.extend(before.map(depends_on));
+    own.extend(stage.units.iter().map(|unit| depends_on(&service(unit))));
+    add(files, &name, own);
+    add(files, &log, logger(plan, &name, &format!("mcp-pipeline-{}", stage.name)));
 }
