@@ -159,9 +159,11 @@ fn a_stop_leaves_nothing_whatever_state_the_unit_is_in() {
     systemd.stop(id);
     gone(&systemd);
     assert_eq!((systemd.state(id).as_str(), lab.state(id)["end"]["rung"].as_str()), ("inactive", Some("powerdown")));
-    // When it failed for good.
+    // When it failed for good. What the guest said while nobody supervised it comes now.
+    assert_eq!(systemd.log(id).matches("hello: stopping").count(), 0);
     systemd.more(id, "Restart=no");
     systemd.start(id);
+    until("the last words came", || systemd.log(id).contains("hello: stopping"));
     kill();
     systemd.until_state(id, "failed");
     assert!(lab.qemu(id) > 0);
