@@ -21,30 +21,30 @@ fn lay_down(lab: &Lab) {
 }
 
 /// The name of a component's unit.
-fn unit(id: &str) -> String {
+pub fn unit(id: &str) -> String {
     format!("mcp-component@{}.service", id.replace('-', "\\x2d").replace('/', "-"))
 }
 
-struct Systemd(Lab);
+pub struct Systemd(pub Lab);
 
 impl Systemd {
-    fn new(test: &str) -> Option<Systemd> {
+    pub fn new(test: &str) -> Option<Systemd> {
         let lab = Lab::new(test, Kind::Systemd, &[])?;
         lay_down(&lab);
         Some(Systemd(lab))
     }
 
     /// A property of a unit.
-    fn show(&self, unit: &str, property: &str) -> String {
+    pub fn show(&self, unit: &str, property: &str) -> String {
         self.0.ask(&format!("systemctl show --value -p {property} '{unit}'"))
     }
 
-    fn state(&self, id: &str) -> String {
+    pub fn state(&self, id: &str) -> String {
         self.show(&unit(id), "ActiveState")
     }
 
     /// More lines for the component's unit.
-    fn more(&self, id: &str, lines: &str) {
+    pub fn more(&self, id: &str, lines: &str) {
         let folder = format!("/etc/systemd/system/{}.d", unit(id));
         self.0.write(&format!("{folder}/90-test.conf"), &format!("[Service]\n{lines}\n"), 0o644);
         self.install();
@@ -55,7 +55,7 @@ impl Systemd {
     }
 
     #[track_caller]
-    fn until_state(&self, id: &str, wanted: &str) {
+    pub fn until_state(&self, id: &str, wanted: &str) {
         until_within(Duration::from_secs(30), &format!("{id} is {wanted}"), || {
             let state = format!("{}/{}", self.state(id), self.show(&unit(id), "SubState"));
             state.split('/').any(|word| word == wanted)
