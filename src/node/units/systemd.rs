@@ -120,7 +120,7 @@ fn unit_files(plan: &Plan, unit: &Unit, before: Option<&Stage>, stage: Option<&S
     }
     let mut text = format!("[Unit]\n{order}");
     if let Some(stage) = stage.map(stage_name) {
-        let _ = writeln!(text, "Before={stage}\nPartOf={stage}");
+        let _ = writeln!(text, "Before={stage}");
     }
     if !unit.is_vm {
         let _ = writeln!(text, "Wants={CONTAINERS}\nAfter={CONTAINERS}");

@@ -314,6 +314,11 @@ fn a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down() {
     let status = lab.ask("systemctl status mcp-boot-stage@front.service mcp-component@web-vm.service");
     assert!(status.contains("Status: \"booted in"), "{status}");
     assert_eq!(systemd.show("mcp-status.timer", "ActiveState"), "active");
+    // A stage that runs again, as after the death of its mcp-boot, leaves alone what runs.
+    let before = lab.uuid("auth/vm");
+    lab.ask("systemctl restart mcp-boot-stage@base.service");
+    assert_eq!((lab.uuid("auth/vm"), systemd.show("mcp-boot-stage@base.service", "NRestarts")), (before, "0".into()));
+    until("the stage after it, too", || systemd.stage_is_up("front"));
     lab.ask("systemctl start mcp-status.service");
     systemd.stop("web/vm");
     lab.sh("systemctl start mcp-status.service").expect(1);
