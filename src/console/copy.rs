@@ -1,6 +1,7 @@
 //! `--console stdout`: a copy of the console log on our standard output, in a thread of its own so that a reader that
 //! is slow never holds up the supervisor. Of a container's log what the container wrote.
 
+use super::copied::Copied;
 use super::cri::{self, Decoder};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,6 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -52,9 +54,9 @@ pub struct Copy {
 }
 
 impl Copy {
-    /// Copies `file` from byte `offset` on. `is_cri`: it is a container's log, and a record that ends behind `offset` was
-    /// copied by nobody.
-    pub fn start(mut file: File, mut offset: u64, is_cri: bool) -> Copy {
+    /// Copies `file` from byte `offset` on, and tells `copied`. `is_cri`: it is a container's log, and a record that ends
+    /// behind `offset` was copied by nobody.
+    pub fn start(mut file: File, mut offset: u64, is_cri: bool, copied: Option<Copied>) -> Copy {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let (tell_done, done) = channel();
@@ -64,7 +66,7 @@ impl Copy {
                 offset = cri::record_before(&file, offset).unwrap_or(offset);
             }
             let _ = file.seek(SeekFrom::Start(offset));
-            run(file, &of_thread, &mut records);
+            run(file, &of_thread, &mut records, copied.as_ref());
             let _ = tell_done.send(());
         });
         Copy { shared, thread: Some(thread), done }
@@ -129,7 +131,7 @@ impl Records {
     }
 }
 
-fn run(mut file: File, shared: &Shared, records: &mut Option<Records>) {
+fn run(mut file: File, shared: &Shared, records: &mut Option<Records>, copied: Option<&Copied>) {
     loop {
         let (next, over) = {
             let idle = |work: &mut Work| !work.more && !work.over && work.next.is_empty();
@@ -139,7 +141,7 @@ fn run(mut file: File, shared: &Shared, records: &mut Option<Records>) {
             (work.next.pop_front(), work.over)
         };
         // Asked for the next file first: what was written to this one before that is in it now.
-        if let Err(e) = to_end(&mut file, records, next.is_some() || over) {
+        if let Err(e) = to_end(&mut file, records, next.is_some() || over, copied) {
             // That nobody reads standard output any more is no reason to end the VM.
             if e.kind() != ErrorKind::BrokenPipe {
                 log::warn!("copy of the console: {}", crate::sys::error::os_reason(&e));
@@ -159,8 +161,9 @@ fn run(mut file: File, shared: &Shared, records: &mut Option<Records>) {
 }
 
 /// Copies what is left in `file`; `all`: no more comes.
-fn to_end(file: &mut File, records: &mut Option<Records>, all: bool) -> std::io::Result<()> {
+fn to_end(file: &mut File, records: &mut Option<Records>, all: bool, copied: Option<&Copied>) -> std::io::Result<()> {
     let mut chunk = [0; 16384];
+    let inode = file.metadata()?.ino();
     loop {
         let filled = match file.read(&mut chunk) {
             Ok(n) => n,
@@ -171,6 +174,10 @@ fn to_end(file: &mut File, records: &mut Option<Records>, all: bool) -> std::io:
         match records {
             Some(records) => write(records.add(bytes, all && filled == 0))?,
             None => write(bytes)?,
+        }
+        if let Some(copied) = copied.filter(|_| filled > 0) {
+            let held = records.as_ref().map_or(0, |records| records.rest.len() as u64);
+            copied.set(inode, file.stream_position()?.saturating_sub(held));
         }
         if filled == 0 {
             return Ok(());

@@ -8,6 +8,7 @@
 //! A container's log is written by conmon, in CRI's format; all else is the same. Who reads it takes its records apart
 //! (see [`cri`]) where [`Series::is_cri`] says so.
 
+pub mod copied;
 pub mod copy;
 pub mod cri;
 pub mod files;

@@ -3,6 +3,7 @@
 //! QEMU, or conmon for a container, writes the file itself. We are woken by inotify when it grew, at most 20 times a second, and never
 //! while the guest is silent.
 
+use crate::console::copied::Copied;
 use crate::console::copy::Copy;
 use crate::console::{IndexWriter, Series};
 use crate::model::node::Log;
@@ -70,6 +71,24 @@ fn open_live(paths: &InstancePaths) -> Result<File> {
         .map_err(Error::path("open", &path))
 }
 
+/// Copies the log from where the last copy got to; where that is not known, what came after the last look of a supervisor
+/// before us was copied by nobody.
+fn start_copy(paths: &InstancePaths, live: &File, seen: u64) -> Result<Copy> {
+    let series = Series::console(paths);
+    let copied = Copied::open(&paths.console_copied())?;
+    if let Some((inode, offset)) = copied.get() {
+        let mut files = series.open()?.into_iter().skip_while(|f| f.inode != inode || f.length < offset);
+        if let Some(first) = files.next() {
+            let copy = Copy::start(first.file, offset, series.is_cri(), Some(copied));
+            files.for_each(|next| copy.switch(next.file));
+            copy.more();
+            return Ok(copy);
+        }
+    }
+    let log = open_again(live, &paths.console(), OpenOptions::new().read(true))?;
+    Ok(Copy::start(log, seen, series.is_cri(), Some(copied)))
+}
+
 impl Console {
     /// Opens the log for what is about to start or is adopted. `copy`: also on standard output.
     pub fn open(paths: &InstancePaths, limits: &Log, copy: bool) -> Result<Console> {
@@ -78,17 +97,11 @@ impl Console {
         let live = open_live(paths)?;
         let meta = live.metadata().map_err(Error::path("stat", &paths.console()))?;
         let index = IndexWriter::open(&paths.console_index(), meta.ino())?;
-        // What came after the last look of a supervisor before us was copied by nobody.
         let seen = index.last().offset.min(meta.len());
         let mut console = Console {
             paths: paths.clone(),
             limits: limits.clone(),
-            copy: if copy {
-                let log = open_again(&live, &paths.console(), OpenOptions::new().read(true))?;
-                Some(Copy::start(log, seen, Series::console(paths).is_cri()))
-            } else {
-                None
-            },
+            copy: if copy { Some(start_copy(paths, &live, seen)?) } else { None },
             live,
             index,
             size: seen,

@@ -338,6 +338,11 @@ impl InstancePaths {
         self.log.join("console.log")
     }
 
+    /// How far the copy of the console on standard output has come.
+    pub fn console_copied(&self) -> PathBuf {
+        self.run.join("copied")
+    }
+
     /// When the bytes of the live console log came.
     pub fn console_index(&self) -> PathBuf {
         self.log.join("console.idx")

@@ -22,7 +22,7 @@ use crate::sys::notify::Notify;
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::pidfd::PidFd;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, file};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -269,6 +269,7 @@ fn remove_traces(context: &Context<'_>, lock: Lock) {
     let files = context.files();
     if !Slot::ALL.iter().any(|slot| files.instance(*slot).state().exists()) {
         for slot in Slot::ALL {
+            let _ = file::remove_if_there(&files.instance(slot).console_copied());
             let _ = std::fs::remove_dir(files.instance(slot).run);
         }
         let _ = std::fs::remove_dir(&files.run);

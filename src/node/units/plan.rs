@@ -48,6 +48,8 @@ pub struct Unit {
     pub name: String,
     /// `SERVICE/COMPONENT`, escaped as systemd-escape does.
     pub escaped: String,
+    /// Whether it is a VM; else it is a container.
+    pub is_vm: bool,
     /// When it is started again after its end.
     pub restart: Restart,
     /// How long it may take to become ready.
@@ -61,6 +63,7 @@ impl Unit {
         Unit {
             name: id.flat(),
             escaped: command::escape(&id.to_string()),
+            is_vm: component.is_vm(),
             restart: component.restart,
             start_timeout: component.start_timeout,
             stop_time: component.stop_timeout + BEYOND_STOP,

@@ -223,7 +223,15 @@ mod tests {
     fn unit(service: &str, component: &str) -> Unit {
         let id = ComponentId { service: service.into(), component: component.into() };
         let (start_timeout, stop_time) = (Duration::from_secs(60), Duration::from_secs(45));
-        Unit { name: id.flat(), escaped: String::new(), restart: Restart::No, start_timeout, stop_time, id }
+        Unit {
+            name: id.flat(),
+            escaped: String::new(),
+            is_vm: true,
+            restart: Restart::No,
+            start_timeout,
+            stop_time,
+            id,
+        }
     }
 
     fn plan(stages: &[(&str, Vec<Unit>)], rest: Vec<Unit>) -> Plan {

@@ -17,12 +17,20 @@ pub const NEXT: &str = "systemctl daemon-reload\nsystemctl enable --now mcp.targ
 /// A start may take so much longer than start_timeout and stop_timeout, a replace too.
 const SPARE: Duration = Duration::from_secs(30);
 
+/// What a VM and its supervisor have no use for; a container would inherit it.
+const SANDBOX: &str = "NoNewPrivileges=yes\nProtectClock=yes\nProtectHostname=yes\nRestrictRealtime=yes\n\
+                       RestrictSUIDSGID=yes\nLockPersonality=yes\nSystemCallArchitectures=native\n";
+
+/// It ends between the components and podman's scopes.
+const CONTAINERS: &str = "mcp-containers.target";
+
 /// The units that know nothing of the node. `@BINDIR@` in them is the folder of our programs.
 const STATIC: &[(&str, &str)] = &[
     ("mcp.target", include_str!("../../../scripts/systemd/mcp.target")),
     ("mcp-boot-stage@.service", include_str!("../../../scripts/systemd/mcp-boot-stage@.service")),
     ("mcp-check.service", include_str!("../../../scripts/systemd/mcp-check.service")),
     ("mcp-component@.service", include_str!("../../../scripts/systemd/mcp-component@.service")),
+    ("mcp-containers.target", include_str!("../../../scripts/systemd/mcp-containers.target")),
     ("mcp-reap@.service", include_str!("../../../scripts/systemd/mcp-reap@.service")),
     ("mcp-status.service", include_str!("../../../scripts/systemd/mcp-status.service")),
     ("mcp-status.timer", include_str!("../../../scripts/systemd/mcp-status.timer")),
@@ -50,6 +58,9 @@ pub fn of_the_node(plan: &Plan) -> Vec<UnitFile> {
         files.extend(unit_files(plan, unit, before, None));
     }
     files.push(target_file(plan));
+    if plan.units().any(|unit| !unit.is_vm) {
+        files.push(drop_in("libpod-.scope", &format!("[Unit]\nBefore={CONTAINERS}\n")));
+    }
     if plan.root.is_some() {
         for unit in ["mcp-check.service", "mcp-status.service"] {
             files.push(drop_in(unit, &environment(plan)));
@@ -109,7 +120,10 @@ fn unit_files(plan: &Plan, unit: &Unit, before: Option<&Stage>, stage: Option<&S
     }
     let mut text = format!("[Unit]\n{order}");
     if let Some(stage) = stage.map(stage_name) {
-        let _ = writeln!(text, "Before={stage}\nPartOf={stage}");
+        let _ = writeln!(text, "Before={stage}");
+    }
+    if !unit.is_vm {
+        let _ = writeln!(text, "Wants={CONTAINERS}\nAfter={CONTAINERS}");
     }
     let restart = match unit.restart {
         // A supervisor that was killed is started again all the same: what it ran may run on.
@@ -124,6 +138,9 @@ fn unit_files(plan: &Plan, unit: &Unit, before: Option<&Stage>, stage: Option<&S
         text,
         "\n{env}Restart={restart}\nRestartPreventExitStatus={EXIT_FINAL}\nTimeoutStartSec={start}\nTimeoutStopSec={stop}\n"
     );
+    if unit.is_vm {
+        text.push_str(SANDBOX);
+    }
     let reap = format!("[Unit]\n{order}\n{env}TimeoutStopSec={stop}\n");
     [drop_in(&component_name(unit), &text), drop_in(&format!("mcp-reap@{}.service", unit.escaped), &reap)]
 }

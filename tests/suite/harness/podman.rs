@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 /// exits with CODE when FILE is there.
 pub const ACT: &str = "localhost/act:1";
 
-const SCRIPT: &str = r#"#!/bin/sh
+pub const SCRIPT: &str = r#"#!/bin/sh
 mode=${1:-sleep}
 [ $# = 0 ] || shift
 trap 'echo "act: SIGTERM"; exit 0' TERM

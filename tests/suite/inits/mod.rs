@@ -8,6 +8,7 @@ mod runit;
 mod s6;
 mod s6_rc;
 mod systemd;
+mod systemd_container;
 
 #[allow(unused_imports)]
 pub use facts::Init;

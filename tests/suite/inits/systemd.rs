@@ -21,30 +21,30 @@ fn lay_down(lab: &Lab) {
 }
 
 /// The name of a component's unit.
-fn unit(id: &str) -> String {
+pub fn unit(id: &str) -> String {
     format!("mcp-component@{}.service", id.replace('-', "\\x2d").replace('/', "-"))
 }
 
-struct Systemd(Lab);
+pub struct Systemd(pub Lab);
 
 impl Systemd {
-    fn new(test: &str) -> Option<Systemd> {
+    pub fn new(test: &str) -> Option<Systemd> {
         let lab = Lab::new(test, Kind::Systemd, &[])?;
         lay_down(&lab);
         Some(Systemd(lab))
     }
 
     /// A property of a unit.
-    fn show(&self, unit: &str, property: &str) -> String {
+    pub fn show(&self, unit: &str, property: &str) -> String {
         self.0.ask(&format!("systemctl show --value -p {property} '{unit}'"))
     }
 
-    fn state(&self, id: &str) -> String {
+    pub fn state(&self, id: &str) -> String {
         self.show(&unit(id), "ActiveState")
     }
 
     /// More lines for the component's unit.
-    fn more(&self, id: &str, lines: &str) {
+    pub fn more(&self, id: &str, lines: &str) {
         let folder = format!("/etc/systemd/system/{}.d", unit(id));
         self.0.write(&format!("{folder}/90-test.conf"), &format!("[Service]\n{lines}\n"), 0o644);
         self.install();
@@ -55,7 +55,7 @@ impl Systemd {
     }
 
     #[track_caller]
-    fn until_state(&self, id: &str, wanted: &str) {
+    pub fn until_state(&self, id: &str, wanted: &str) {
         until_within(Duration::from_secs(30), &format!("{id} is {wanted}"), || {
             let state = format!("{}/{}", self.state(id), self.show(&unit(id), "SubState"));
             state.split('/').any(|word| word == wanted)
@@ -159,9 +159,11 @@ fn a_stop_leaves_nothing_whatever_state_the_unit_is_in() {
     systemd.stop(id);
     gone(&systemd);
     assert_eq!((systemd.state(id).as_str(), lab.state(id)["end"]["rung"].as_str()), ("inactive", Some("powerdown")));
-    // When it failed for good.
+    // When it failed for good. What the guest said while nobody supervised it comes now.
+    assert_eq!(systemd.log(id).matches("hello: stopping").count(), 0);
     systemd.more(id, "Restart=no");
     systemd.start(id);
+    until("the last words came", || systemd.log(id).contains("hello: stopping"));
     kill();
     systemd.until_state(id, "failed");
     assert!(lab.qemu(id) > 0);
@@ -312,6 +314,11 @@ fn a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down() {
     let status = lab.ask("systemctl status mcp-boot-stage@front.service mcp-component@web-vm.service");
     assert!(status.contains("Status: \"booted in"), "{status}");
     assert_eq!(systemd.show("mcp-status.timer", "ActiveState"), "active");
+    // A stage that runs again, as after the death of its mcp-boot, leaves alone what runs.
+    let before = lab.uuid("auth/vm");
+    lab.ask("systemctl restart mcp-boot-stage@base.service");
+    assert_eq!((lab.uuid("auth/vm"), systemd.show("mcp-boot-stage@base.service", "NRestarts")), (before, "0".into()));
+    until("the stage after it, too", || systemd.stage_is_up("front"));
     lab.ask("systemctl start mcp-status.service");
     systemd.stop("web/vm");
     lab.sh("systemctl start mcp-status.service").expect(1);
