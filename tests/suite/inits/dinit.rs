@@ -36,7 +36,8 @@ impl Init for Dinit {
     }
 
     fn install(&self) {
-        self.lab.ask("mcp-units && dinitctl --offline -d /etc/dinit.d enable mcp");
+        self.lab
+            .ask("mcp-units && { test -e /etc/dinit.d/boot.d/mcp || dinitctl --offline -d /etc/dinit.d enable mcp; }");
         // It warns of folders that the services have yet to make.
         self.lab.ask("! test -d /var/log/mcp/dinit_log || dinit-check mcp");
     }
