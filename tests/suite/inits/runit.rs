@@ -21,6 +21,11 @@ impl Runit {
         Some(Runit { lab })
     }
 
+    /// What is down and wanted down is ok, too.
+    fn check(&self, service: &str) -> bool {
+        self.lab.sh(&format!("sv -w 0 check {service}")).out.starts_with("ok: run: ")
+    }
+
     fn stat(&self, service: &str) -> String {
         self.lab.read(&format!("/etc/sv/{service}/supervise/stat"))
     }
@@ -44,11 +49,11 @@ impl Init for Runit {
     }
 
     fn stage_is_up(&self, stage: &str) -> bool {
-        self.lab.sh(&format!("sv -w 0 check mcp-stage-{stage}")).code == Some(0)
+        self.check(&format!("mcp-stage-{stage}"))
     }
 
     fn is_ready(&self, id: &str) -> Option<bool> {
-        Some(self.lab.sh(&format!("sv -w 0 check {}", service(id))).out.starts_with("ok: run: "))
+        Some(self.check(&service(id)))
     }
 
     fn is_up(&self, id: &str) -> bool {
