@@ -18,8 +18,7 @@ pub const FOLDER: &str = "/etc/sv";
 /// What makes it know of them.
 pub const NEXT: &str = "\
 ln -s {dest}/mcp-* /etc/service/ (or where SVDIR is) starts the first stage, now and at each boot
-sv -w 600 stop mcp-stage-FIRST in what shuts the machine down (Debian: /etc/runit/rc.shutdown, made executable), since runit
-itself waits for 7 s only; mcp-units(1) says more";
+sv -w 600 stop mcp-stage-FIRST in what shuts the machine down: it stops all stages in reverse; mcp-units(1) says where";
 
 /// What a stage may take to go down beyond the longest stop in it.
 const BEYOND: Duration = Duration::from_secs(20);
