@@ -43,7 +43,7 @@ impl Init for Dinit {
     }
 
     fn boot(&self) {
-        self.lab.start("exec dinit -l /var/log/dinit.log >/var/log/dinit-console.log 2>&1");
+        self.lab.ask("dinit -l /var/log/dinit.log >/var/log/dinit-console.log 2>&1 &");
     }
 
     fn stage_is_up(&self, stage: &str) -> bool {

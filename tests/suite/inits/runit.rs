@@ -45,7 +45,7 @@ impl Init for Runit {
     }
 
     fn boot(&self) {
-        self.lab.start("exec runsvdir -P /etc/service 'log: ......................................'");
+        self.lab.ask("runsvdir -P /etc/service 'log: ......................................' >/dev/null 2>&1 &");
     }
 
     fn stage_is_up(&self, stage: &str) -> bool {
