@@ -3,11 +3,10 @@
 //! dinit starts a service again only once it was up, and can't tell exit codes apart: so the supervisor keeps to the restart
 //! policy itself (`--by-policy`), and dinit starts it again where it was killed. What ends otherwise has ended for good.
 //!
-//! A stage is a script that runs `mcp-boot --stage`, which starts the components by `start_command`. It waits as long as it
-//! likes, so there is no start timeout. On the way down dinit stops at once all that nothing needs, and a dependency in a
-//! file would make the stage wait for components that `mcp-boot` no longer waits for. So a stage takes hold of its components
-//! when it starts (`dinitctl add-dep`, the soft kind) and lets go of them when it has stopped them: by then what comes after
-//! it is down.
+//! A stage runs `mcp-boot --stage`, which starts the components by `start_command`. It waits as long as it likes, so there is
+//! no start timeout. On the way down dinit stops at once all that nothing depends on, and a stage can't depend on its
+//! components: it would wait for those that `mcp-boot` no longer waits for, and go down with each. So the stop command of a
+//! component waits for what comes after its stage where that is on its way down, too.
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
@@ -33,13 +32,13 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
         UnitFile::text("mcp-log", format!("# {note}\ntype = scripted\ncommand = /bin/sh -c {}\n", word(&make))),
         UnitFile::text("mcp", whole(plan)),
     ];
-    let mut before = None;
-    for stage in &plan.stages {
+    for (at, stage) in plan.stages.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| plan.stages.get(at));
+        let later = plan.stages.get(at + 1..).unwrap_or_default();
         files.push(UnitFile::text(gate(stage), stage_file(plan, stage, before)));
-        files.extend(stage.units.iter().map(|unit| component(plan, unit, before)));
-        before = Some(stage);
+        files.extend(stage.units.iter().map(|unit| component(plan, unit, before, Some(later))));
     }
-    files.extend(plan.rest.iter().map(|unit| component(plan, unit, before)));
+    files.extend(plan.rest.iter().map(|unit| component(plan, unit, plan.stages.last(), None)));
     files
 }
 
@@ -82,7 +81,13 @@ fn log(plan: &Plan, name: &str) -> String {
     format!("depends-on: mcp-log\nlog-type = file\nlogfile = {}\n", word(&file.display().to_string()))
 }
 
-fn component(plan: &Plan, unit: &Unit, before: Option<&Stage>) -> UnitFile {
+/// What a stop of these takes at most.
+fn longest(units: &[Unit]) -> Duration {
+    units.iter().map(|u| u.stop_time).max().unwrap_or_default() + BEYOND
+}
+
+/// `later`: the stages after the component's; `None`: it is in no stage, and goes down first of all.
+fn component(plan: &Plan, unit: &Unit, before: Option<&Stage>, later: Option<&[Stage]>) -> UnitFile {
     let name = service(unit);
     let root = plan.root.as_ref().map(|root| format!(" --root {}", word(&root.display().to_string())));
     let mut text = format!("# {}\ntype = process\n", unit.id);
@@ -97,8 +102,17 @@ fn component(plan: &Plan, unit: &Unit, before: Option<&Stage>) -> UnitFile {
     text.push_str("ready-notification = pipefd:3\nstart-timeout = 0\noptions: start-interruptible\n");
     text.push_str("# A killed supervisor: the next one takes over what it ran.\n");
     text.push_str("restart = on-failure\nrestart-delay = 0.2\nrestart-limit-interval = 60\nrestart-limit-count = 10\n");
-    text.push_str("# The whole stop ladder fits in here.\n");
-    let _ = writeln!(text, "term-signal = TERM\nstop-timeout = {}", unit.stop_time.as_secs());
+    text.push_str("term-signal = TERM\n");
+    let mut time = unit.stop_time + BEYOND;
+    if let Some(later) = later {
+        let after = later.first().map_or("mcp".into(), gate);
+        let wait = format!("case $(dinitctl is-started {after}) in STOPPING) dinitctl stop {after} ;; esac >/dev/null");
+        let stop = format!("{wait}; exec {} --for-now {}", ours(plan, "mcp-stop"), unit.id);
+        let _ = writeln!(text, "stop-command = /bin/sh -c {}", word(&stop));
+        time += longest(&plan.rest) + later.iter().map(|stage| longest(&stage.units)).sum::<Duration>();
+    }
+    text.push_str("# The whole stop ladder fits in here, and that of what goes down before.\n");
+    let _ = writeln!(text, "stop-timeout = {}", time.as_secs());
     text.push_str(&log(plan, &name));
     if let Some(before) = before {
         let _ = writeln!(text, "after: {}", gate(before));
@@ -106,39 +120,22 @@ fn component(plan: &Plan, unit: &Unit, before: Option<&Stage>) -> UnitFile {
     UnitFile::text(name, text)
 }
 
-/// Does `what` (add-dep or rm-dep) between `from` and each component that the script's words name.
-fn hold(what: &str, from: &str) -> String {
-    format!("for it; do dinitctl {what} waits-for {from} \"mcp-${{it%/*}}_${{it#*/}}\" >/dev/null; done")
-}
-
-fn ids<'a>(units: impl IntoIterator<Item = &'a Unit>) -> String {
-    units.into_iter().map(|unit| format!(" {}", unit.id)).collect()
-}
-
-/// The lines of a service that starts and stops `units` by scripts.
-fn scripts(start: &str, stop: &str, units: &[Unit]) -> String {
-    let longest = units.iter().map(|u| u.stop_time).max().unwrap_or_default() + BEYOND;
-    let ids = ids(units);
-    format!(
-        "type = scripted\ncommand = /bin/sh -c {} sh{ids}\nstop-command = /bin/sh -c {} sh{ids}\n\
-         start-timeout = 0\nstop-timeout = {}\noptions: start-interruptible\n",
-        word(start),
-        word(stop),
-        longest.as_secs()
-    )
+/// The end of a service that is a start command and a stop command for `units`.
+fn scripted(units: &[Unit]) -> String {
+    format!("start-timeout = 0\nstop-timeout = {}\noptions: start-interruptible\n", longest(units).as_secs())
 }
 
 fn stage_file(plan: &Plan, stage: &Stage, before: Option<&Stage>) -> String {
-    let (name, boot) = (gate(stage), ours(plan, "mcp-boot"));
-    let (add, rm) = (hold("add-dep", &name), hold("rm-dep", &name));
-    let start = format!("{add}; {boot} --stage {} || {{ code=$?; {rm}; exit $code; }}", stage.name);
-    let stop = format!("{boot} --down --stage {}; {rm}", stage.name);
-    let mut text = format!("# The stage {}: up when mcp-boot says so.\n", stage.name);
-    text.push_str(&scripts(&start, &stop, &stage.units));
+    let root = plan.root.as_ref().map(|root| format!(" --root {}", word(&root.display().to_string())));
+    let boot = format!("{}{}", word(&plan.program("mcp-boot")), root.unwrap_or_default());
+    let name = &stage.name;
+    let mut text = format!("# The stage {name}: up when mcp-boot says so.\ntype = scripted\n");
+    let _ = writeln!(text, "command = {boot} --stage {name}\nstop-command = {boot} --down --stage {name}");
+    text.push_str(&scripted(&stage.units));
     if let Some(before) = before {
         let _ = writeln!(text, "depends-on: {}", gate(before));
     }
-    text.push_str(&log(plan, &name));
+    text.push_str(&log(plan, &gate(stage)));
     text
 }
 
@@ -148,13 +145,16 @@ fn whole(plan: &Plan) -> String {
     if plan.rest.is_empty() {
         text.push_str("type = internal\n");
     } else {
-        let start = format!(
-            "{}; for it; do ! {} --wanted \"$it\" || dinitctl start --no-wait \"mcp-${{it%/*}}_${{it#*/}}\"; done",
-            hold("add-dep", "mcp"),
-            ours(plan, "mcp-status")
-        );
-        let stop = format!("{} --for-now \"$@\"; {}", ours(plan, "mcp-stop"), hold("rm-dep", "mcp"));
-        text.push_str(&scripts(&start, &stop, &plan.rest));
+        let status = ours(plan, "mcp-status");
+        let start =
+            |unit: &Unit| format!("! {status} --wanted {} || dinitctl start --no-wait {}", unit.id, service(unit));
+        let start = plan.rest.iter().map(start).collect::<Vec<_>>().join("; ");
+        let ids: String = plan.rest.iter().map(|unit| format!(" {}", unit.id)).collect();
+        // That some of them don't run is no failure.
+        let stop = format!("{} --for-now{ids} || test $? = 1", ours(plan, "mcp-stop"));
+        let _ = writeln!(text, "type = scripted\ncommand = /bin/sh -c {}", word(&start));
+        let _ = writeln!(text, "stop-command = /bin/sh -c {}", word(&stop));
+        text.push_str(&scripted(&plan.rest));
         text.push_str(&log(plan, "mcp"));
     }
     if let Some(last) = plan.stages.last() {

@@ -18,8 +18,7 @@ pub const FOLDER: &str = "/etc/sv";
 /// What makes it know of them.
 pub const NEXT: &str = "\
 ln -s {dest}/mcp-* /etc/service/ (or where SVDIR is) starts the first stage, now and at each boot
-sv -w 600 stop mcp-stage-FIRST in what shuts the machine down (Debian: /etc/runit/rc.shutdown, made executable), since runit
-itself waits for 7 s only; mcp-units(1) says more";
+sv -w 600 stop mcp-stage-FIRST in what shuts the machine down: it stops all stages in reverse; mcp-units(1) says where";
 
 /// What a stage may take to go down beyond the longest stop in it.
 const BEYOND: Duration = Duration::from_secs(20);
@@ -73,8 +72,12 @@ fn sh(text: &str) -> String {
 
 /// What all scripts begin with: what they say goes to the log, too.
 fn head(plan: &Plan) -> String {
+    format!("#!/bin/sh\nexec 2>&1\n{}", root(plan))
+}
+
+fn root(plan: &Plan) -> String {
     let root = plan.root.as_ref().map(|root| format!("export MCP_ROOT={}\n", sh(&root.display().to_string())));
-    format!("#!/bin/sh\nexec 2>&1\n{}", root.unwrap_or_default())
+    root.unwrap_or_default()
 }
 
 fn run(plan: &Plan, unit: &Unit) -> String {
@@ -105,8 +108,11 @@ exit 0
     )
 }
 
+/// sv runs it with its standard output closed.
 fn check(plan: &Plan, unit: &Unit) -> String {
-    format!("{}exec {} -q --timeout 2s {}\n", head(plan), sh(&plan.program("mcp-health")), unit.id)
+    let (status, id) = (sh(&plan.program("mcp-status")), &unit.id);
+    let why = "# Running is what its supervisor has found to be healthy.";
+    format!("#!/bin/sh\n{}{why}\ntest -n \"$({status} --list --state running {id})\"\n", root(plan))
 }
 
 /// The folder that svlogd writes to is named as no service of mcp's can be.

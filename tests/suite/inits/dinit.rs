@@ -2,7 +2,7 @@
 
 use super::facts::{self, Init};
 use super::{Kind, Lab};
-use crate::harness::until_within;
+use crate::harness::{Image, until, until_within};
 use std::time::Duration;
 
 struct Dinit {
@@ -36,13 +36,14 @@ impl Init for Dinit {
     }
 
     fn install(&self) {
-        self.lab.ask("mcp-units && dinitctl --offline -d /etc/dinit.d enable mcp");
+        self.lab
+            .ask("mcp-units && { test -e /etc/dinit.d/boot.d/mcp || dinitctl --offline -d /etc/dinit.d enable mcp; }");
         // It warns of folders that the services have yet to make.
         self.lab.ask("! test -d /var/log/mcp/dinit_log || dinit-check mcp");
     }
 
     fn boot(&self) {
-        self.lab.start("exec dinit -l /var/log/dinit.log >/var/log/dinit-console.log 2>&1");
+        self.lab.ask("dinit -l /var/log/dinit.log >/var/log/dinit-console.log 2>&1 &");
     }
 
     fn stage_is_up(&self, stage: &str) -> bool {
@@ -86,4 +87,38 @@ fn dinit_has_the_facts() {
     let Some(images) = facts::images(TEST) else { return };
     let Some(dinit) = Dinit::new(TEST) else { return };
     facts::all(&dinit, &images);
+}
+
+/// On a node without stages `mcp` starts the components. What can't be started is tried once; one that is not healthy yet can
+/// be stopped all the same; what ended for good is not started again, whatever its exit code.
+#[test]
+fn dinit_alone() {
+    const TEST: &str = "inits::dinit::dinit_alone";
+    let Some([image, _]) = facts::images(TEST) else { return };
+    let Some(dinit) = Dinit::new(TEST) else { return };
+    let lab = &dinit.lab;
+    let missing = Image { disk: "/srv/none.img".into(), kernel: image.kernel.clone() };
+    lab.vm("good", &image, 8001, "restart = \"no\"");
+    lab.vm("bad", &missing, 8002, "restart = \"always\"");
+    lab.vm("silent", &image, 8003, "[components.health]\nkind = \"http\"\npath = \"/status/503\"\n");
+    lab.configure("[boot]\ninit = \"dinit\"\n");
+    dinit.install();
+    dinit.boot();
+    until_within(Duration::from_secs(30), "good is ready", || dinit.is_ready("good/vm") == Some(true));
+    until("bad has failed", || lab.sh("dinitctl is-failed mcp-bad_vm").code == Some(0));
+    assert_eq!(dinit.log("bad/vm").matches("disk image missing").count(), 1, "{}", dinit.log("bad/vm"));
+    until_within(Duration::from_secs(30), "silent serves", || lab.get(8003).is_some());
+    assert!(!dinit.is_started("mcp-silent_vm"), "said to be up before it is healthy");
+    dinit.stop("silent/vm");
+    assert_eq!((lab.qemu("silent/vm"), lab.supervisor("silent/vm")), (0, 0));
+    assert_eq!(lab.state("silent/vm")["end"]["rung"], "powerdown");
+    lab.ask(&format!("kill -KILL {}", lab.qemu("good/vm")));
+    until("good is down", || lab.ask("dinitctl is-started mcp-good_vm || true") == "STOPPED");
+    assert!(
+        dinit.log("good/vm").contains("signal 9") || dinit.log("good/vm").contains("KILL"),
+        "{}",
+        dinit.log("good/vm")
+    );
+    dinit.down();
+    assert!(lab.ours().is_empty() && lab.leftovers().is_empty(), "{:#?} {:#?}", lab.ours(), lab.leftovers());
 }
