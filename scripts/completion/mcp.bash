@@ -20,6 +20,7 @@ _mcp_options() {
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
     mcp-units) echo '--root --dest --dry-run --force --remove --generator --help --version' ;;
     mcp-get-guest-kernel) echo '--own' ;;
+    mcp-probe) echo '--root --help --version' ;;
     grpc_health_probe) echo '-addr -service -connect-timeout -rpc-timeout -rpc-header -user-agent -tls -tls-ca-cert -tls-client-cert -tls-client-key -tls-server-name -tls-no-verify -v -version' ;;
     esac
 }
@@ -44,7 +45,8 @@ _mcp_value() {
     mcp-record:--root | \
     mcp-deploy:--root | \
     mcp-units:--root | \
-    mcp-units:--dest)
+    mcp-units:--dest | \
+    mcp-probe:--root)
         echo 'dirs'
         ;;
     mcp-pull:--for | \
@@ -162,6 +164,7 @@ _mcp_operands() {
     mcp-deploy) echo 'services' ;;
     mcp-units) echo 'systemd s6 s6-rc runit openrc dinit' ;;
     mcp-get-guest-kernel) echo 'dirs' ;;
+    mcp-probe) echo 'dirs' ;;
     esac
 }
 
@@ -230,4 +233,4 @@ _mcp() {
     esac
 }
 
-complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-units mcp-get-guest-kernel grpc_health_probe
+complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-units mcp-get-guest-kernel mcp-probe grpc_health_probe

@@ -306,6 +306,12 @@ complete -c mcp-get-guest-kernel -f
 complete -c mcp-get-guest-kernel -l own -d 'take this node\'s own kernel from /boot and /lib/modules instead'
 complete -c mcp-get-guest-kernel -a '(__fish_complete_directories)'
 
+complete -c mcp-probe -f
+complete -c mcp-probe -l root -x -a '(__fish_complete_directories)' -d 'the node\'s files are under DIR (also: MCP_ROOT)'
+complete -c mcp-probe -s h -l help -d 'this text'
+complete -c mcp-probe -s V -l version -d 'the version'
+complete -c mcp-probe -a '(__fish_complete_directories)'
+
 complete -c grpc_health_probe -f
 complete -c grpc_health_probe -o addr -x -d 'whom to ask'
 complete -c grpc_health_probe -o service -x -d 'the service to ask about (the server as a whole)'
