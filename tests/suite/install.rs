@@ -33,7 +33,9 @@ fn install_and_uninstall_leave_what_was_there() {
         );
         let told = install(&place, &kit, &at).expect(0);
         assert!(told.out.starts_with(&format!("mcp 0.1.0 in {}: ", top.display())), "{told:#?}");
-        for name in ["mcp", "mcp-run-vm", "mcp-units", "mcp-deploy", "mcp-get-guest-kernel", "grpc_health_probe"] {
+        for name in
+            ["mcp", "mcp-run-vm", "mcp-units", "mcp-deploy", "mcp-get-guest-kernel", "mcp-probe", "grpc_health_probe"]
+        {
             assert_eq!(fs::metadata(top.join("bin").join(name)).unwrap().permissions().mode() & 0o777, 0o755, "{name}");
         }
         for name in [
@@ -56,6 +58,11 @@ fn install_and_uninstall_leave_what_was_there() {
         }
         let whole = install(&place, &kit, &[&at[..], &["--check"]].concat()).expect(0);
         assert!(whole.out.contains(": whole ("), "{whole:#?}");
+        if prefix == "/usr/local" {
+            install(&place, &kit, &[&at[..], &["--uninstall"]].concat()).expect(0);
+            assert_eq!(files(&place.dir), before);
+            continue;
+        }
         assert!(install(&place, &kit, &at).expect(0).out.ends_with("of which 0 are new\n"));
 
         // Damage is seen, and mended.

@@ -5,12 +5,13 @@ use crate::harness::{finish, free_port, have, nanos, skip, until};
 use crate::inits::{Kind, Lab};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 
-/// Makes a package of `kit` into `place`; its path.
-fn package(place: &Place, kit: &Kit, version: &str) -> String {
+/// Makes a package of `kit` in `dir`; its path.
+fn package(dir: &Path, kit: &Kit, version: &str) -> String {
     let args = ["--from", kit.dir.to_str().unwrap(), "--version", version, "--compress", "none"];
-    let made = script("deb", place, &[&args[..], &[place.dir.to_str().unwrap()]].concat()).expect(0);
-    let path = place.dir.join(format!("mcp_{version}_amd64.deb"));
+    let made = script("deb", &Place::new(), &[&args[..], &[dir.to_str().unwrap()]].concat()).expect(0);
+    let path = dir.join(format!("mcp_{version}_amd64.deb"));
     assert_eq!(made.out, format!("{}\n", path.display()));
     path.to_str().unwrap().to_string()
 }
@@ -28,7 +29,7 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
     // Few programs: lintian looks into each for seconds.
     let Some(kit) = Kit::of_few(test) else { return };
     let (one, two) = (Place::new(), Place::new());
-    let paths = [package(&one, &kit, "0.1.0"), package(&two, &kit, "0.1.0")];
+    let paths = [package(&one.dir, &kit, "0.1.0"), package(&two.dir, &kit, "0.1.0")];
     assert!(std::fs::read(&paths[0]).unwrap() == std::fs::read(&paths[1]).unwrap(), "the same bytes");
     let ask = |args: &[&str]| {
         let answer = std::process::Command::new("dpkg-deb").args(args).output().unwrap();
@@ -62,8 +63,21 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
     assert!(!told.out.contains("E: ") && !told.out.contains("W: "), "{told:#?}");
 }
 
-/// A machine of its own where the package of `kit` lies in two versions; `None`, said, where that can't be had.
-fn machine(test: &str, kind: Kind, kit: &Kit) -> Option<Lab> {
+/// Both packages of the real programs, the second a rebuilt one of the first; made once for all tests of this run.
+fn packages(test: &str) -> Option<[String; 2]> {
+    static MADE: Mutex<Option<[String; 2]>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if made.is_none() {
+        let kit = Kit::of_programs(test)?;
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debs");
+        *made = Some([package(&dir, &kit, "0.1.0"), package(&dir, &kit.rebuilt(), "0.1.0+again")]);
+    }
+    made.clone()
+}
+
+/// A machine of its own where both lie in /tmp; `None`, said, where that can't be had.
+fn machine(test: &str, kind: Kind) -> Option<Lab> {
+    let packages = packages(test)?;
     let lab = Lab::new(test, kind, &["dpkg", "adduser", "curl"])?;
     // The lab brings the programs as links.
     lab.ask("rm -f /usr/bin/mcp /usr/bin/mcp-*");
@@ -71,9 +85,7 @@ fn machine(test: &str, kind: Kind, kit: &Kit) -> Option<Lab> {
     lab.ask("rm -f /usr/sbin/policy-rc.d");
     // man's index takes seconds each time.
     lab.ask("rm -f /var/lib/man-db/auto-update");
-    let place = Place::new();
-    for (version, kit) in [("0.1.0", kit), ("0.1.0+again", &kit.rebuilt())] {
-        let path = package(&place, kit, version);
+    for path in packages {
         std::fs::copy(&path, lab.path("/tmp").join(Path::new(&path).file_name().unwrap())).unwrap();
     }
     let missing = lab.sh("dpkg -i --dry-run /tmp/mcp_0.1.0_amd64.deb");
@@ -91,8 +103,7 @@ fn package_under_systemd_leaves_units_running_when_it_is_upgraded() {
         return skip(test, "no units in scripts/systemd");
     }
     let Some(image) = nanos(test, &[]) else { return };
-    let Some(kit) = Kit::of_programs(test) else { return };
-    let Some(lab) = machine(test, Kind::Systemd, &kit) else { return };
+    let Some(lab) = machine(test, Kind::Systemd) else { return };
     let before = lab.ask(TRACES);
     lab.ask("dpkg -i /tmp/mcp_0.1.0_amd64.deb");
     assert_eq!(lab.ask("systemctl is-enabled mcp.target mcp-status.timer"), "enabled\nenabled");
@@ -125,8 +136,7 @@ fn package_under_systemd_leaves_units_running_when_it_is_upgraded() {
 fn package_upgrades_under_vms_and_a_purge_leaves_nothing() {
     let test = "package_upgrades_under_vms";
     let Some(image) = nanos(test, &[]) else { return };
-    let Some(kit) = Kit::of_programs(test) else { return };
-    let Some(lab) = machine(test, Kind::Plain, &kit) else { return };
+    let Some(lab) = machine(test, Kind::Plain) else { return };
     let before = lab.ask(TRACES);
 
     lab.ask("dpkg -i /tmp/mcp_0.1.0_amd64.deb");
