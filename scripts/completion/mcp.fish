@@ -142,6 +142,7 @@ complete -c mcp-run-vm -l ready -x -a 'started healthy' -d 'When it counts as re
 complete -c mcp-run-vm -l console -x -a 'file stdout' -d 'Where the console goes besides its log: nowhere (file), or to standard output as well (stdout) [default: file]'
 complete -c mcp-run-vm -l notify-fd -x -d 'Tell readiness by a newline on this descriptor, as s6 and dinit have it'
 complete -c mcp-run-vm -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
+complete -c mcp-run-vm -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run-vm -l dry-run -d 'Print QEMU\'s argument vector, one argument a line, and start nothing'
 complete -c mcp-run-vm -a '(__mcp_targets)'
 
@@ -153,6 +154,7 @@ complete -c mcp-run-container -l ready -x -a 'started healthy' -d 'When it count
 complete -c mcp-run-container -l console -x -a 'file stdout' -d 'Where the console goes besides its log: nowhere (file), or to standard output as well (stdout) [default: file]'
 complete -c mcp-run-container -l notify-fd -x -d 'Tell readiness by a newline on this descriptor, as s6 and dinit have it'
 complete -c mcp-run-container -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
+complete -c mcp-run-container -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run-container -l dry-run -d 'Print podman\'s argument vector, one argument a line, and start nothing'
 complete -c mcp-run-container -s h -l help -d 'Print help'
 complete -c mcp-run-container -s V -l version -d 'Print version'
@@ -167,6 +169,7 @@ complete -c mcp-run -l wait -d 'With --detach, --by-init or --all: return when i
 complete -c mcp-run -l console -x -a 'file stdout' -d 'Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)'
 complete -c mcp-run -l notify-fd -x -d 'Tell readiness by a newline on this descriptor, as s6 and dinit have it'
 complete -c mcp-run -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
+complete -c mcp-run -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run -l replace -d 'Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves'
 complete -c mcp-run -l dry-run -d 'With --replace: start nothing, say how each would be replaced'
 complete -c mcp-run -s h -l help -d 'Print help'
@@ -242,6 +245,7 @@ complete -c mcp-status -l wanted -x -a '(__mcp_targets)' -d 'Say by the exit cod
 complete -c mcp-status -l again -x -a '(__mcp_targets)' -d 'For units: say by the exit code alone whether an init shall start TARGET again now that its supervisor has ended: 0 yes, 1 no'
 complete -c mcp-status -l ended -x -d 'With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it'
 complete -c mcp-status -l prometheus -r -F -d 'Write metrics to FILE, whole ("-": standard output)'
+complete -c mcp-status -l doctor -d 'Say what this node lacks for what its definitions ask, and what to do: 0 nothing, 1 something'
 complete -c mcp-status -l nagios -d 'Answer as a Nagios plugin does, with its exit codes'
 complete -c mcp-status -s h -l help -d 'Print help'
 complete -c mcp-status -s V -l version -d 'Print version'
@@ -301,6 +305,11 @@ complete -c mcp-units -a 'systemd s6 s6-rc runit openrc dinit'
 complete -c mcp-get-guest-kernel -f
 complete -c mcp-get-guest-kernel -l own -d 'take this node\'s own kernel from /boot and /lib/modules instead'
 complete -c mcp-get-guest-kernel -a '(__fish_complete_directories)'
+
+complete -c mcp-probe -f
+complete -c mcp-probe -l root -x -a '(__fish_complete_directories)' -d 'the node\'s files are under DIR (also: MCP_ROOT)'
+complete -c mcp-probe -s h -l help -d 'this text'
+complete -c mcp-probe -s V -l version -d 'the version'
 
 complete -c grpc_health_probe -f
 complete -c grpc_health_probe -o addr -x -d 'whom to ask'

@@ -42,7 +42,11 @@ fn root() -> PathBuf {
 
 /// Where a program is before it is installed.
 pub fn source(name: &str) -> PathBuf {
-    let script = root().join("scripts").join(if name == "mcp-get-guest-kernel" { "get-guest-kernel" } else { name });
+    let script = root().join("scripts").join(match name {
+        "mcp-get-guest-kernel" => "get-guest-kernel",
+        "mcp-probe" => "cron/mcp-probe",
+        name => name,
+    });
     if script.exists() { script } else { Path::new(env!("CARGO_BIN_EXE_mcp-status")).with_file_name(name) }
 }
 
@@ -52,7 +56,7 @@ pub fn programs() -> Vec<Program> {
     let names = dispatcher.lines().find_map(|l| l.strip_prefix("programs='")?.strip_suffix('\'')).unwrap();
     let mut all = vec![dispatcher_itself(&dispatcher, names)];
     let names = names.split(' ').map(|n| format!("mcp-{n}"));
-    for name in names.chain(["mcp-get-guest-kernel".into(), "grpc_health_probe".into()]) {
+    for name in names.chain(["mcp-get-guest-kernel", "mcp-probe", "grpc_health_probe"].map(String::from)) {
         all.push(read(&name, &source(&name)));
     }
     all
