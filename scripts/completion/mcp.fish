@@ -310,7 +310,6 @@ complete -c mcp-probe -f
 complete -c mcp-probe -l root -x -a '(__fish_complete_directories)' -d 'the node\'s files are under DIR (also: MCP_ROOT)'
 complete -c mcp-probe -s h -l help -d 'this text'
 complete -c mcp-probe -s V -l version -d 'the version'
-complete -c mcp-probe -a '(__fish_complete_directories)'
 
 complete -c grpc_health_probe -f
 complete -c grpc_health_probe -o addr -x -d 'whom to ask'

@@ -56,7 +56,7 @@ pub fn programs() -> Vec<Program> {
     let names = dispatcher.lines().find_map(|l| l.strip_prefix("programs='")?.strip_suffix('\'')).unwrap();
     let mut all = vec![dispatcher_itself(&dispatcher, names)];
     let names = names.split(' ').map(|n| format!("mcp-{n}"));
-    for name in names.chain(["mcp-get-guest-kernel", "mcp-probe", "grpc_health_probe"].map(Into::into)) {
+    for name in names.chain(["mcp-get-guest-kernel", "mcp-probe", "grpc_health_probe"].map(String::from)) {
         all.push(read(&name, &source(&name)));
     }
     all
