@@ -1,5 +1,9 @@
 //! Holds the texts for readers together with what they are about.
 
+mod blocks;
+mod pages;
+mod picture;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +79,7 @@ fn docs_give_a_reason_for_each_dependency() {
 fn docs_name_commands_that_are_there() {
     let readme = text("README.md");
     for command in ["scripts/quickstart", "scripts/test"] {
-        assert!(readme.contains(&format!("    {command} ")), "README.md does not show {command}");
+        assert!(readme.contains(&format!("`{command}`")), "README.md does not show {command}");
     }
     // Scripts, wherever a text names one.
     let mut wrong = Vec::new();

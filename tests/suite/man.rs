@@ -8,6 +8,7 @@ use std::process::Command;
 const OF_PROGRAMS: [&str; 8] =
     ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "FILES", "EXAMPLES", "SEE ALSO"];
 const OF_FORMATS: [&str; 4] = ["NAME", "DESCRIPTION", "EXAMPLES", "SEE ALSO"];
+const OF_OVERVIEWS: [&str; 6] = ["NAME", "DESCRIPTION", "EXIT STATUS", "FILES", "EXAMPLES", "SEE ALSO"];
 /// Runs inside a guest: no options, nothing to show on a host.
 const GUEST: &str = "mcp-guest-init";
 
@@ -105,7 +106,11 @@ fn man_pages_have_their_sections() {
         let text = std::fs::read_to_string(&page).unwrap();
         let sections: Vec<&str> =
             text.lines().filter_map(|l| l.strip_prefix(".SH ")).map(|t| t.trim_matches('"')).collect();
-        let wanted: &[&str] = if name.ends_with(".5") { &OF_FORMATS } else { &OF_PROGRAMS };
+        let wanted: &[&str] = match name.rsplit_once('.') {
+            Some((_, "5")) => &OF_FORMATS,
+            Some((_, "7")) => &OF_OVERVIEWS,
+            _ => &OF_PROGRAMS,
+        };
         let mut rest = sections.iter();
         for section in wanted {
             if !rest.any(|s| s == section) {

@@ -117,7 +117,7 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 /// The real `ops`, and the folder that holds its `.ops`.
-fn ops() -> Option<(PathBuf, PathBuf)> {
+pub fn ops() -> Option<(PathBuf, PathBuf)> {
     let named = std::env::var_os("MCP_TEST_OPS").filter(|v| !v.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let program = named.or_else(|| std::env::split_paths(&path).map(|d| d.join("ops")).find(|p| p.is_file()))?;
