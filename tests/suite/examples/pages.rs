@@ -77,7 +77,7 @@ health = "tcp"
 [[boot.sequence]]
 name = "core"
 services = ["shop", "web", "demo"]
-timeout = "15s"
+timeout = "40s"
 health = "tcp"
 "#;
 
