@@ -164,7 +164,6 @@ _mcp_operands() {
     mcp-deploy) echo 'services' ;;
     mcp-units) echo 'systemd s6 s6-rc runit openrc dinit' ;;
     mcp-get-guest-kernel) echo 'dirs' ;;
-    mcp-probe) echo 'dirs' ;;
     esac
 }
 
