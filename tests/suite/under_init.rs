@@ -176,15 +176,19 @@ fn an_init_in_the_config_is_two_commands() {
     let node = Node::new();
     node.define("a-b", "name = \"a-b\"\n[[components]]\nname = \"c\"\nruntime = \"unikernel\"\ndisk = \"/a.img\"\nports = [\"81:81\"]\n");
     let stage = "[[boot.sequence]]\nname = \"base\"\nservices = [\"a-b\"]\n";
-    for (init, start) in [
-        ("systemd", "systemctl start mcp-component@a\\x2db-c.service"),
-        ("runit", "sv up mcp-a-b_c"),
-        ("openrc", "rc-service mcp-a-b_c up"),
-        ("dinit", "dinitctl start --no-wait mcp-a-b_c"),
+    for (init, program, which) in [
+        ("systemd", "systemctl", "mcp-component@a\\x2db-c.service"),
+        ("s6", "s6-svc", "/run/service/mcp-a-b_c"),
+        ("s6-rc", "s6-svc", "/run/service/mcp-a-b_c"),
+        ("runit", "sv", "mcp-a-b_c"),
+        ("openrc", "rc-service", "mcp-a-b_c"),
+        ("dinit", "dinitctl", "mcp-a-b_c"),
     ] {
         node.configure(&format!("[boot]\ninit = \"{init}\"\n{stage}"));
         let dry = node.mcp("mcp-boot", &["--dry-run"]).expect(0);
-        assert!(dry.out.contains(&format!("runs: {start}")), "{dry:#?}");
+        let line = dry.out.lines().find_map(|l| l.trim().strip_prefix("runs: ")).unwrap_or_default();
+        let words: Vec<&str> = line.split(' ').collect();
+        assert!(words[0] == program && words.contains(&which), "{init}: {dry:#?}");
     }
     // Each command may be given by itself, too; {name} and {id} say which as well as {unit}.
     for place in ["{name}", "{id}", "{unit}"] {
