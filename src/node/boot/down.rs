@@ -7,7 +7,7 @@ use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::node::{command, recover};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result, time};
+use crate::sys::{Deadline, Error, Result};
 use std::time::{Duration, Instant};
 
 /// What a stage takes beyond the longest stop_timeout of its components: QEMU's quit, and a busy node.
@@ -94,14 +94,16 @@ fn stop_one(
 
 /// Has the init stop it, which else would start it again. `None`: something of it is left.
 fn stop_by_init(paths: &Paths, words: &[String], what: &Resolved, deadline: Deadline) -> Option<Stopped> {
-    let began = time::now();
+    // One that waited to be started again has its old end.
+    let last = || recover::ended_since(paths, &what.id, "");
+    let before = last();
     if let Err(e) = command::stop(words, &what.id, deadline) {
         log::warn!("{e}");
     }
     if stop::is_there(paths, &what.id).unwrap_or(true) {
         return None;
     }
-    let end = recover::ended_since(paths, &what.id, &began);
+    let end = last().filter(|end| before.as_ref() != Some(end));
     Some(end.map_or(Stopped::Waiting, |end| Stopped::Ended(Box::new(end))))
 }
 
