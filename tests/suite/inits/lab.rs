@@ -95,11 +95,14 @@ impl Lab {
         command.args(dinit.iter());
         command.args(guest_init().iter());
         command.args(std::env::var_os("MCP_TEST_KERNEL").iter());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        // Kept for a failure: unshare complains about a signal mask that is of no matter.
+        let log = dir.with_extension("log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
         let outer = command.spawn().unwrap();
         let mut lab = Lab { outer, pid: 0, dir, kind };
         until_within(Duration::from_secs(30), "the lab is up", || {
-            assert!(lab.outer.try_wait().unwrap().is_none(), "the lab could not be made");
+            let told = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(lab.outer.try_wait().unwrap().is_none(), "the lab could not be made: {}", told());
             lab.pid = inner(lab.outer.id() as i32).unwrap_or(0);
             lab.pid != 0 && lab.is_up()
         });
@@ -279,7 +282,9 @@ impl Drop for Lab {
             let _ = self.outer.kill();
             let _ = self.outer.wait();
         }
-        let _ = fs::remove_file(self.dir.with_extension("sh"));
+        for with in ["sh", "log"] {
+            let _ = fs::remove_file(self.dir.with_extension(with));
+        }
         let _ = fs::remove_dir(&self.dir);
     }
 }
