@@ -47,8 +47,8 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
 pub fn of_the_node(plan: &Plan) -> Vec<UnitFile> {
     let mut files = Vec::new();
     let mut before: Option<&Stage> = None;
-    for stage in &plan.stages {
-        files.push(stage_file(plan, stage, before));
+    for (index, stage) in plan.stages.iter().enumerate() {
+        files.push(stage_file(plan, index, stage));
         for unit in &stage.units {
             files.extend(unit_files(plan, unit, before, Some(stage)));
         }
@@ -99,14 +99,27 @@ fn seconds(time: Duration) -> String {
     format!("{}s", time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
-fn stage_file(plan: &Plan, stage: &Stage, before: Option<&Stage>) -> UnitFile {
-    let mut text = String::new();
-    if let Some(before) = before.map(stage_name) {
-        let _ = writeln!(text, "[Unit]\nRequires={before}\nAfter={before}\n");
+/// A stage. It wants the one after it: where its mcp-boot is killed, the later stages' jobs fail with it, and its restart
+/// brings them along again. The last one starts what is in no stage, which would not wait for a stage that failed.
+fn stage_file(plan: &Plan, index: usize, stage: &Stage) -> UnitFile {
+    let at = |index: Option<usize>| index.and_then(|i| plan.stages.get(i)).map(stage_name);
+    let (before, after) = (at(index.checked_sub(1)), at(index.checked_add(1)));
+    let mut text = "[Unit]\n".to_string();
+    if let Some(before) = before {
+        let _ = writeln!(text, "Requires={before}\nAfter={before}");
     }
-    text.push_str(&environment(plan));
+    if let Some(after) = &after {
+        let _ = writeln!(text, "Wants={after}");
+    }
+    let _ = write!(text, "\n{}", environment(plan));
     if stage.foundation {
         text.push_str("TimeoutStartSec=infinity\n");
+    }
+    if after.is_none() && !plan.rest.is_empty() {
+        let names: Vec<String> = plan.rest.iter().map(component_name).collect();
+        // In an argument a backslash would be read as the beginning of something.
+        let names = names.join(" ").replace('\\', "\\\\");
+        let _ = writeln!(text, "ExecStartPost=-systemctl --no-block start {names}");
     }
     drop_in(&stage_name(stage), &text)
 }
@@ -146,9 +159,12 @@ fn unit_files(plan: &Plan, unit: &Unit, before: Option<&Stage>, stage: Option<&S
 }
 
 fn target_file(plan: &Plan) -> UnitFile {
-    let stages = plan.stages.iter().map(stage_name);
+    let names: Vec<String> = match plan.stages.is_empty() {
+        true => plan.rest.iter().map(component_name).collect(),
+        false => plan.stages.iter().map(stage_name).collect(),
+    };
     let mut text = "[Unit]\n".to_string();
-    for name in stages.chain(plan.rest.iter().map(component_name)) {
+    for name in names {
         let _ = writeln!(text, "Wants={name}\nAfter={name}");
     }
     drop_in("mcp.target", &text)

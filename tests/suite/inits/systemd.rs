@@ -358,6 +358,32 @@ fn a_boot_says_what_it_waits_for_and_a_poweroff_takes_all_down() {
 }
 
 #[test]
+fn a_boot_that_is_killed_goes_on_to_the_last_stage() {
+    let Some(image) = nanos("inits::systemd::a_boot_that_is_killed", &[]) else { return };
+    let Some(systemd) = Systemd::new("inits::systemd::a_boot_that_is_killed") else { return };
+    let lab = systemd.lab();
+    let missing = Image { disk: "/srv/base.img".into(), kernel: image.kernel.clone() };
+    lab.vm("base", &missing, 8001, "");
+    lab.vm("top", &image, 8002, "");
+    lab.vm("extra", &image, 8003, "");
+    let stages = ["base", "top"].map(|n| format!("[[boot.sequence]]\nname = \"{n}\"\nservices = [\"{n}\"]\n"));
+    lab.configure(&format!("[boot]\ninit = \"systemd\"\n{}", stages.concat()));
+    systemd.install();
+    systemd.boot();
+    let boot = || systemd.show("mcp-boot-stage@base.service", "MainPID").parse::<i32>().unwrap();
+    for _ in 0..2 {
+        until("mcp-boot waits for the foundation", || boot() > 0);
+        let killed = boot();
+        lab.ask(&format!("kill -KILL {killed}"));
+        until("another mcp-boot", || boot() > 0 && boot() != killed);
+    }
+    assert_eq!(lab.qemu("top/vm"), 0);
+    lab.ask(&format!("mkdir -p /srv; cp {} /srv/new && mv /srv/new /srv/base.img", image.disk));
+    until_within(Duration::from_secs(40), "all stages are up", || systemd.stage_is_up("top"));
+    until("what is in no stage is up", || systemd.is_up("extra/vm"));
+}
+
+#[test]
 fn the_units_are_clean_and_tight() {
     let test = "inits::systemd::the_units_are_clean_and_tight";
     if !have(test, "systemd-analyze") {
