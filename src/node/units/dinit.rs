@@ -126,11 +126,13 @@ fn scripted(units: &[Unit]) -> String {
 }
 
 fn stage_file(plan: &Plan, stage: &Stage, before: Option<&Stage>) -> String {
-    let root = plan.root.as_ref().map(|root| format!(" --root {}", word(&root.display().to_string())));
-    let boot = format!("{}{}", word(&plan.program("mcp-boot")), root.unwrap_or_default());
+    let boot = ours(plan, "mcp-boot");
     let name = &stage.name;
+    // One that was killed is begun again: it goes on where the stage stands.
+    let up = format!("c=137; while test $c = 137; do {boot} --stage {name}; c=$?; done; exit $c");
+    let down = format!("exec {boot} --down --stage {name}");
     let mut text = format!("# The stage {name}: up when mcp-boot says so.\ntype = scripted\n");
-    let _ = writeln!(text, "command = {boot} --stage {name}\nstop-command = {boot} --down --stage {name}");
+    let _ = writeln!(text, "command = /bin/sh -c {}\nstop-command = /bin/sh -c {}", word(&up), word(&down));
     text.push_str(&scripted(&stage.units));
     if let Some(before) = before {
         let _ = writeln!(text, "depends-on: {}", gate(before));

@@ -167,10 +167,15 @@ depend() {{
 start() {{
     ebegin "Bringing up stage $stage"
     mkdir -p -m 0700 {RUN} || return
-    "$programs/mcp-boot" --stage "$stage" &
-    echo $! >"$run.boot"
-    wait $!
-    eend $?
+    code=137
+    # One that was killed is begun again: it goes on where the stage stands.
+    while [ "$code" = 137 ]; do
+        "$programs/mcp-boot" --stage "$stage" &
+        echo $! >"$run.boot"
+        wait $!
+        code=$?
+    done
+    eend "$code"
 }}
 
 stop() {{
