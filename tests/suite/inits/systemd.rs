@@ -194,6 +194,21 @@ fn a_stop_leaves_nothing_whatever_state_the_unit_is_in() {
 }
 
 #[test]
+fn many_starts_in_a_row_are_none_too_many() {
+    let Some(systemd) = Systemd::new("inits::systemd::many_starts_in_a_row_are_none_too_many") else { return };
+    let nowhere = Image { disk: "/nowhere.img".into(), kernel: "/nowhere".into() };
+    systemd.0.vm("a-b", &nowhere, 8001, "");
+    systemd.0.configure("[boot]\ninit = \"systemd\"\n");
+    systemd.install();
+    for _ in 0..8 {
+        systemd.0.sh(&format!("systemctl restart '{}'", unit("a-b/vm")));
+        systemd.0.ask("systemctl start mcp-check.service");
+    }
+    // What stops a VM whose supervisor died is there all the same.
+    assert_eq!(systemd.show("mcp-reap@a\\x2db-vm.service", "ActiveState"), "active");
+}
+
+#[test]
 fn mcp_stop_and_systemctl_understand_each_other() {
     let test = "inits::systemd::mcp_stop_and_systemctl_understand_each_other";
     let Some((systemd, image)) = one(test, "restart = \"always\"") else { return };
