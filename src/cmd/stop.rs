@@ -2,7 +2,7 @@
 
 use super::Common;
 use crate::container::listing::Listed;
-use crate::model::{Component, ComponentId, Node, Runtime, Source, Target};
+use crate::model::{Component, ComponentId, Node, Runtime, Source, Target, load};
 use crate::node::containers::Question;
 use crate::node::resolve::{self, Resolved};
 use crate::node::stop::{self, Manner, Stopped, describe};
@@ -91,11 +91,18 @@ pub fn run(args: Args) -> Result<u8> {
 
 /// What to stop, and with `--all` the rest: what does not run, as far as our own files tell.
 fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolved>)> {
-    let node = resolve::node(paths)?;
+    // A unit's stop must not leave anything running because somebody has just mistyped something.
+    let node = match (args.for_now, resolve::node(paths)) {
+        (true, Err(bad)) => {
+            super::report(super::program(), &bad);
+            load::load_node(paths).0
+        }
+        (_, node) => node?,
+    };
     let mut chosen: Vec<Resolved> = Vec::new();
     let mut others = Vec::new();
     if args.all {
-        for (id, component) in resolve::all(paths)? {
+        for (id, component) in resolve::all(paths, args.for_now)? {
             let runs = stop::is_there(paths, &id)?;
             let what = Resolved { id, component, adhoc: false };
             if runs { chosen.push(what) } else { others.push(what) }
@@ -103,7 +110,12 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolv
         return Ok((node, chosen, others));
     }
     for target in &args.targets {
-        for (id, component) in resolve::as_running(paths, &Target::parse(target)?)? {
+        let target = Target::parse(target)?;
+        let found = match args.for_now {
+            true => resolve::as_started(paths, &target)?,
+            false => resolve::as_running(paths, &target)?,
+        };
+        for (id, component) in found {
             if !chosen.iter().any(|c| c.id == id) {
                 chosen.push(Resolved { id, component, adhoc: false });
             }

@@ -110,7 +110,17 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     if init != Init::Systemd {
         return Err(Error::Usage { what: "--generator is for systemd".into() });
     }
-    let plan = Plan::new(paths, loaded, root)?;
+    let plan = match (Plan::new(paths, loaded, root), &args.dest) {
+        // What runs keeps its order, policies and times: any package's daemon-reload may come before the file is mended.
+        (Err(bad), Some(dest)) if !args.dry_run => {
+            write::as_before(paths, dest)?;
+            return Err(bad);
+        }
+        (plan, _) => plan?,
+    };
+    if !args.dry_run {
+        write::forget(paths);
+    }
     if plan.units().next().is_none() && plan.stages.is_empty() {
         return Ok(EXIT_OK);
     }
@@ -127,7 +137,7 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     let Some(dest) = &args.dest else {
         return Err(Error::Usage { what: "--generator wants --dest".into() });
     };
-    write::afresh(dest, &units::generated(&plan))?;
+    write::afresh(paths, dest, &units::generated(&plan))?;
     Ok(EXIT_OK)
 }
 

@@ -85,9 +85,22 @@ pub fn as_running(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Co
     found.into_iter().map(|r| running_spec(paths, r)).collect()
 }
 
-/// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc.
-pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
-    let loaded = load::load(paths)?.whole()?;
+/// As [`as_running`]; where a definition or the node config is bad, by the records of what was started.
+pub fn as_started(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
+    match as_running(paths, target) {
+        Err(bad @ Error::Definitions { .. }) => match recorded(paths, target)? {
+            found if found.is_empty() => Err(bad),
+            found => found.into_iter().map(|r| running_spec(paths, r)).collect(),
+        },
+        other => other,
+    }
+}
+
+/// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc. What is wrong in
+/// any file is an error, or with `despite` no reason: what was started by a definition that is bad now has its record.
+pub fn all(paths: &Paths, despite: bool) -> Result<Vec<(ComponentId, Component)>> {
+    let loaded = load::load(paths)?;
+    let loaded = if despite { loaded } else { loaded.whole()? };
     let declared = loaded.components().map(|(id, _, c)| Resolved { id, component: c.clone(), adhoc: false });
     let mut found = declared.collect::<Vec<_>>();
     for service in undeclared(paths, &loaded) {

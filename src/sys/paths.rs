@@ -36,6 +36,7 @@
 //! RUN/SERVICE/COMPONENT/probe.json         what the last recorded probe said: see model::probed
 //! RUN/.boot/RUN                            held by the mcp-boot whose run is called RUN in the boot record
 //! RUN/.probe/seen                          what scripts/cron/mcp-probe saw last
+//! RUN/.generated.json                      what mcp-units made last as systemd's generator: path below its --dest, and text
 //! RUN/.uids/UID                            held by the QEMU that runs as UID
 //! LOG/SERVICE/COMPONENT/{a,b}/console.log, console.idx, console.log.NNNNNN, console.idx.NNNNNN
 //! LOG/SERVICE/COMPONENT/c/                 the same of a container; conmon writes the logs, in CRI's format

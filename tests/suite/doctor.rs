@@ -128,6 +128,8 @@ fn doctor_of_programs() {
         ("echo 'QEMU emulator version 4.2.1 (Debian)'", "qemu", "is 4.2.1, and 6.0 or later is needed"),
         ("[ \"$1\" = -version ] && echo 'QEMU emulator version 8.0.0'", "qemu-sandbox", "built without seccomp"),
         ("echo hello", "qemu", "does not tell its version"),
+        // From a slow disk: the next question would be answered at once.
+        ("[ \"$1\" = -version ] || exec sleep 60; echo 'QEMU emulator version 8.0.0'", "qemu", "took too long"),
     ] {
         fs::write(&fake, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();

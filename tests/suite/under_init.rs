@@ -154,6 +154,35 @@ fn what_is_stopped_for_now_is_left_alone_until_a_boot() {
 }
 
 #[test]
+fn what_is_mistyped_keeps_no_unit_from_stopping() {
+    let Some(image) = nanos("under_init::what_is_mistyped", &[]) else { return };
+    let node = Node::new();
+    let names = ["demo", "other"];
+    let start = || names.map(|name| node.mcp("mcp-run", &["--detach", "--wait", name]).expect(0));
+    for name in names {
+        vm(&node, name, &image, "");
+    }
+    let (bad, good) = ("name = [\n", fs::read_to_string(node.root.join("etc/services/demo.toml")).unwrap());
+    for (service, config) in [(bad, ""), (good.as_str(), bad), (bad, bad)] {
+        start();
+        node.define("demo", service);
+        node.configure(config);
+        // What runs is listed all the same: a removal of the package goes by that.
+        let listed = node.mcp("mcp-status", &["--list", "--state", "running"]);
+        assert_eq!(listed.out, "demo/vm\nother/vm\n", "{listed:#?}");
+        // For people it is a reason to look first.
+        node.mcp("mcp-stop", &["demo"]).expect(100);
+        node.mcp("mcp-stop", &["--all"]).expect(100);
+        let answer = node.mcp("mcp-stop", &["--for-now", "demo/vm"]).expect(0);
+        assert!(answer.out.starts_with("demo/vm: stopped: "), "{answer:#?}");
+        let answer = node.mcp("mcp-stop", &["--for-now", "--all"]).expect(0);
+        assert!(answer.out.starts_with("other/vm: stopped: "), "{answer:#?}");
+        node.define("demo", &good);
+        node.configure("");
+    }
+}
+
+#[test]
 fn two_inits_told_to_run_one_component() {
     let Some(image) = nanos("under_init::two_inits", &[]) else { return };
     let node = Node::new();

@@ -325,6 +325,18 @@ fn the_files_name_the_node_that_they_are_for() {
 }
 
 #[test]
+fn no_unit_of_a_component_closes_its_devices() {
+    let node = node();
+    units(&node, &["systemd"]).expect(0);
+    let closing = ["ProtectClock=", "PrivateDevices=", "DevicePolicy=", "DeviceAllow="];
+    for unit in ["mcp-component@.service", "mcp-component@auth-vm.service.d/50-mcp.conf"] {
+        let text = fs::read_to_string(dest(&node).join(unit)).unwrap();
+        let lines = text.lines().filter(|line| closing.iter().any(|key| line.starts_with(key)));
+        assert_eq!(lines.collect::<Vec<_>>(), Vec::<&str>::new(), "{unit}: QEMU wants /dev/kvm");
+    }
+}
+
+#[test]
 fn all_scripts_are_posix_shell() {
     let node = node();
     let mut scripts = 0;

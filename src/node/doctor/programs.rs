@@ -16,8 +16,8 @@ use std::time::Duration;
 
 /// The oldest QEMU that has all that VMs are started with: `-sandbox` with `fdset` disks and `chardev-change` to one.
 const OLDEST: (u32, u32) = (6, 0);
-/// How long a program may take to tell its version.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a program may take to tell its version: one that has to come from a slow disk takes seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let mut found = qemu(patient);
@@ -64,8 +64,15 @@ fn qemu(patient: &Patient<'_>) -> Vec<Finding> {
     let needed = missing(patient.names_of(Component::is_vm).is_some());
     let way = "install Debian's qemu-system-x86, or name another program as [qemu] binary in mcp.toml";
     // It tells its version and ends, once it has read the options before that.
-    let sandboxed = says(&program, &["-sandbox", "on", "-version"]);
-    let told = if sandboxed.is_some() { sandboxed.clone() } else { says(&program, &["-version"]) };
+    let asked = says(&program, &["-sandbox", "on", "-version"]).and_then(|sandboxed| match sandboxed {
+        Some(told) => Ok((Some(told), true)),
+        None => says(&program, &["-version"]).map(|told| (told, false)),
+    });
+    let (told, sandboxed) = match asked {
+        Ok(asked) => asked,
+        // One that is too slow says nothing of what it can.
+        Err(e) => return vec![Finding::of_error("qemu", needed, &e).way_out("try again")],
+    };
     let Some(version) = told.as_deref().and_then(|t| t.strip_prefix("QEMU emulator version ")) else {
         let text = "does not tell its version as QEMU does";
         return vec![Finding::new("qemu", needed, program.display(), text).way_out(way)];
@@ -80,21 +87,21 @@ fn qemu(patient: &Patient<'_>) -> Vec<Finding> {
             Finding::new("qemu", needed, "qemu", text).way_out(way)
         }
     }];
-    if sandboxed.is_none() {
+    if !sandboxed {
         let text = format!("{} was built without seccomp, and no VM is started without its sandbox", program.display());
         found.push(Finding::new("qemu-sandbox", needed, "qemu", text).way_out(way));
     }
     found
 }
 
-/// What a program prints, where it ends well in time.
-fn says(program: &Path, args: &[&str]) -> Option<String> {
+/// What a program prints, where it ends well. That it can't be run, or takes too long, is an error.
+fn says(program: &Path, args: &[&str]) -> Result<Option<String>> {
     let mut command = Command::new(program);
-    let sink = crate::sys::sink::Sink::new("mcp-answer", 4096).ok()?;
-    command.args(args).stdin(Stdio::null()).stdout(sink.stdio().ok()?).stderr(Stdio::null());
-    let status = tool::run_group(&mut command, Deadline::after(PATIENCE)).ok()?;
-    let text = sink.read(4096).ok()?;
-    status.success().then(|| String::from_utf8_lossy(&text).into_owned())
+    let sink = crate::sys::sink::Sink::new("mcp-answer", 4096)?;
+    command.args(args).stdin(Stdio::null()).stdout(sink.stdio()?).stderr(Stdio::null());
+    let status = tool::run_group(&mut command, Deadline::after(PATIENCE))?;
+    let text = sink.read(4096)?;
+    Ok(status.success().then(|| String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn kvm(patient: &Patient<'_>) -> Finding {

@@ -17,8 +17,9 @@ pub const NEXT: &str = "systemctl daemon-reload\nsystemctl enable --now mcp.targ
 /// A start may take so much longer than start_timeout and stop_timeout, a replace too.
 const SPARE: Duration = Duration::from_secs(30);
 
-/// What a VM and its supervisor have no use for; a container would inherit it.
-const SANDBOX: &str = "NoNewPrivileges=yes\nProtectClock=yes\nProtectHostname=yes\nRestrictRealtime=yes\n\
+/// What a VM and its supervisor have no use for; a container would inherit it. Without ProtectClock=, which up to systemd 252
+/// closes all devices but the clock's, /dev/kvm among them: the VMs would be emulated.
+const SANDBOX: &str = "NoNewPrivileges=yes\nProtectHostname=yes\nRestrictRealtime=yes\n\
                        RestrictSUIDSGID=yes\nLockPersonality=yes\nSystemCallArchitectures=native\n";
 
 /// It ends between the components and podman's scopes.

@@ -202,9 +202,41 @@ fn leads_nowhere_else(dest: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts `files` below `dest`, which is made anew each time, and keeps no record of them.
-pub fn afresh(dest: &Path, files: &[UnitFile]) -> Result<()> {
-    files.iter().try_for_each(|one| put(&dest.join(&one.path), &one.content))
+/// Puts `files`, texts all of them, below `dest`, which is made anew each time, and keeps them for [`as_before`].
+pub fn afresh(paths: &Paths, dest: &Path, files: &[UnitFile]) -> Result<()> {
+    files.iter().try_for_each(|one| put(&dest.join(&one.path), &one.content))?;
+    let texts = files.iter().filter_map(|one| match &one.content {
+        Content::Text(text, _) => Some((&one.path, text)),
+        Content::Link(_) => None,
+    });
+    let keep = || -> Result<()> {
+        let texts: BTreeMap<_, _> = texts.collect();
+        let bytes = serde_json::to_vec(&texts).map_err(|e| Error::refused(dest.display(), e.to_string()))?;
+        file::create_dirs(&paths.run)?;
+        file::write_whole(&kept(paths), &bytes, false)
+    };
+    // Newer generators may write nowhere else.
+    if let Err(e) = keep() {
+        log::debug!("{e}");
+    }
+    Ok(())
+}
+
+/// Puts below `dest` what [`afresh`] put there last since this machine is up, if it did.
+pub fn as_before(paths: &Paths, dest: &Path) -> Result<()> {
+    let Some(bytes) = file::read_regular(&kept(paths), SIZE_MAX)? else { return Ok(()) };
+    let texts: BTreeMap<PathBuf, String> =
+        serde_json::from_slice(&bytes).map_err(|e| Error::refused(kept(paths).display(), format!("damaged: {e}")))?;
+    texts.into_iter().try_for_each(|(path, text)| put(&dest.join(path), &Content::Text(text, 0o644)))
+}
+
+/// Nothing is to be put there any more, as far as is known.
+pub fn forget(paths: &Paths) {
+    let _ = file::remove_if_there(&kept(paths));
+}
+
+fn kept(paths: &Paths) -> PathBuf {
+    paths.run.join(".generated.json")
 }
 
 fn digest(content: &Content) -> String {

@@ -194,6 +194,30 @@ fn a_stop_leaves_nothing_whatever_state_the_unit_is_in() {
 }
 
 #[test]
+fn neither_many_starts_nor_a_bad_file_take_anything_away() {
+    let Some(systemd) = Systemd::new("inits::systemd::neither_many_starts_nor_a_bad_file_take_anything_away") else {
+        return;
+    };
+    let nowhere = Image { disk: "/nowhere.img".into(), kernel: "/nowhere".into() };
+    systemd.0.vm("a-b", &nowhere, 8001, "");
+    systemd.0.configure("[boot]\ninit = \"systemd\"\n");
+    systemd.install();
+    for _ in 0..8 {
+        systemd.0.sh(&format!("systemctl restart '{}'", unit("a-b/vm")));
+        systemd.0.ask("systemctl start mcp-check.service");
+    }
+    // Any package's daemon-reload, while somebody is about to change a file, leaves all as it was.
+    let policy = || systemd.show(&unit("a-b/vm"), "TimeoutStopUSec");
+    let before = policy();
+    systemd.0.write("/etc/mcp/services/half.toml", "name = [\n", 0o644);
+    systemd.install();
+    assert_eq!((policy().as_str(), before.as_str()), ("15s", "15s"));
+    assert!(systemd.show("mcp.target", "Wants").contains("mcp-component@a"));
+    // What stops a VM whose supervisor died is there all the same.
+    assert_eq!(systemd.show("mcp-reap@a\\x2db-vm.service", "ActiveState"), "active");
+}
+
+#[test]
 fn mcp_stop_and_systemctl_understand_each_other() {
     let test = "inits::systemd::mcp_stop_and_systemctl_understand_each_other";
     let Some((systemd, image)) = one(test, "restart = \"always\"") else { return };

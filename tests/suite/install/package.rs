@@ -169,11 +169,13 @@ fn package_upgrades_under_vms_and_a_purge_leaves_nothing() {
     assert_eq!(lab.qemu("demo/vm"), qemu, "adopted");
     assert!(lab.get(port).is_some());
 
-    // A removal stops it in its own time, says so, and keeps what is not a program.
+    // A removal stops it in its own time, says so, and keeps what is not a program; whatever is wrong in some file.
+    lab.ask("echo 'name = [' >/etc/mcp/services/half.toml");
     let told = lab.ask("dpkg --remove mcp 2>&1");
     assert!(told.contains("demo/vm: stopped: powerdown ("), "{told}");
     assert_eq!(lab.ours(), Vec::<String>::new());
     assert_eq!(lab.leftovers(), Vec::<String>::new());
+    lab.ask("rm /etc/mcp/services/half.toml");
     lab.ask("test -f /etc/mcp/services/demo.toml && test -d /var/lib/mcp/registry && test -f /etc/mcp/mcp.toml");
     lab.ask("dpkg -i /tmp/mcp_0.1.0_amd64.deb && mcp-status --wanted demo && mcp-run --detach --wait demo");
     assert!(lab.get(port).is_some());
