@@ -44,7 +44,7 @@ fn install_and_uninstall_leave_what_was_there() {
             "share/man/man8/mcp-get-guest-kernel.8",
             "share/man/man5/mcp.toml.5",
             "share/man/man8/mcp-probe.8",
-            "share/doc/mcp/examples/cron/crontab",
+            "share/doc/mcp/examples/crontab",
             "share/bash-completion/completions/mcp-stop",
             "share/zsh/site-functions/_mcp",
             "share/fish/vendor_completions.d/mcp-stop.fish",

@@ -74,15 +74,14 @@ fn stop_one(
     signals: &Signals,
 ) -> Answer {
     let began = Instant::now();
-    let manner = Manner { for_now: true, within: Some(within), ..Manner::default() };
+    let deadline = Deadline::after(within);
     let what = Resolved { component: member.spec(paths), ..member.found.clone() };
     // What its init does not stop, we do: a service of it that is not there must not keep the node up.
     let by_init = match &node.stop_command {
-        Some(words) if stop::is_there(paths, &what.id).unwrap_or(true) => {
-            stop_by_init(paths, words, &what, Deadline::after(within))
-        }
+        Some(words) if stop::is_there(paths, &what.id).unwrap_or(true) => stop_by_init(paths, words, &what, deadline),
         _ => None,
     };
+    let manner = Manner { for_now: true, within: Some(deadline.left()), ..Manner::default() };
     let result = match by_init.map_or_else(|| stop::stop(paths, node, &what, manner, signals), Ok) {
         Ok(Stopped::Ended(end)) => Some(Ok(describe(end.rung, &end.reason))),
         Ok(Stopped::Waiting) => Some(Ok("stopped: it was about to be started again".into())),

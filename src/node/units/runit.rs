@@ -89,8 +89,8 @@ fn finish(plan: &Plan, unit: &Unit) -> String {
         r#"{head}# $1 is the exit code of run, -1 where a signal ended it.
 case $(cat supervise/stat) in
 *'want down'* | *'want exit'*)
-    # A supervisor that was killed has left its VM or container: it shall be down, too.
-    [ "$1" != -1 ] || {stop} --for-now {id}
+    # What has lost its supervisor, now or before, shall be down, too.
+    {stop} --for-now --unsupervised {id}
     exit 0
     ;;
 esac

@@ -79,8 +79,8 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
         "#!/bin/sh\n\
          # $1 is the exit code of run, 256 if a signal ended it. 125 tells s6 not to start it again.\n\
          if [ \"$(s6-svstat -o wantedup .)\" = false ]; then\n\
-         \x20   # A supervisor that was killed has left its VM or container: it shall be down, too.\n\
-         \x20   [ \"$1\" -ne 256 ] || {stop} --for-now {id}\n\
+         \x20   # What has lost its supervisor, now or before, shall be down, too.\n\
+         \x20   {stop} --for-now --unsupervised {id}\n\
          \x20   exit 0\n\
          fi\n\
          {status} --again {id} --ended \"$1\"\n\
@@ -127,9 +127,10 @@ pub(super) fn gate_run(plan: &Plan, stage: &Stage, next: &str) -> String {
     format!(
         "#!/bin/sh\n\
          exec 2>&1\n\
+         boot=\n\
+         trap 'test -z \"$boot\" || {{ kill \"$boot\"; wait \"$boot\"; }}; exit 143' TERM\n\
          {boot} --stage {name} --notify-fd 3 &\n\
          boot=$!\n\
-         trap 'kill \"$boot\"; wait \"$boot\"; exit 143' TERM\n\
          wait \"$boot\" || exit\n\
          trap - TERM\n\
          {next}\

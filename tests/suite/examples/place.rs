@@ -1,7 +1,7 @@
 //! Where examples run: a node, and around it a machine that is only there for this test.
 
 use crate::harness::podman::own_mounts;
-use crate::harness::{Answer, Node, finish, in_own_network, skip};
+use crate::harness::{Answer, Node, finish, guest_init, in_own_network, skip};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -57,9 +57,13 @@ impl Place {
         let built = Path::new(env!("CARGO_BIN_EXE_mcp-status")).parent().unwrap();
         for entry in fs::read_dir(built).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
-            if name.starts_with("mcp-") && !name.contains('.') && name != "mcp-deploy" {
+            let is_made_elsewhere = ["mcp-deploy", "mcp-guest-init"].contains(&name.as_str());
+            if name.starts_with("mcp-") && !name.contains('.') && !is_made_elsewhere {
                 symlink(entry.path(), bin.join(name)).unwrap();
             }
+        }
+        if let Some(init) = guest_init() {
+            symlink(init, bin.join("mcp-guest-init")).unwrap();
         }
         let script = |path: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(path);
         for (name, path) in [
