@@ -10,6 +10,7 @@
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
+use super::words::{gate, ours, service, sh};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -42,19 +43,6 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
     files
 }
 
-fn gate(stage: &Stage) -> String {
-    format!("mcp-stage-{}", stage.name)
-}
-
-fn service(unit: &Unit) -> String {
-    format!("mcp-{}", unit.name)
-}
-
-/// `text` as one word of a shell.
-fn sh(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// `text` as one word of a service description, in which `$` begins a variable.
 fn word(text: &str) -> String {
     let mut word = String::from("\"");
@@ -67,12 +55,6 @@ fn word(text: &str) -> String {
     }
     word.push('"');
     word
-}
-
-/// One of our programs, as a word of a shell each.
-fn ours(plan: &Plan, program: &str) -> String {
-    let root = plan.root.as_ref().map(|root| format!(" --root {}", sh(&root.display().to_string())));
-    format!("{}{}", sh(&plan.program(program)), root.unwrap_or_default())
 }
 
 /// Where a service's output goes: a file loses nothing, and is there when dinit's own buffer would be full.

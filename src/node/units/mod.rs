@@ -8,6 +8,7 @@ mod runit;
 mod s6;
 mod s6_rc;
 mod systemd;
+mod words;
 pub mod write;
 
 use self::plan::Plan;

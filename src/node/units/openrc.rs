@@ -7,6 +7,7 @@
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
+use super::words::{gate, service, sh};
 
 /// Where they go by default.
 pub const FOLDER: &str = "/etc/init.d";
@@ -32,35 +33,22 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
     files
 }
 
-fn gate(stage: &Stage) -> String {
-    format!("mcp-stage-{}", stage.name)
-}
-
-fn service(unit: &Unit) -> String {
-    format!("mcp-{}", unit.name)
-}
-
 fn words<'a>(units: impl IntoIterator<Item = &'a Unit>) -> String {
     units.into_iter().map(service).collect::<Vec<_>>().join(" ")
 }
 
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 /// What all scripts begin with.
 fn head(plan: &Plan, description: &str) -> String {
-    let root = plan.root.as_ref().map(|root| format!("export MCP_ROOT={}\n", quoted(&root.display().to_string())));
+    let root = plan.root.as_ref().map(|root| format!("export MCP_ROOT={}\n", sh(&root.display().to_string())));
     format!("#!/sbin/openrc-run\n{NOTE}\ndescription=\"{description}\"\n{}", root.unwrap_or_default())
 }
 
 fn programs(plan: &Plan) -> String {
-    quoted(&plan.programs.display().to_string())
+    sh(&plan.programs.display().to_string())
 }
 
 fn log(plan: &Plan) -> String {
-    quoted(&plan.log.display().to_string())
+    sh(&plan.log.display().to_string())
 }
 
 fn component(plan: &Plan, unit: &Unit, before: Option<&Stage>) -> UnitFile {

@@ -10,6 +10,7 @@
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
+use super::words::{gate, service, sh};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -55,19 +56,6 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
         }
     }
     files
-}
-
-fn gate(stage: &Stage) -> String {
-    format!("mcp-stage-{}", stage.name)
-}
-
-fn service(unit: &Unit) -> String {
-    format!("mcp-{}", unit.name)
-}
-
-/// `text` as one word of a shell.
-fn sh(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// What all scripts begin with: what they say goes to the log, too.

@@ -11,6 +11,7 @@
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
+use super::words::{gate, ours, service, sh};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(super) const FINAL: &str = "1 | 2 | 100 | 126 | 127";
 pub fn files(plan: &Plan) -> Vec<UnitFile> {
     let mut files = Vec::new();
     for (at, stage) in plan.stages.iter().enumerate() {
-        let name = gate(&stage.name);
+        let name = gate(stage);
         let later = plan.stages.get(at + 1..).unwrap_or_default();
         add(&mut files, &name, stage_files(plan, stage, later));
         add(&mut files, &format!("{name}/log"), logger(plan, &name));
@@ -50,16 +51,6 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
     files
 }
 
-/// The name of a component's service.
-pub(super) fn service(unit: &Unit) -> String {
-    format!("mcp-{}", unit.name)
-}
-
-/// The name of a stage's service.
-pub(super) fn gate(stage: &str) -> String {
-    format!("mcp-stage-{stage}")
-}
-
 /// Puts `some` below `folder`.
 pub(super) fn add(files: &mut Vec<UnitFile>, folder: &str, some: Vec<UnitFile>) {
     files.extend(some.into_iter().map(|one| UnitFile { path: Path::new(folder).join(one.path), ..one }));
@@ -73,7 +64,7 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
         "#!/bin/sh\n\
          exec 2>&1\n\
          exec {} --recover{notify} --console stdout {id}\n",
-        command(plan, "mcp-run")
+        ours(plan, "mcp-run")
     );
     let finish = format!(
         "#!/bin/sh\n\
@@ -88,8 +79,8 @@ pub(super) fn component_files(plan: &Plan, unit: &Unit, notified: bool) -> Vec<U
          {FINAL}) exit 125 ;;\n\
          esac\n\
          exit 0\n",
-        stop = command(plan, "mcp-stop"),
-        status = command(plan, "mcp-status"),
+        stop = ours(plan, "mcp-stop"),
+        status = ours(plan, "mcp-status"),
     );
     let mut files = vec![
         UnitFile::script("run", run),
@@ -111,7 +102,7 @@ pub(super) fn down_time(unit: &Unit) -> Duration {
 
 /// The logger of the service `name`: its folder is named as no service of mcp's can be.
 pub(super) fn logger(plan: &Plan, name: &str) -> Vec<UnitFile> {
-    let folder = quote(&plan.log.join("s6_log").join(name).display().to_string());
+    let folder = sh(&plan.log.join("s6_log").join(name).display().to_string());
     let run = format!(
         "#!/bin/sh\n\
          umask 077\n\
@@ -136,22 +127,22 @@ pub(super) fn gate_run(plan: &Plan, stage: &Stage, next: &str) -> String {
          {next}\
          # Up until it is brought down; woken by nothing but the end of its s6-supervise.\n\
          exec s6-ftrig-wait event x\n",
-        boot = command(plan, "mcp-boot"),
+        boot = ours(plan, "mcp-boot"),
         name = stage.name,
     )
 }
 
 fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
-    let boot = command(plan, "mcp-boot");
+    let boot = ours(plan, "mcp-boot");
     let next = match later.first() {
         // s6-svscan may just be about to begin with it: tried again.
-        Some(next) => format!("s6-svc -u ../{} || exit 111\n", gate(&next.name)),
+        Some(next) => format!("s6-svc -u ../{} || exit 111\n", gate(next)),
         None => plan.rest.iter().map(|unit| format!("s6-svc -u ../{}\n", service(unit))).collect(),
     };
     let run = gate_run(plan, stage, &next);
     let mut down = String::new();
     if let Some(next) = later.first() {
-        down += &format!("    s6-svc -wD -d ../{}\n", gate(&next.name));
+        down += &format!("    s6-svc -wD -d ../{}\n", gate(next));
     }
     for unit in &plan.rest {
         down += &format!("    s6-svc -wD -d ../{} &\n", service(unit));
@@ -191,27 +182,9 @@ fn stage_files(plan: &Plan, stage: &Stage, later: &[Stage]) -> Vec<UnitFile> {
     files
 }
 
-/// The words for a program of ours and the node that it shall see.
-fn command(plan: &Plan, program: &str) -> String {
-    let mut words = quote(&plan.program(program));
-    if let Some(root) = &plan.root {
-        words = format!("{words} --root {}", quote(&root.display().to_string()));
-    }
-    words
-}
-
 /// A file's contents that is a time in milliseconds.
 pub(super) fn millis(time: Duration) -> String {
     format!("{}\n", time.as_millis().min(u128::from(u32::MAX)))
-}
-
-/// `text` as one word of a shell's.
-fn quote(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@=%".contains(&b);
-    match !text.is_empty() && text.bytes().all(plain) {
-        true => text.to_string(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 #[cfg(test)]
@@ -285,12 +258,5 @@ mod tests {
         // An empty stage still comes after the one before it, and before what follows.
         assert!(text(&files, "mcp-stage-b/dependencies.d/mcp-stage-a").is_some());
         assert!(text(&files, "mcp-bundle_a/dependencies.d/mcp-stage-b").is_some());
-    }
-
-    #[test]
-    fn words_stay_whole() {
-        assert_eq!(quote("/usr/bin/mcp-run"), "/usr/bin/mcp-run");
-        assert_eq!(quote("/a b'c"), "'/a b'\\''c'");
-        assert_eq!(quote(""), "''");
     }
 }

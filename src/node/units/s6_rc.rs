@@ -16,7 +16,8 @@
 
 use super::UnitFile;
 use super::plan::{Plan, Stage, Unit};
-use super::s6::{self, FINAL, add, gate, millis, service};
+use super::s6::{self, FINAL, add, millis};
+use super::words::{gate, service};
 use std::time::Duration;
 
 /// Where they go by default.
@@ -39,7 +40,7 @@ pub fn files(plan: &Plan) -> Vec<UnitFile> {
     let mut files = Vec::new();
     let mut before = None;
     for stage in &plan.stages {
-        let name = gate(&stage.name);
+        let name = gate(stage);
         for unit in &stage.units {
             pipeline(&mut files, plan, unit, before.as_deref());
         }
@@ -106,7 +107,7 @@ fn logger(plan: &Plan, name: &str, pipeline: &str) -> Vec<UnitFile> {
 
 /// The gate of `stage`, after the one `before` it, and its logger. Their names have no `_`, which those of components have.
 fn add_gate(files: &mut Vec<UnitFile>, plan: &Plan, stage: &Stage, before: Option<&str>) {
-    let name = gate(&stage.name);
+    let name = gate(stage);
     let log = format!("mcp-log-{}", stage.name);
     let patience = if stage.foundation { Duration::ZERO } else { stage.timeout + MARGIN };
     let finish = format!(
