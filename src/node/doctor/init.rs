@@ -37,11 +37,18 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     }
     if let (Some(init), Some(paths)) = (node.init, patient.paths)
         && !paths.lib.join("units").join(format!("{}.json", init.name())).is_file()
+        && !(init == Init::Systemd && has_generator())
     {
         let text = format!("mcp-units has written nothing for {}", init.name());
         found.push(Finding::note("units", "units", text).way_out("run mcp-units, unless you wrote the units yourself"));
     }
     found
+}
+
+/// Whether systemd's units came with the package, whose generator needs no mcp-units by hand.
+fn has_generator() -> bool {
+    let folders = ["/usr/lib/systemd", "/usr/local/lib/systemd", "/lib/systemd", "/etc/systemd"];
+    folders.iter().any(|folder| Path::new(folder).join("system-generators/mcp-generator").is_file())
 }
 
 fn is_there(program: &str) -> bool {
