@@ -67,9 +67,7 @@ pub fn run(args: Args) -> Result<u8> {
         let what = "no INIT: name one, or put init = \"…\" into [boot] of mcp.toml";
         Error::Usage { what: what.into() }
     })?;
-    let root =
-        args.common.root.clone().or_else(|| std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from));
-    let root = root.map(|root| std::path::absolute(&root).map_err(Error::path("resolve", &root))).transpose()?;
+    let root = Paths::root(args.common.root.as_deref())?;
     if args.generator {
         return generate(&args, init, &paths, &loaded, root.as_deref());
     }
@@ -124,9 +122,8 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     if plan.units().next().is_none() && plan.stages.is_empty() {
         return Ok(EXIT_OK);
     }
-    if loaded.node.init != Some(init) && loaded.node.start_command.is_none()
-        || loaded.node.init.is_some_and(|i| i != init)
-    {
+    // A start_command of one's own may be systemd's, too.
+    if loaded.node.init.map_or(loaded.node.start_command.is_none(), |owner| owner != init) {
         let what = "does not say that systemd owns the components: init = \"systemd\" in [boot] does";
         let error = Error::refused(paths.config.display(), what);
         return if args.dry_run { Err(error) } else { Ok(EXIT_OK) };

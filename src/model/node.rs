@@ -161,9 +161,14 @@ impl Default for Node {
 }
 
 impl Node {
+    /// The stage that `service` is in, if it is in one.
+    pub fn stage_of(&self, service: &str) -> Option<&Stage> {
+        self.stages.iter().find(|s| s.services.iter().any(|n| n == service))
+    }
+
     /// The kind of check that the stage of `service` names, if it is in one.
     pub fn stage_health(&self, service: &str) -> Option<HealthKind> {
-        self.stages.iter().find(|s| s.services.iter().any(|n| n == service)).map(|s| s.health)
+        self.stage_of(service).map(|s| s.health)
     }
 
     /// Whether a container of this name, which nobody declared, is left out.

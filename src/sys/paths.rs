@@ -104,11 +104,16 @@ impl Paths {
         }
     }
 
+    /// The one folder, if `--root` or else `MCP_ROOT` names it.
+    pub fn root(root: Option<&Path>) -> Result<Option<PathBuf>> {
+        let from_env = std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let named = root.map(Path::to_path_buf).or(from_env);
+        named.map(|root| std::path::absolute(&root).map_err(Error::path("resolve", &root))).transpose()
+    }
+
     /// From `--root`, else `MCP_ROOT`, else the system's places for root and the XDG ones for others.
     pub fn find(root: Option<&Path>) -> Result<Paths> {
-        let from_env = std::env::var_os("MCP_ROOT").filter(|v| !v.is_empty()).map(PathBuf::from);
-        if let Some(root) = root.map(Path::to_path_buf).or(from_env) {
-            let root = std::path::absolute(&root).map_err(Error::path("resolve", &root))?;
+        if let Some(root) = Paths::root(root)? {
             return Ok(Paths::under(&root));
         }
         if nix::unistd::geteuid().is_root() {

@@ -82,6 +82,17 @@ pub fn check_range((first, last): (u32, u32)) -> Result<()> {
     ))
 }
 
+/// Whether the run directory of an ordinary user outlives the login.
+pub fn lingers(paths: &Paths) -> bool {
+    let own = nix::unistd::geteuid();
+    let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") else { return true };
+    if own.is_root() || !paths.run.starts_with(dir) {
+        return true;
+    }
+    let name = nix::unistd::User::from_uid(own).ok().flatten().map(|u| u.name).unwrap_or_default();
+    std::path::Path::new("/var/lib/systemd/linger").join(&name).exists()
+}
+
 /// Whether `uid` exists in the user namespace whose /proc/self/uid_map is `map`.
 fn is_mapped(map: &str, uid: u32) -> bool {
     map.lines().any(|line| {

@@ -1,9 +1,9 @@
 //! What `mcp-run-vm` and `mcp-run-container` have in common on their command lines.
 
-use crate::node::{doctor, watching};
+use crate::node::watching;
 use crate::supervise::Context;
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, notify};
+use crate::sys::{Error, Result, notify, user};
 
 /// How a component is run, whatever it is.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ impl Options {
 
 /// A user's run directory goes with the last login unless the user lingers.
 pub(super) fn check_lingering(paths: &Paths) {
-    if !doctor::lingers(paths) {
+    if !user::lingers(paths) {
         log::warn!(
             "{} goes with your last logout, and the VM's state with it; run loginctl enable-linger",
             paths.run.display()

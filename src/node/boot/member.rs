@@ -5,10 +5,11 @@ use super::plan::Member;
 use crate::health::{self, Cancel, Check, Forward, Kept, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
 use crate::model::{ComponentId, Node};
+use crate::node::command;
+use crate::node::failure::{self, Failure};
 use crate::node::probe::ComponentSubject;
 use crate::node::recover::{self, Gate, Standing};
-use crate::node::{command, failure};
-use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_RETRY};
+use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
 use std::collections::BTreeMap;
@@ -173,7 +174,7 @@ enum Waited {
     Healthy(String),
     Ended(String),
     /// Its init's supervisor could not start it, and has kept why.
-    Failed,
+    Failed(Failure),
     /// It ended, and its supervisor is at it.
     Coming,
     /// It stands otherwise than it did, or is in doubt: everything from the beginning.
@@ -276,7 +277,7 @@ impl Attempt {
                             self.go_on(News::Died(why), false, &mut pause);
                         }
                         Waited::Coming => self.tell(News::Died("its supervisor starts it again".into())),
-                        Waited::Healthy(_) | Waited::Again | Waited::Failed => {}
+                        Waited::Healthy(_) | Waited::Again | Waited::Failed(_) => {}
                         Waited::Over => return,
                     }
                 }
@@ -287,10 +288,8 @@ impl Attempt {
                         return;
                     }
                 }
-                Ok(Waited::Failed) => {
-                    let failure = failure::since(&self.shared.paths, self.member.id(), &began.wall);
-                    let (code, why) = failure.map_or((EXIT_RETRY, String::new()), |f| (f.code, f.reason));
-                    if !self.go_on(News::Failed(why), code == EXIT_FINAL, &mut pause) {
+                Ok(Waited::Failed(failure)) => {
+                    if !self.go_on(News::Failed(failure.reason), failure.code == EXIT_FINAL, &mut pause) {
                         return;
                     }
                 }
@@ -383,11 +382,11 @@ impl Attempt {
                     },
                     (Standing::Down, _) => match recover::ended_since(&self.shared.paths, id, &began.wall) {
                         Some(end) => return Ok(Waited::Ended(end.reason)),
-                        None if failure::since(&self.shared.paths, id, &began.wall).is_some() => {
-                            return Ok(Waited::Failed);
-                        }
-                        None if by_init && began.at.elapsed() < INIT_GRACE => {}
-                        None => return Ok(Waited::Ended("it is gone".into())),
+                        None => match failure::since(&self.shared.paths, id, &began.wall) {
+                            Some(failure) => return Ok(Waited::Failed(failure)),
+                            None if by_init && began.at.elapsed() < INIT_GRACE => {}
+                            None => return Ok(Waited::Ended("it is gone".into())),
+                        },
                     },
                     _ => {}
                 }

@@ -94,8 +94,8 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::Definitions { problems });
         }
-        let placed = |name: &str| stages.iter().any(|s| s.services.iter().any(|n| n == name));
-        let outside = loaded.services.iter().map(|s| s.name.clone()).filter(|name| !placed(name)).collect();
+        let names = loaded.services.iter().map(|s| s.name.clone());
+        let outside = names.filter(|name| loaded.node.stage_of(name).is_none()).collect();
         Ok(Plan { stages: planned, outside })
     }
 

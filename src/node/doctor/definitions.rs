@@ -39,8 +39,8 @@ fn stages(patient: &Patient<'_>) -> Option<Finding> {
     if loaded.node.stages.is_empty() {
         return None;
     }
-    let named = |name: &String| loaded.node.stages.iter().any(|stage| stage.services.contains(name));
-    let outside = loaded.services.iter().filter(|s| s.active && !named(&s.name)).map(|s| s.name.as_str());
+    let unstaged = |name: &str| loaded.node.stage_of(name).is_none();
+    let outside = loaded.services.iter().filter(|s| s.active && unstaged(&s.name)).map(|s| s.name.as_str());
     let outside: Vec<&str> = outside.collect();
     match outside.is_empty() {
         true => {

@@ -10,8 +10,6 @@ mod programs;
 mod rights;
 mod room;
 
-pub use rights::lingers;
-
 use crate::model::{Component, ComponentId, Loaded, Runtime, load};
 use crate::node::{Entry, inventory};
 use crate::sys::paths::Paths;

@@ -43,19 +43,8 @@ pub(super) fn first_port() -> u16 {
     text.trim().parse().unwrap_or(1024)
 }
 
-/// Whether the run directory of an ordinary user outlives the login.
-pub fn lingers(paths: &Paths) -> bool {
-    let own = nix::unistd::geteuid();
-    let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR") else { return true };
-    if own.is_root() || !paths.run.starts_with(dir) {
-        return true;
-    }
-    let name = nix::unistd::User::from_uid(own).ok().flatten().map(|u| u.name).unwrap_or_default();
-    std::path::Path::new("/var/lib/systemd/linger").join(&name).exists()
-}
-
 fn lingering(paths: &Paths) -> Finding {
-    match lingers(paths) {
+    match user::lingers(paths) {
         true => Finding::ok("lingering", "lingering", "the run directory outlives a logout"),
         false => {
             let text =

@@ -89,8 +89,8 @@ impl Plan {
             }
         });
         let stages: Vec<Stage> = stages.collect();
-        let staged = |service: &str| loaded.node.stages.iter().any(|s| s.services.iter().any(|n| n == service));
-        let rest = loaded.components().filter(|(_, service, _)| service.active && !staged(&service.name));
+        let unstaged = |name: &str| loaded.node.stage_of(name).is_none();
+        let rest = loaded.components().filter(|(_, service, _)| service.active && unstaged(&service.name));
         let rest = rest.map(|(id, _, component)| Unit::new(id, component)).collect();
         let own = tool::ours("mcp-run");
         let programs = own.parent().filter(|p| p.is_absolute()).map(Path::to_path_buf);

@@ -3,7 +3,7 @@
 use super::blocks::{Block, Step, agrees, blocks, steps};
 use super::{markdown, root, text};
 use crate::harness::{finish, guest_init, have, hello, ops, skip, wait_for};
-use crate::inits::{Kind, Lab};
+use crate::inits::{Kind, Lab, lay_down};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -107,12 +107,7 @@ fn machine(test: &str) -> Option<Lab> {
     lab.ask("rm -rf /var/lib/containers && mkdir /var/lib/containers && mount -t tmpfs t /var/lib/containers");
     lab.ask(&format!("mkdir -p /var/lib/mcp && ln -s '{kernel}' /var/lib/mcp/kernel"));
     // As the package lays it down and its postinst brings it up.
-    for file in std::fs::read_dir(root().join("scripts/systemd")).unwrap().map(|file| file.unwrap().path()) {
-        let name = file.file_name().unwrap().to_str().unwrap();
-        let folder = if name == "mcp-generator" { "system-generators" } else { "system" };
-        let text = std::fs::read_to_string(&file).unwrap().replace("@BINDIR@", "/usr/bin");
-        lab.write(&format!("/usr/lib/systemd/{folder}/{name}"), &text, if folder == "system" { 0o644 } else { 0o755 });
-    }
+    lay_down(&lab);
     lab.configure(&text("scripts/deb.d/mcp.toml"));
     let init = guest_init().unwrap();
     lab.ask(&format!("systemctl set-environment MCP_GUEST_INIT='{}'; systemctl daemon-reload", init.display()));

@@ -13,6 +13,7 @@ mod systemd_container;
 #[allow(unused_imports)]
 pub use facts::Init;
 pub use lab::{Kind, Lab};
+pub use systemd::lay_down;
 
 #[test]
 fn a_lab_comes_and_goes() {

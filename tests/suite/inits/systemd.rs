@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// As the installer lays our files down: units, and the generator.
-fn lay_down(lab: &Lab) {
+pub fn lay_down(lab: &Lab) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd");
     for file in fs::read_dir(from).unwrap().map(|file| file.unwrap().path()) {
         let name = file.file_name().unwrap().to_str().unwrap().to_string();
