@@ -38,6 +38,7 @@ mod layers;
 mod logs;
 mod man;
 mod microvm;
+mod ocf;
 mod parts;
 mod pull;
 mod readiness;
