@@ -67,7 +67,7 @@ fn a_paused_one_lives_and_is_not_healthy() {
     web.with("OCF_RESKEY_health", "false").deep().expect(SUCCESS);
     // Not even the monitor's time is enough for that check, and that is said in time.
     let slow = web.with("OCF_RESKEY_health_timeout", "5s").within("2000").deep().expect(FAILED);
-    assert!(reason(&slow).contains("in time") && slow.took.as_millis() < 2000, "{slow:#?}");
+    assert!(reason(&slow).contains("no answer within 2 s") && slow.took.as_millis() < 2000, "{slow:#?}");
     web.call("stop").expect(SUCCESS);
     assert_eq!(node.processes(), Vec::<String>::new());
 }
