@@ -168,6 +168,7 @@ complete -c mcp-run -l all -d 'Recover all components: start what shall run and 
 complete -c mcp-run -l detach -d 'Leave the supervisor in the background and return when it has started'
 complete -c mcp-run -l by-init -d 'Start through the node\'s [boot] start_command, so that the init system owns it; without one as --detach'
 complete -c mcp-run -l wait -d 'With --detach, --by-init or --all: return when it is ready instead'
+complete -c mcp-run -l ready -x -a 'started healthy' -d 'When it counts as ready: started, or healthy (the default where a health check is known)'
 complete -c mcp-run -l console -x -a 'file stdout' -d 'Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)'
 complete -c mcp-run -l notify-fd -x -d 'Tell readiness by a newline on this descriptor, as s6 and dinit have it'
 complete -c mcp-run -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'

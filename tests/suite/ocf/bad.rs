@@ -4,6 +4,7 @@ use super::*;
 use crate::disk_trouble::may_mount;
 use crate::harness::{finish, free_port, nanos};
 use std::fs;
+use std::os::unix::fs::symlink;
 
 #[test]
 fn parameters() {
@@ -63,6 +64,28 @@ fn what_is_not_installed() {
 }
 
 #[test]
+fn the_programs_are_those_of_its_own_prefix() {
+    let node = Node::new();
+    let web = Resource::new(&node, ID).with("PATH", "/usr/bin:/bin");
+    let (prefix, elsewhere) = (node.root.join("prefix"), node.root.join("ocf"));
+    let folder = prefix.join("lib/ocf/resource.d/mcp");
+    fs::create_dir_all(&folder).unwrap();
+    symlink(program("mcp-run").parent().unwrap(), prefix.join("bin")).unwrap();
+    fs::copy(script(), folder.join("component")).unwrap();
+    // A link to the folder, as an install below /usr/local wants it, and one to the file.
+    symlink(&folder, &elsewhere).unwrap();
+    symlink("ocf/component", node.root.join("agent")).unwrap();
+    for path in [folder.join("component"), elsewhere.join("component"), node.root.join("agent")] {
+        let like = web.command("validate-all");
+        let mut command = Command::new(&path);
+        command.arg("validate-all").env_clear().envs(like.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let why = reason(&finish(command, "validate-all").expect(NOT_INSTALLED));
+        assert!(why.contains("no such service"), "{}: {why}", path.display());
+    }
+}
+
+#[test]
 fn a_definition_that_is_bad_now() {
     let Some(image) = nanos("ocf::a_definition_that_is_bad_now", &[]) else { return };
     let node = Node::new();
@@ -91,7 +114,7 @@ fn a_definition_that_is_bad_now() {
 /// Runs lines of shell in a mount namespace of its own: $R is the node's folder, $A the agent.
 fn mounted(resource: &Resource<'_>, lines: &str) -> crate::harness::Answer {
     let agent = resource.command("x");
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", lines]).env_clear();
     command.envs(agent.get_envs().filter_map(|(n, v)| Some((n, v?))));
     command.env("R", &resource.node.root).env("A", script());
