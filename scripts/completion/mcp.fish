@@ -184,6 +184,7 @@ complete -c mcp-stop -f
 complete -c mcp-stop -l root -x -a '(__fish_complete_directories)' -d 'Keep all files of mcp under DIR instead of the system\'s places (also: MCP_ROOT)'
 complete -c mcp-stop -l all -d 'Stop everything that runs'
 complete -c mcp-stop -l for-now -d 'For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot'
+complete -c mcp-stop -l within -x -d 'So long they have, where their own stop_timeout is longer: then they are stopped firmly'
 complete -c mcp-stop -l unsupervised -d 'For units: only what has lost its supervisor; that there is nothing of it is well'
 complete -c mcp-stop -s h -l help -d 'Print help'
 complete -c mcp-stop -s V -l version -d 'Print version'

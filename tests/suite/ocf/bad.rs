@@ -53,6 +53,17 @@ fn what_is_not_installed() {
     assert!(reason(&web.probe().expect(NOT_INSTALLED)).contains("/no/such.img"));
     web.monitor().expect(NOT_RUNNING);
     web.call("stop").expect(SUCCESS);
+    // Of one that shall run nowhere.
+    if let Some(image) = nanos("ocf::what_is_not_installed", &[]) {
+        define(&node, &image, free_port(), "");
+        let path = node.root.join("etc/services/demo.toml");
+        let text = fs::read_to_string(&path).unwrap().replace("[[components]]", "active = false\n[[components]]");
+        fs::write(path, text).unwrap();
+        for answer in [web.call("start"), web.probe()] {
+            assert!(reason(&answer.expect(NOT_INSTALLED)).contains("active = false"));
+        }
+        web.monitor().expect(NOT_RUNNING);
+    }
     // Without the programs.
     let bare = web.with("PATH", "/usr/bin:/bin");
     for action in ["start", "monitor", "validate-all"] {
