@@ -19,7 +19,11 @@ fn pacemaker_takes_what_it_says_as_it_is_meant() {
     let (Some(good), Some(mute)) = (nanos(test, &[]), nanos(test, &["--no-listen"])) else { return };
     let Some(cluster) = Cluster::new(test) else { return };
     let define = |image: &Image, name: &str, port: u16| {
-        cluster.nodes().iter().for_each(|lab| lab.vm(name, image, port, "start_timeout = \"60s\""));
+        for lab in cluster.nodes() {
+            lab.vm(name, image, port, "start_timeout = \"60s\"");
+            let file = format!("/etc/mcp/services/{name}.toml");
+            lab.define(name, &lab.read(&file).replacen('\n', "\nplacement = \"cluster\"\n", 1));
+        }
     };
     define(&good, "web", 8080);
     define(&mute, "mute", 8081);
@@ -36,7 +40,7 @@ fn pacemaker_takes_what_it_says_as_it_is_meant() {
     let node = cluster.until_placed("web", |node| node == 1);
     let lab = cluster.node(node);
     until_within(LIMIT, "it runs", || lab.get(8080).is_some());
-    let failures = || cluster.ask(&format!("crm_failcount -Q -r web -N n{node} | sed 's/.*value=//'"));
+    let failures = || cluster.ask(&format!("crm_failcount -G -r web -N n{node} | sed 's/.*value=//'"));
 
     // A parameter that is reloadable, and an operator's hand.
     let first = lab.uuid("web/vm");
