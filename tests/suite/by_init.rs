@@ -1,6 +1,6 @@
 //! `mcp-run --by-init`: starts through the node's start command, here a script that does what a unit would.
 
-use crate::harness::{Node, free_port, get, nanos, program, until};
+use crate::harness::{Node, blind, finish, free_port, get, have, nanos, program, until};
 use std::os::unix::fs::PermissionsExt;
 
 /// A node whose start command is a script of these lines; what it was called with goes to `calls`.
@@ -141,5 +141,31 @@ fn by_init_without_a_command_detaches() {
     node.define("demo", &text);
     node.mcp("mcp-run", &["--by-init", "--wait", "--all"]).expect(0);
     assert!(get(port, "/").is_some());
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+}
+
+#[test]
+fn by_init_and_a_replace_work_where_others_have_taken_all_of_inotify() {
+    let test = "by_init_and_a_replace_work_where_others";
+    let Some(image) = nanos(test, &["--listen-delay", "500"]) else { return };
+    if !have(test, "unshare") {
+        return;
+    }
+    // The command does nothing: what becomes ready was started before it.
+    let node = node_with("true");
+    let port = free_port();
+    let text = format!(
+        "name = \"demo\"\n[[components]]\nname = \"web\"\nruntime = \"unikernel\"\ndisk = \"{}\"\nkernel = \"{}\"\n\
+         memory_mb = 128\nports = [\"127.0.0.1:{port}:8080\"]\nstop_timeout = \"5s\"\n",
+        image.disk, image.kernel
+    );
+    node.define("demo", &text);
+    node.mcp("mcp-run", &["--detach", "demo"]).expect(0);
+    finish(blind(node.command("mcp-run", &["--by-init", "--wait", "demo"])), "mcp-run").expect(0);
+    assert_eq!(node.state("demo/web")["phase"], "ready");
+    let before = node.qemu("demo/web");
+    finish(blind(node.command("mcp-run", &["--replace", "demo"])), "mcp-run").expect(0);
+    assert_ne!(node.qemu("demo/web"), before);
+    finish(blind(node.command("mcp-health", &["--wait", "10s", "demo"])), "mcp-health").expect(0);
     node.mcp("mcp-stop", &["demo"]).expect(0);
 }
