@@ -33,6 +33,7 @@ mod health_vm;
 mod images;
 mod inits;
 mod install;
+mod installed;
 mod isolation;
 mod layers;
 mod logs;
