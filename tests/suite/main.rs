@@ -40,6 +40,7 @@ mod logs;
 mod man;
 mod microvm;
 mod parts;
+mod placement;
 mod pull;
 mod readiness;
 mod record;
