@@ -3,6 +3,7 @@
 mod client;
 mod facts;
 mod lab;
+mod stages;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
