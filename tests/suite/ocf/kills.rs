@@ -65,6 +65,11 @@ fn killed_at_any_moment_and_called_again() {
         assert_eq!(web.monitor().code, Some(NOT_RUNNING), "{told}");
         assert_eq!(node.processes(), Vec::<String>::new(), "{told}");
     }
+    // What agents write down meanwhile is gone with the next one.
+    let own = |name: &str| name.strip_prefix(".mcp-ocf.").and_then(|n| n.split('.').next()).map(String::from);
+    let left = std::fs::read_dir("/run").unwrap().flatten().filter_map(|e| own(e.file_name().to_str()?));
+    let left: Vec<String> = left.filter(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()).collect();
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[test]
