@@ -3,6 +3,7 @@
 mod blocks;
 mod pages;
 mod picture;
+mod scale;
 
 use std::fs;
 use std::path::{Path, PathBuf};
