@@ -1,6 +1,7 @@
 //! Holds the texts for readers together with what they are about.
 
 mod blocks;
+mod cluster;
 mod pages;
 mod picture;
 mod scale;
