@@ -86,10 +86,19 @@ impl Supervisor<'_> {
             Side::Supervisor(caller, lock) => {
                 let caller = Rc::new(RefCell::new(caller));
                 let result = self.run(start, Some(Rc::clone(&caller)), Some(lock));
-                let code = match &result {
+                let mut code = match &result {
                     Ok(code) => *code,
                     Err(e) => e.exit_code(),
                 };
+                if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
+                    // To whoever places it, a start that leaves nothing running is none.
+                    log::warn!(
+                        "{}: ended before it {}",
+                        self.base.id,
+                        if self.options.wait { "was ready" } else { "ran" }
+                    );
+                    code = EXIT_NO;
+                }
                 if let Err(e) = result {
                     super::report(super::program(), &e);
                 }
@@ -114,7 +123,7 @@ impl Supervisor<'_> {
         let (paths, id) = (self.base.paths, self.base.id);
         let files = self.base.files();
         let mut notify = Notify::from_environment(self.options.notify_fd);
-        let restarts = self.options.by_policy || caller.is_some();
+        let restarts = self.options.by_policy || (caller.is_some() && !self.options.no_restart);
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }
