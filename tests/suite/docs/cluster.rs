@@ -1,6 +1,7 @@
 //! Runs docs/how-to/pacemaker.md on three real nodes. The first line of each block says on which.
 
 use super::pages::{BEYOND, blocks_of, copy, is_shell, judge, with_ops};
+use super::text;
 use crate::cluster::{Cluster, NODES, OUTSIDE};
 use crate::docs::blocks::{Block, Step, steps};
 use crate::harness::{Node, finish, hello_image};
@@ -74,9 +75,16 @@ fn run_step(cluster: &RwLock<Cluster>, node: usize, step: &Step) {
     }
 }
 
-/// What a reader's node has: the image, a way to the others, and ops.
+/// What the package lays down, and what a reader's node has: a way to the others, and ops.
 fn prepare(cluster: &Cluster, node: usize) -> bool {
     let lab = cluster.node(node);
+    for (ours, there) in [
+        ("scripts/mcp-cluster", "/usr/bin/mcp-cluster"),
+        ("scripts/lib/cluster.awk", "/usr/lib/mcp/cluster.awk"),
+        ("scripts/ocf/component", "/usr/lib/ocf/resource.d/mcp/component"),
+    ] {
+        lab.write(there, &text(ours), 0o755);
+    }
     lab.write("/usr/local/bin/ssh", SSH, 0o755);
     with_ops(&format!("docs: {PAGE}"), lab)
 }

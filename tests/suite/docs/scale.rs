@@ -40,10 +40,10 @@ fn seconds(value: &str) -> Duration {
 fn docs_scale_has_a_job_whose_commands_do_what_it_says() {
     let Some(image) = nanos("docs_scale_has_a_job_whose_commands_do_what_it_says", &[]) else { return };
     let (node, port, job) = (Node::new(), free_port(), job());
-    let define = |name: &str| {
+    let define = |memory: u32| {
         let text = format!(
-            "name = \"web\"\n[[components]]\nname = \"vm\"\nruntime = \"unikernel\"\n\
-             disk = \"{}\"\nkernel = \"{}\"\nenv = {{ NAME = \"{name}\" }}\nmemory_mb = 128\n\
+            "name = \"web\"\nplacement = \"cluster\"\n[[components]]\nname = \"vm\"\nruntime = \"unikernel\"\n\
+             disk = \"{}\"\nkernel = \"{}\"\nmemory_mb = {memory}\n\
              ports = [\"127.0.0.1:{port}:8080\"]\n",
             image.disk, image.kernel
         );
@@ -54,7 +54,7 @@ fn docs_scale_has_a_job_whose_commands_do_what_it_says() {
     let installed = || finish(command(&node, &job, "mcp-status"), "the first task");
     let refused = installed().expect(1);
     assert!(refused.err.contains("web"), "{refused:?}");
-    define("one");
+    define(128);
     installed().expect(0);
     // No boot of this node starts it.
     node.configure("[[boot.sequence]]\nname = \"all\"\nservices = [\"web\"]\n");
@@ -69,7 +69,7 @@ fn docs_scale_has_a_job_whose_commands_do_what_it_says() {
     let (before, pid) = (node.state("web/vm")["uuid"].clone(), Pid::from_raw(task.id() as i32));
 
     // nomad alloc signal -s SIGHUP, after a new record.
-    define("two");
+    define(160);
     kill(pid, Signal::SIGHUP).unwrap();
     until("replaced", || node.state("web/vm")["uuid"] != before && task.try_wait().unwrap().is_none());
     assert_eq!(node.supervisor("web/vm"), pid.as_raw(), "by the same task");
