@@ -164,7 +164,15 @@ def memory(fleet, kind, budgets):
                   f"resident {rss:.1f} MB; all of them together {total:.0f} MB, proportional")
 
 
-def measure(lab, kind, count):
+def further(seen, what, count, ms):
+    """What each component beyond those of a smaller node adds."""
+    smaller = seen.setdefault(what, {})
+    smaller[count] = ms
+    least = min(smaller)
+    return [] if least == count else [f"{(ms - smaller[least]) / (count - least):.2f} ms for each beyond {least}"]
+
+
+def measure(lab, kind, count, seen):
     need = count * PEAK[kind] + 1024
     if available() < need:
         raise Skip(f"{count} {kind}s want {need} MiB of free memory, there are {available():.0f}")
@@ -187,15 +195,17 @@ def measure(lab, kind, count):
             share = (sum(map(ticks, pids)) - spent) / os.sysconf("SC_CLK_TCK") / PERIOD / count
             notes.append(f"an idle guest takes {100 * share:.2f} % of a core")
             ms, _ = fleet.timed("mcp-boot", (0,))
-            yield row(f"{what}: mcp-boot with nothing to do, each is asked", ms, "ms", 3 * count + 50)
+            yield row(f"{what}: mcp-boot with nothing to do, each is asked", ms, "ms", 3 * count + 50,
+                      *further(seen, f"{kind} boot", count, ms))
             # Idle guests tick, and hundreds under emulation keep a small machine busy: that is not what status costs.
             fleet.execute("stop")
         else:
             ms, _ = fleet.timed("mcp-boot", (0,))
-            yield row(f"{what}: mcp-boot with nothing to do", ms, "ms", 3 * count + 50)
+            yield row(f"{what}: mcp-boot with nothing to do", ms, "ms", 3 * count + 50,
+                      *further(seen, f"{kind} boot", count, ms))
         ms, told = fleet.timed("mcp-status", (0, 1))
         fleet.check(told)
-        yield row(f"{what}: mcp-status", ms, "ms", 3 * count + 50, *notes)
+        yield row(f"{what}: mcp-status", ms, "ms", 3 * count + 50, *notes, *further(seen, f"{kind} status", count, ms))
         budgets = {"supervisor": 1.5, "QEMU": 64, "conmon": 2}
         yield from memory(fleet, kind, budgets)
         yield row(f"{what}: taken from the node's memory, each", whole, "MB", PEAK[kind])
@@ -211,6 +221,7 @@ def measure(lab, kind, count):
 
 def rows(lab, counts):
     need_qemu()
+    seen = {}
     for count in counts:
         for kind in ("vm", "container"):
-            yield from measure(lab, kind, count)
+            yield from measure(lab, kind, count, seen)
