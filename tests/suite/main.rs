@@ -40,6 +40,7 @@ mod layers;
 mod logs;
 mod man;
 mod microvm;
+mod ocf;
 mod parts;
 mod pull;
 mod readiness;
