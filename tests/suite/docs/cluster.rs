@@ -4,7 +4,7 @@ use super::pages::{BEYOND, blocks_of, copy, is_shell, judge, with_ops};
 use super::text;
 use crate::cluster::{Cluster, NODES, OUTSIDE};
 use crate::docs::blocks::{Block, Step, steps};
-use crate::harness::{Node, finish, hello_image};
+use crate::harness::{Node, finish, hello, oci_image};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::RwLock;
@@ -85,7 +85,7 @@ fn prepare(cluster: &Cluster, node: usize) -> bool {
     ] {
         lab.write(there, &text(ours), 0o755);
     }
-    lab.write("/usr/local/bin/ssh", SSH, 0o755);
+    lab.write("/usr/bin/ssh", SSH, 0o755);
     with_ops(&format!("docs: {PAGE}"), lab)
 }
 
@@ -93,7 +93,9 @@ fn prepare(cluster: &Cluster, node: usize) -> bool {
 fn docs_pacemaker_runs() {
     let Some(cluster) = Cluster::new("docs_pacemaker_runs") else { return };
     let maker = Node::new();
-    let image = hello_image(&maker);
+    let config = serde_json::json!({ "Entrypoint": ["/hello"], "Cmd": ["--port", "8080"] });
+    let program = format!("{}=/hello", hello().display());
+    let image = oci_image(&maker.root.join("hello"), "1", &config, &[program]);
     for node in 1..=NODES {
         if !prepare(&cluster, node) {
             return;
