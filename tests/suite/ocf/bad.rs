@@ -4,6 +4,7 @@ use super::*;
 use crate::disk_trouble::may_mount;
 use crate::harness::{finish, free_port, nanos};
 use std::fs;
+use std::os::unix::fs::symlink;
 
 #[test]
 fn parameters() {
@@ -52,6 +53,17 @@ fn what_is_not_installed() {
     assert!(reason(&web.probe().expect(NOT_INSTALLED)).contains("/no/such.img"));
     web.monitor().expect(NOT_RUNNING);
     web.call("stop").expect(SUCCESS);
+    // Of one that shall run nowhere.
+    if let Some(image) = nanos("ocf::what_is_not_installed", &[]) {
+        define(&node, &image, free_port(), "");
+        let path = node.root.join("etc/services/demo.toml");
+        let text = fs::read_to_string(&path).unwrap().replace("[[components]]", "active = false\n[[components]]");
+        fs::write(path, text).unwrap();
+        for answer in [web.call("start"), web.probe()] {
+            assert!(reason(&answer.expect(NOT_INSTALLED)).contains("active = false"));
+        }
+        web.monitor().expect(NOT_RUNNING);
+    }
     // Without the programs.
     let bare = web.with("PATH", "/usr/bin:/bin");
     for action in ["start", "monitor", "validate-all"] {
@@ -60,6 +72,28 @@ fn what_is_not_installed() {
     bare.call("stop").expect(SUCCESS);
     let meta = bare.with("OCF_RESKEY_target", "").call("meta-data").expect(SUCCESS);
     assert!(meta.out.starts_with("<?xml") && meta.err.is_empty(), "{meta:#?}");
+}
+
+#[test]
+fn the_programs_are_those_of_its_own_prefix() {
+    let node = Node::new();
+    let web = Resource::new(&node, ID).with("PATH", "/usr/bin:/bin");
+    let (prefix, elsewhere) = (node.root.join("prefix"), node.root.join("ocf"));
+    let folder = prefix.join("lib/ocf/resource.d/mcp");
+    fs::create_dir_all(&folder).unwrap();
+    symlink(program("mcp-run").parent().unwrap(), prefix.join("bin")).unwrap();
+    fs::copy(script(), folder.join("component")).unwrap();
+    // A link to the folder, as an install below /usr/local wants it, and one to the file.
+    symlink(&folder, &elsewhere).unwrap();
+    symlink("ocf/component", node.root.join("agent")).unwrap();
+    for path in [folder.join("component"), elsewhere.join("component"), node.root.join("agent")] {
+        let like = web.command("validate-all");
+        let mut command = Command::new(&path);
+        command.arg("validate-all").env_clear().envs(like.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let why = reason(&finish(command, "validate-all").expect(NOT_INSTALLED));
+        assert!(why.contains("no such service"), "{}: {why}", path.display());
+    }
 }
 
 #[test]
@@ -91,7 +125,7 @@ fn a_definition_that_is_bad_now() {
 /// Runs lines of shell in a mount namespace of its own: $R is the node's folder, $A the agent.
 fn mounted(resource: &Resource<'_>, lines: &str) -> crate::harness::Answer {
     let agent = resource.command("x");
-    let mut command = std::process::Command::new("unshare");
+    let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", lines]).env_clear();
     command.envs(agent.get_envs().filter_map(|(n, v)| Some((n, v?))));
     command.env("R", &resource.node.root).env("A", script());

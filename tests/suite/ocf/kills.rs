@@ -94,7 +94,7 @@ fn a_stop_that_takes_too_long_is_no_stop() {
     define(&node, &image, free_port(), "");
     let path = node.root.join("etc/services/demo.toml");
     let text = std::fs::read_to_string(&path).unwrap().replace("\"5s\"", "\"4s\"");
-    std::fs::write(path, text).unwrap();
+    std::fs::write(path, &text).unwrap();
     let web = Resource::new(&node, ID);
     web.call("start").expect(SUCCESS);
     let late = web.within("2000").call("stop").expect(FAILED);
@@ -102,5 +102,11 @@ fn a_stop_that_takes_too_long_is_no_stop() {
     assert!(reason(&late).contains("demo/web"), "{late:#?}");
     web.monitor().expect(FAILED);
     web.call("stop").expect(SUCCESS);
+    assert_eq!(node.processes(), Vec::<String>::new());
+    // Where the cluster gives it less time than the definition does, it is stopped firmly rather than too late.
+    std::fs::write(node.root.join("etc/services/demo.toml"), text.replace("\"4s\"", "\"60s\"")).unwrap();
+    web.call("start").expect(SUCCESS);
+    let firm = web.within("8000").call("stop").expect(SUCCESS);
+    assert!(firm.took < Duration::from_secs(7), "{firm:#?}");
     assert_eq!(node.processes(), Vec::<String>::new());
 }
