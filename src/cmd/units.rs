@@ -18,6 +18,7 @@ Examples:
   mcp-units s6-rc --dest /etc/s6-rc/source
   mcp-units                         for the init that [boot] init in mcp.toml names
   mcp-units --remove openrc         remove what was written for OpenRC
+  mcp-units --plan                  stages and components for scripts, as mcp-cluster reads them
 
 Exit codes: 0 all is in place, 1 files that a person changed were left alone, 2 usage, 100 bad definitions.";
 
@@ -49,6 +50,9 @@ pub struct Args {
     /// configured, nothing
     #[arg(long, conflicts_with_all = ["force", "remove"])]
     generator: bool,
+    /// For scripts: print one line for each component, with what it wants of whoever places it; write nothing
+    #[arg(long, conflicts_with_all = ["init", "dest", "dry_run", "force", "remove", "generator"])]
+    plan: bool,
 }
 
 fn init_name(text: &str) -> std::result::Result<Init, String> {
@@ -63,6 +67,11 @@ fn init_name(text: &str) -> std::result::Result<Init, String> {
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
     let loaded = load::load(&paths)?;
+    if args.plan {
+        let lines = units::lines::lines(&loaded)?;
+        lines.iter().for_each(|line| out::print(format_args!("{line}\n")));
+        return Ok(EXIT_OK);
+    }
     let init = args.init.or(loaded.node.init).ok_or_else(|| {
         let what = "no INIT: name one, or put init = \"…\" into [boot] of mcp.toml";
         Error::Usage { what: what.into() }

@@ -20,6 +20,8 @@ use std::time::Duration;
 const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a supervisor that was killed, or one that just began, may keep the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks at a lock that is held, and not signed yet.
+const SIGNING_PAUSE: Duration = Duration::from_millis(2);
 
 /// How a stop went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +116,15 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
     if !lock::is_held(&files.lock())? {
         return Ok(false);
     }
-    let Some(supervisor) = PidFd::of_lock(&files.lock())? else { return Ok(true) };
+    let signed = Deadline::after(LOCK_TIMEOUT);
+    let supervisor = loop {
+        match PidFd::of_lock(&files.lock())? {
+            Some(supervisor) => break supervisor,
+            // It has just begun, and signs in a moment.
+            None if !signed.passed() && lock::is_held(&files.lock())? => std::thread::sleep(SIGNING_PAUSE),
+            None => return Ok(true),
+        }
+    };
     supervisor.signal(libc::SIGTERM)?;
     if !supervisor.wait(ladder) {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());

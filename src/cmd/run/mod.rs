@@ -50,6 +50,9 @@ pub struct Args {
     /// Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit's
     #[arg(long, conflicts_with_all = ["background", "in_background"])]
     by_policy: bool,
+    /// With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one
+    #[arg(long, requires = "detach")]
+    no_restart: bool,
     /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
     #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover", "by_policy"])]
     replace: bool,
@@ -177,6 +180,7 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         ("--wait", args.wait),
         ("--recover", args.recover),
         ("--by-policy", args.by_policy),
+        ("--no-restart", args.no_restart),
     ];
     for (flag, is_set) in flags {
         if is_set {

@@ -11,6 +11,11 @@ use std::time::Duration;
 /// What QEMU's `quit`, SIGKILL and a busy node may take after a component's stop_timeout.
 const BEYOND_STOP: Duration = Duration::from_secs(10);
 
+/// How long a stop of `component` may take, all rungs of the ladder in it.
+pub fn stop_time(component: &Component) -> Duration {
+    component.stop_timeout + BEYOND_STOP
+}
+
 /// The node, as inits are told of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -66,7 +71,7 @@ impl Unit {
             is_vm: component.is_vm(),
             restart: component.restart,
             start_timeout: component.start_timeout,
-            stop_time: component.stop_timeout + BEYOND_STOP,
+            stop_time: stop_time(component),
             id,
         }
     }
