@@ -1,6 +1,7 @@
 //! Components on three real nodes of corosync and Pacemaker, each a machine of its own (`lab`).
 
 mod lab;
+mod status;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
