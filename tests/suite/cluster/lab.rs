@@ -7,7 +7,7 @@
 #![allow(dead_code)]
 
 use crate::harness::{have, skip, until_within, wait_for};
-use crate::inits::{Kind, Lab, Site, own_dir};
+use crate::inits::{Kind, Lab, Site, own_dir, source};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -77,6 +77,13 @@ impl Cluster {
     fn bring_up(&mut self, i: usize) {
         let lab = &mut self.nodes[i - 1];
         lab.until_up();
+        for (file, inside) in [
+            ("ocf/component", "/usr/lib/ocf/resource.d/mcp/component"),
+            ("mcp-cluster", "/usr/bin/mcp-cluster"),
+            ("lib/cluster.awk", "/usr/lib/mcp/cluster.awk"),
+        ] {
+            lab.write(inside, &source(&format!("scripts/{file}")), 0o755);
+        }
         self.power.pids[i - 1].store(lab.pid(), Ordering::SeqCst);
         self.start_cluster(i);
     }
@@ -110,6 +117,18 @@ impl Cluster {
     /// A node that has power.
     fn any(&self) -> Option<&Lab> {
         self.nodes.iter().find(|lab| Path::new(&format!("/proc/{}", lab.pid())).exists())
+    }
+
+    /// Runs these lines of shell on all nodes side by side.
+    #[track_caller]
+    pub fn on_all(&self, script: &str) {
+        let ask = |lab: &Lab| drop(lab.sh(script).expect(0));
+        std::thread::scope(|scope| self.nodes.iter().for_each(|lab| drop(scope.spawn(move || ask(lab)))));
+    }
+
+    /// All nodes, in order.
+    pub fn nodes(&self) -> &[Lab] {
+        &self.nodes
     }
 
     /// Runs lines of shell on a node that lives; what it answers.
@@ -155,7 +174,12 @@ impl Cluster {
 
     /// Runs `what` in the switch's network, where the test is [`OUTSIDE`]; sockets made there stay there.
     pub fn outside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
-        self.switch.within(what)
+        std::thread::scope(|scope| scope.spawn(self.switch.inside(what)).join().unwrap())
+    }
+
+    /// The same in a thread that goes on.
+    pub fn start_outside<T: Send + 'static>(&self, what: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        std::thread::spawn(self.switch.inside(what))
     }
 }
 
@@ -164,7 +188,10 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("{}", self.state());
             for lab in self.nodes.iter().filter(|lab| Path::new(&format!("/proc/{}", lab.pid())).exists()) {
-                eprintln!("{}", lab.sh("hostname; tail -n 40 /var/log/pacemaker/pacemaker.log").out);
+                eprintln!(
+                    "{}",
+                    lab.sh("hostname; grep -v pacemaker-based /var/log/pacemaker/pacemaker.log | tail -n 30").out
+                );
             }
         }
     }
@@ -195,14 +222,14 @@ impl Switch {
         switch
     }
 
-    fn within<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+    /// `what`, for a thread of its own, with the switch's network for that thread.
+    fn inside<T, F: FnOnce() -> T>(&self, what: F) -> impl FnOnce() -> T + use<T, F> {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.child.id())).unwrap();
-        let run = || {
-            // SAFETY: a plain system call; the thread is this call's own, so no other loses its network.
+        move || {
+            // SAFETY: a plain system call; it takes the network of this thread alone.
             assert_eq!(unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
             what()
-        };
-        std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+        }
     }
 }
 
@@ -227,7 +254,8 @@ struct Power {
 
 impl Power {
     fn new(switch: &Switch) -> Power {
-        let listener = switch.within(|| TcpListener::bind((OUTSIDE, 7000)).unwrap());
+        let bind = switch.inside(|| TcpListener::bind((OUTSIDE, 7000)).unwrap());
+        let listener = std::thread::spawn(bind).join().unwrap();
         listener.set_nonblocking(true).unwrap();
         let (pids, log) = (Arc::new([const { AtomicI32::new(0) }; NODES]), Arc::new(Mutex::new(Vec::new())));
         let over = Arc::new(AtomicBool::new(false));

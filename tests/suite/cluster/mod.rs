@@ -1,5 +1,7 @@
 //! Components on three real nodes of corosync and Pacemaker, each a machine of its own (`lab`).
 
+mod client;
+mod facts;
 mod lab;
 mod status;
 

@@ -61,6 +61,7 @@ cat >"$l/var/lib/pacemaker/cib/cib.xml" <<CIB
 <nvpair id="o1" name="stonith-enabled" value="true"/>
 <nvpair id="o2" name="stonith-action" value="off"/>
 <nvpair id="o3" name="dc-deadtime" value="1s"/>
+<nvpair id="o4" name="load-threshold" value="1000%"/>
 </cluster_property_set></crm_config><nodes/><resources>
 <primitive id="fence" class="stonith" type="fence_lab"><instance_attributes id="f">
 <nvpair id="f1" name="pcmk_host_check" value="static-list"/>

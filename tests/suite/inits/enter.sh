@@ -90,7 +90,8 @@ exec 9<&-
 hostname "$name"
 mount -t proc p proc
 mount -t sysfs -o ro s sys
-[ "$kind" != systemd ] || mount -t cgroup2 c sys/fs/cgroup
+# Among them those of a cluster, where crun wants it.
+[ "$kind$address" = plain- ] || mount -t cgroup2 c sys/fs/cgroup
 mkdir -p oldroot
 pivot_root . oldroot
 umount -l /oldroot

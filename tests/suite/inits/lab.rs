@@ -6,7 +6,7 @@
 
 #![allow(dead_code)]
 
-use crate::harness::{Answer, Image, finish, guest_init, have, program, skip, until_within, wait_for};
+use crate::harness::{Answer, Image, finish, guest_init, have, podman, program, skip, until_within, wait_for};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -257,6 +257,24 @@ impl Lab {
         self.write("/etc/mcp/mcp.toml", text, 0o644);
     }
 
+    /// Readies podman inside, with the image `localhost/act:1`.
+    pub fn podman(&self) {
+        // Limits, and crun's program for devices: they want CAP_SYS_RESOURCE.
+        let containers = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=1024:4096\"]\ncgroups = \"disabled\"\n\
+                          [engine]\nevents_logger = \"none\"\n";
+        self.write("/etc/containers/containers.conf", containers, 0o644);
+        // An overlay can't lie on one.
+        let storage =
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"/keep/graph\"\nrunroot = \"/run/containers/storage\"\n";
+        self.write("/etc/containers/storage.conf", storage, 0o644);
+        self.write("/etc/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#, 0o644);
+        self.write("/run/act/act", podman::SCRIPT, 0o755);
+        self.ask(
+            "cd /run/act && mkdir bin tmp www && echo act >www/index.html && cp /bin/busybox bin && for a in $(bin/busybox --list); do ln -s busybox bin/$a; done \
+             2>/dev/null; tar -c . | podman import -q -c 'ENTRYPOINT [\"/act\"]' - localhost/act:1",
+        );
+    }
+
     /// What the current instance's `state.json` holds.
     pub fn state(&self, id: &str) -> serde_json::Value {
         serde_json::from_str(&self.read(&format!("/run/mcp/{id}/state.json"))).unwrap_or_default()
@@ -338,7 +356,7 @@ fn programs() -> PathBuf {
 }
 
 /// A file of ours.
-fn source(path: &str) -> String {
+pub fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
