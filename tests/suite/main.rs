@@ -42,6 +42,7 @@ mod man;
 mod microvm;
 mod ocf;
 mod parts;
+mod placement;
 mod pull;
 mod readiness;
 mod record;
