@@ -5,7 +5,7 @@ use super::ask::Asked;
 use super::pacemaker::{Cluster, Member, Resource};
 use crate::model::ComponentId;
 use crate::node::Drift;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// The kinds of drift that only a cluster has. The names are stable: scripts use them.
@@ -125,8 +125,35 @@ impl Row {
     }
 }
 
+/// Resources by what they run.
+struct Index<'a> {
+    components: HashMap<(&'a str, &'a str), (&'a String, &'a Resource)>,
+    services: HashMap<&'a str, (&'a String, &'a Resource)>,
+}
+
+impl<'a> Index<'a> {
+    fn new(cluster: &'a Cluster) -> Index<'a> {
+        let mut index = Index { components: HashMap::new(), services: HashMap::new() };
+        for found @ (_, resource) in &cluster.resources {
+            match resource.target.as_ref().map(|t| (t.service.as_str(), t.component.as_deref())) {
+                Some((service, Some(component))) => drop(index.components.insert((service, component), found)),
+                Some((service, None)) => drop(index.services.insert(service, found)),
+                None => {}
+            }
+        }
+        index
+    }
+
+    /// The resource that is component `id`: rather its own than its service's.
+    fn find(&self, id: &ComponentId) -> Option<(&'a String, &'a Resource)> {
+        let own = self.components.get(&(id.service.as_str(), id.component.as_str()));
+        own.or_else(|| self.services.get(id.service.as_str())).copied()
+    }
+}
+
 /// What nodes answered, in the order of the cluster's, held against what Pacemaker says.
 pub fn judge(cluster: Cluster, asked: Vec<Asked>) -> Picture {
+    let index = Index::new(&cluster);
     let mut nodes = Vec::new();
     let mut rows = Vec::new();
     for (member, asked) in cluster.nodes.iter().zip(asked) {
@@ -141,9 +168,7 @@ pub fn judge(cluster: Cluster, asked: Vec<Asked>) -> Picture {
         }
         let (silent, problems) = match asked.answer {
             Ok(mut answer) => {
-                rows.extend(
-                    std::mem::take(&mut *answer.components).into_iter().map(|item| row(&cluster, member, item)),
-                );
+                rows.extend(std::mem::take(&mut *answer.components).into_iter().map(|item| row(&index, member, item)));
                 let podman = answer.podman.error.map(|e| format!("{e}; how its containers are is unknown"));
                 (None, std::mem::take(&mut *answer.problems).into_iter().chain(podman).collect())
             }
@@ -154,21 +179,15 @@ pub fn judge(cluster: Cluster, asked: Vec<Asked>) -> Picture {
         };
         nodes.push(Seen { member: member.clone(), silent, drift, problems, code: asked.code, took: asked.took });
     }
-    across(&cluster, &nodes, &mut rows);
+    across(&cluster, &index, &nodes, &mut rows);
     let drift = if cluster.quorum { Vec::new() } else { vec![ClusterDrift::NoQuorum] };
     Picture { cluster, drift, nodes, rows }
 }
 
-/// The resource that is component `id`: rather its own than its service's.
-fn resource_of<'a>(cluster: &'a Cluster, id: &ComponentId) -> Option<(&'a String, &'a Resource)> {
-    let matching = cluster.resources.iter().filter(|(_, r)| r.target.as_ref().is_some_and(|t| t.matches(id)));
-    matching.max_by_key(|(_, r)| r.target.as_ref().is_some_and(|t| t.component.is_some()))
-}
-
 /// What `member` says of a component, judged as far as that node goes.
-fn row(cluster: &Cluster, member: &Member, mut item: Item) -> Row {
+fn row(index: &Index<'_>, member: &Member, mut item: Item) -> Row {
     let id = item.id();
-    let found = id.as_ref().and_then(|id| resource_of(cluster, id));
+    let found = id.as_ref().and_then(|id| index.find(id));
     let by_cluster = found.is_some() || item.placement.as_deref() == Some("cluster");
     let placed = found.is_some_and(|(_, r)| r.nodes.contains(&member.name));
     let mut drift = Vec::new();
@@ -225,7 +244,7 @@ fn bare(name: &str, resource: &Resource, state: &str) -> Option<Row> {
 }
 
 /// Adds what only shows across nodes: what runs on several, and what runs on none.
-fn across(cluster: &Cluster, nodes: &[Seen], rows: &mut Vec<Row>) {
+fn across(cluster: &Cluster, index: &Index<'_>, nodes: &[Seen], rows: &mut Vec<Row>) {
     let mut all: BTreeMap<ComponentId, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
         if let (Some(id), true) = (&row.id, row.by_cluster) {
@@ -241,7 +260,7 @@ fn across(cluster: &Cluster, nodes: &[Seen], rows: &mut Vec<Row>) {
     let silent: BTreeSet<&String> = nodes.iter().filter(|n| n.silent.is_some()).map(|n| &n.member.name).collect();
     let mut more = Vec::new();
     for (id, indexes) in all {
-        let found = resource_of(cluster, &id);
+        let found = index.find(&id);
         let of_it = || indexes.iter().filter_map(|i| rows.get(*i));
         let alive = of_it().filter(|row| row.item.is_alive()).count();
         let active = of_it().any(|row| row.item.active == Some(true));
