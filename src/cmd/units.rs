@@ -2,6 +2,7 @@
 
 use super::Common;
 use crate::model::init::{INITS, Init};
+use crate::model::service::PLACED;
 use crate::model::{Loaded, load};
 use crate::node::units::plan::Plan;
 use crate::node::units::write::{self, Fate, Step, Work};
@@ -18,6 +19,7 @@ Examples:
   mcp-units s6-rc --dest /etc/s6-rc/source
   mcp-units                         for the init that [boot] init in mcp.toml names
   mcp-units --remove openrc         remove what was written for OpenRC
+  mcp-units --plan                  stages and components for scripts, as mcp-cluster reads them
 
 Exit codes: 0 all is in place, 1 files that a person changed were left alone, 2 usage, 100 bad definitions.";
 
@@ -49,6 +51,9 @@ pub struct Args {
     /// configured, nothing
     #[arg(long, conflicts_with_all = ["force", "remove"])]
     generator: bool,
+    /// For scripts: print one line for each component, with what it wants of whoever places it; write nothing
+    #[arg(long, conflicts_with_all = ["init", "dest", "dry_run", "force", "remove", "generator"])]
+    plan: bool,
 }
 
 fn init_name(text: &str) -> std::result::Result<Init, String> {
@@ -63,6 +68,11 @@ fn init_name(text: &str) -> std::result::Result<Init, String> {
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
     let loaded = load::load(&paths)?;
+    if args.plan {
+        let lines = units::lines::lines(&loaded)?;
+        lines.iter().for_each(|line| out::print(format_args!("{line}\n")));
+        return Ok(EXIT_OK);
+    }
     let init = args.init.or(loaded.node.init).ok_or_else(|| {
         let what = "no INIT: name one, or put init = \"…\" into [boot] of mcp.toml";
         Error::Usage { what: what.into() }
@@ -87,6 +97,11 @@ pub fn run(args: Args) -> Result<u8> {
         Ok(fates)
     });
     let removed = lock.map_or(Ok(()), Lock::remove);
+    let placed = loaded.services.iter().filter(|s| s.left_alone() == Some(PLACED)).map(|s| s.name.as_str());
+    let placed: Vec<&str> = placed.filter(|_| !args.remove).collect();
+    if !placed.is_empty() {
+        log::warn!("{}: {PLACED}, so nothing is written for it", placed.join(", "));
+    }
     let fates = worked?;
     removed?;
     if !args.dry_run {
@@ -119,7 +134,7 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     if !args.dry_run {
         write::forget(paths);
     }
-    if plan.units().next().is_none() && plan.stages.is_empty() {
+    if plan.units().next().is_none() && plan.stages.is_empty() && !plan.placed_containers {
         return Ok(EXIT_OK);
     }
     // A start_command of one's own may be systemd's, too.

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod chart;
+pub mod cluster;
 pub mod command;
 pub mod condition;
 pub mod container_image;
@@ -10,6 +11,7 @@ pub mod doctor;
 pub mod drift;
 pub mod failure;
 pub mod in_use;
+pub mod installed;
 pub mod inventory;
 pub mod probe;
 pub mod provide;

@@ -1,8 +1,11 @@
 //! `mcp-status`: what should run, what does run, and how they differ.
 
 mod again;
+mod cluster;
 mod doctor;
+mod grid;
 mod inspect;
+mod installed;
 mod json;
 mod nagios;
 mod prometheus;
@@ -29,9 +32,11 @@ Examples:
   mcp-status --list --state failed      what failed, one a line
   mcp-status --remote                   has a tag moved since it was deployed?
   mcp-status --wanted demo/web && mcp-run --recover demo/web
+  mcp-status --installed demo           could it start here, with the network cut off?
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
   mcp-status --nagios                   as a Nagios plugin
   mcp-status --doctor                   what this node lacks, and what to do about it
+  mcp-status --cluster                  all nodes of a Pacemaker cluster
 
 Exit codes: 0 all is as it should be, 1 drift (--doctor: something is lacking), 2 usage, 100 unknown target or bad definitions, 111 try again.
 With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -70,10 +75,14 @@ pub struct Args {
     /// Say by the exit code alone whether TARGET shall run: 0 yes, 1 no
     #[arg(long, value_name = "TARGET", conflicts_with_all = ["targets", "prometheus"])]
     wanted: Option<String>,
+    /// Say whether TARGET could start here from what is local, without the network: 0 yes; 1 no, and why
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["targets", "prometheus", "json", "list", "verbose", "health",
+          "remote", "state", "watch", "wanted"])]
+    installed: Option<String>,
     /// For units: say by the exit code alone whether an init shall start TARGET again now that its supervisor has ended: 0
     /// yes, 1 no
     #[arg(long, value_name = "TARGET", requires = "ended", conflicts_with_all = ["targets", "prometheus", "json",
-          "list", "verbose", "health", "remote", "state", "watch", "wanted"])]
+          "list", "verbose", "health", "remote", "state", "watch", "wanted", "installed"])]
     again: Option<String>,
     /// With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it
     #[arg(long, value_name = "CODE", requires = "again", allow_negative_numbers = true)]
@@ -83,10 +92,20 @@ pub struct Args {
     prometheus: Option<PathBuf>,
     /// Say what this node lacks for what its definitions ask, and what to do: 0 nothing, 1 something
     #[arg(long, conflicts_with_all = ["targets", "list", "verbose", "health", "remote", "state", "watch", "wanted", "again",
-          "prometheus", "nagios"])]
+          "installed", "prometheus", "nagios"])]
     doctor: bool,
+    /// Show all nodes of the Pacemaker cluster that this one belongs to
+    #[arg(long, conflicts_with_all = ["verbose", "remote", "watch", "wanted", "installed", "again", "prometheus", "doctor",
+          "nagios"])]
+    cluster: bool,
+    /// With --cluster: how each node is reached, a line of shell in which {node} is its name (default: by ssh)
+    #[arg(long, value_name = "COMMAND", requires = "cluster")]
+    via: Option<String>,
+    /// With --cluster: what has not answered by then is unreachable (10s)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "cluster")]
+    timeout: Option<Duration>,
     /// Answer as a Nagios plugin does, with its exit codes
-    #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "watch", "prometheus", "state"])]
+    #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "installed", "watch", "prometheus", "state"])]
     nagios: bool,
 }
 
@@ -102,6 +121,9 @@ pub fn run(args: Args) -> Result<u8> {
     if args.watch.is_some_and(|interval| interval.is_zero()) {
         return Err(Error::Usage { what: "--watch: the interval must be longer than nothing".into() });
     }
+    if args.cluster {
+        return cluster::run(&args);
+    }
     if args.doctor {
         return Ok(doctor::run(Paths::find(args.common.root.as_deref()), args.json));
     }
@@ -113,6 +135,9 @@ pub fn run(args: Args) -> Result<u8> {
     let (targets, paths) = targets_and_paths(&args)?;
     if let Some(target) = &args.wanted {
         return named(&paths, &Target::parse(target)?, |entries| wanted(target, entries));
+    }
+    if let Some(target) = &args.installed {
+        return installed::answer(&paths, &Target::parse(target)?);
     }
     if let (Some(target), Some(code)) = (&args.again, args.ended) {
         return named(&paths, &Target::parse(target)?, |entries| match entries {

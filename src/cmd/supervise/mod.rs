@@ -9,8 +9,9 @@ pub use runner::Runner;
 
 use self::detach::{Caller, Side, detach};
 use crate::guest::instance::Instance;
+use crate::model::service::PLACED;
 use crate::model::state::{End, EndedBy};
-use crate::model::{ComponentId, Record, Target, Version, Wish};
+use crate::model::{ComponentId, Placement, Record, Target, Version, Wish};
 use crate::node::failure;
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
@@ -60,8 +61,18 @@ pub fn noting(
     result
 }
 
+/// Whether an init or a boot has to leave it alone, which is said: the cluster places it, or an operator stopped it.
+pub fn shall_be_left_alone(paths: &Paths, found: &Resolved) -> Result<bool> {
+    let id = &found.id;
+    if found.placement == Placement::Cluster {
+        log::warn!("{id}: {PLACED}, so it is not started; mcp-run {id} starts it by hand");
+        return Ok(true);
+    }
+    shall_stay_stopped(paths, id)
+}
+
 /// Whether an operator stopped it, which is said.
-pub fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
+fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
     let stays = Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop);
     if stays {
         log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
@@ -74,21 +85,31 @@ impl Supervisor<'_> {
     /// thread.
     pub fn begin(&self, start: Start) -> Result<u8> {
         if !self.options.detach {
-            return self.run(start, None);
+            return self.run(start, None, None);
         }
         options::check_lingering(self.base.paths);
         // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
         let spec = &start.version.spec;
         let patience = spec.start_timeout + spec.stop_timeout + SPARE;
-        match detach(&self.base.files(), self.options.wait, patience, &self.base.id.to_string())? {
+        let (files, object) = (self.base.files(), self.base.id.to_string());
+        match detach(&files, self.options.wait, patience, &object, || take_lock(&self.base))? {
             Side::Caller(code) => Ok(code),
-            Side::Supervisor(caller) => {
+            Side::Supervisor(caller, lock) => {
                 let caller = Rc::new(RefCell::new(caller));
-                let result = self.run(start, Some(Rc::clone(&caller)));
-                let code = match &result {
+                let result = self.run(start, Some(Rc::clone(&caller)), Some(lock));
+                let mut code = match &result {
                     Ok(code) => *code,
                     Err(e) => e.exit_code(),
                 };
+                if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
+                    // To whoever places it, a start that leaves nothing running is none.
+                    log::warn!(
+                        "{}: ended before it {}",
+                        self.base.id,
+                        if self.options.wait { "was ready" } else { "ran" }
+                    );
+                    code = EXIT_NO;
+                }
                 if let Err(e) = result {
                     super::report(super::program(), &e);
                 }
@@ -98,11 +119,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes the component's lock and stays with the component until it ends; returns our exit code. `caller` waits for
-    /// us, if we are detached.
-    fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
+    /// Takes the component's lock, unless it has it, and stays with the component until it ends; returns our exit code.
+    /// `caller` waits for us, if we are detached.
+    fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, lock: Option<Lock>) -> Result<u8> {
         let signals = Signals::catch()?;
-        let mut lock = take_lock(&self.base)?;
+        let mut lock = lock.map_or_else(|| take_lock(&self.base), Ok)?;
         let signed = lock.sign(crate::cmd::program());
         let ended = signed.and_then(|()| self.supervise(start, caller, &signals));
         remove_traces(&self.base, lock);
@@ -113,7 +134,7 @@ impl Supervisor<'_> {
         let (paths, id) = (self.base.paths, self.base.id);
         let files = self.base.files();
         let mut notify = Notify::from_environment(self.options.notify_fd);
-        let restarts = self.options.by_policy || caller.is_some();
+        let restarts = self.options.by_policy || (caller.is_some() && !self.options.no_restart);
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }

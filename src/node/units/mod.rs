@@ -1,7 +1,8 @@
 //! The node's services as files of its init system: what they are (`plan`), what each init's files say (a file an init),
-//! and how they get to their place (`write`).
+//! how they get to their place (`write`), and the same as lines for scripts (`lines`).
 
 mod dinit;
+pub mod lines;
 mod openrc;
 pub mod plan;
 mod runit;

@@ -216,7 +216,14 @@ mod tests {
             units: units.clone(),
         };
         let stages = stages.iter().enumerate().map(stage).collect();
-        Plan { stages, rest, programs: "/usr/bin".into(), root: None, log: "/var/log/mcp".into() }
+        Plan {
+            stages,
+            rest,
+            programs: "/usr/bin".into(),
+            root: None,
+            log: "/var/log/mcp".into(),
+            placed_containers: false,
+        }
     }
 
     fn text<'f>(files: &'f [UnitFile], path: &str) -> Option<&'f str> {
