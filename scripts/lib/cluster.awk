@@ -491,7 +491,7 @@ function want_pin(i,    id, cid, where) {
         "location " id " rule id=" cid "-rule constraint-id=" cid " score=-INFINITY '#uname' ne " where)
 }
 
-function do_nodes(    k, node, owner, unknown, counts) {
+function do_nodes(    k, node, owner, unknown, counts, was) {
     for (node in told) if (!(node in node_id)) wrong(node ": no such node in the cluster; crm_node --list names them")
     for (k = 1; k <= n_nodes; k++) {
         node = nodes[k]
@@ -519,8 +519,9 @@ function do_nodes(    k, node, owner, unknown, counts) {
         note("the memory of" unknown " is not known, so that placement does not count it yet: --node NAME=SIZE for each, or --via")
         return
     }
-    if (property["placement-strategy"] != "" && property["placement-strategy"] != "default") return
-    if ("placement-strategy" in property) {
+    was = "placement-strategy" in property
+    if (was && property["placement-strategy"] != "default") return
+    if (was) {
         k = property_line["placement-strategy"]
         line[k] = with_attribute(line[k], "value", "balanced")
     } else if (property_set) {
@@ -531,7 +532,7 @@ function do_nodes(    k, node, owner, unknown, counts) {
             "cib-bootstrap-options-placement-strategy\" name=\"placement-strategy\" value=\"balanced\"/>\n" \
             "</cluster_property_set>\n")
     }
-    changed("placement-strategy" in property ? "changed" : "new", "placement-strategy")
+    changed(was ? "changed" : "new", "placement-strategy")
     crm("property placement-strategy=balanced")
     pcs("property set placement-strategy=balanced")
 }
