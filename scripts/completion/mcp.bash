@@ -7,14 +7,14 @@ _mcp_options() {
     mcp) echo '--root --help --version' ;;
     mcp-pull) echo '--root --for --dry-run --json --quiet --timeout --help --version' ;;
     mcp-build) echo '--root --for --arg --env --volume --json --timeout --gc --dry-run --help --version' ;;
-    mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --by-policy --dry-run' ;;
-    mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --by-policy --dry-run --help --version' ;;
-    mcp-run) echo '--root --all --detach --by-init --wait --console --notify-fd --recover --by-policy --replace --dry-run --help --version' ;;
+    mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run' ;;
+    mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run --help --version' ;;
+    mcp-run) echo '--root --all --detach --by-init --wait --console --notify-fd --recover --by-policy --no-restart --replace --dry-run --help --version' ;;
     mcp-stop) echo '--root --all --for-now --unsupervised --help --version' ;;
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
-    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --again --ended --prometheus --doctor --nagios --help --version' ;;
+    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --installed --again --ended --prometheus --doctor --nagios --help --version' ;;
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
     mcp-record) echo '--root --new --back --drop --check --now --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
@@ -140,6 +140,7 @@ _mcp_value() {
         echo 'absent starting running stopping waiting stopped exited failed unknown'
         ;;
     mcp-status:--wanted | \
+    mcp-status:--installed | \
     mcp-status:--again)
         echo 'targets'
         ;;

@@ -1,7 +1,7 @@
 //! `mcp-run-container`: run one component as a podman container and stay with it until it ends.
 
 use super::Common;
-use super::supervise::{self, Options, Runner, Supervisor, shall_stay_stopped};
+use super::supervise::{self, Options, Runner, Supervisor, shall_be_left_alone};
 use crate::container::prepare;
 use crate::model::{Target, state};
 use crate::node::start::{self, Start};
@@ -50,7 +50,7 @@ pub fn run(args: Args) -> Result<u8> {
 fn start(args: &Args, paths: &Paths) -> Result<u8> {
     let (node, found) = resolve::one(paths, &Target::parse(&args.target)?)?;
     let (id, options) = (&found.id, &args.options);
-    if options.recover && !args.dry_run && shall_stay_stopped(paths, id)? {
+    if options.recover && !args.dry_run && shall_be_left_alone(paths, &found)? {
         return Ok(EXIT_OK);
     }
     let start = start::choose(paths, &found, options.recover)?;

@@ -2,7 +2,7 @@
 
 use super::Common;
 use crate::container::listing::Listed;
-use crate::model::{Component, ComponentId, Node, Runtime, Source, Target, load};
+use crate::model::{Component, ComponentId, Node, Placement, Runtime, Source, Target, load};
 use crate::node::containers::Question;
 use crate::node::resolve::{self, Resolved};
 use crate::node::stop::{self, Manner, Stopped, describe};
@@ -104,7 +104,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolv
     if args.all {
         for (id, component) in resolve::all(paths, args.for_now)? {
             let runs = stop::is_there(paths, &id)?;
-            let what = Resolved { id, component, adhoc: false };
+            let what = Resolved { id, component, adhoc: false, placement: Placement::Node };
             if runs { chosen.push(what) } else { others.push(what) }
         }
         return Ok((node, chosen, others));
@@ -117,7 +117,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolv
         };
         for (id, component) in found {
             if !chosen.iter().any(|c| c.id == id) {
-                chosen.push(Resolved { id, component, adhoc: false });
+                chosen.push(Resolved { id, component, adhoc: false, placement: Placement::Node });
             }
         }
     }
@@ -133,7 +133,7 @@ fn lost(listed: BTreeMap<ComponentId, Listed>, chosen: &BTreeSet<ComponentId>, o
             others.remove(&id).unwrap_or_else(|| {
                 let source = Source::Image { reference: one.image };
                 let component = Component::new(&id.component, Runtime::Container, source);
-                Resolved { id, component, adhoc: false }
+                Resolved { id, component, adhoc: false, placement: Placement::Node }
             })
         })
         .collect()

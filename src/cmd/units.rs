@@ -2,6 +2,7 @@
 
 use super::Common;
 use crate::model::init::{INITS, Init};
+use crate::model::service::PLACED;
 use crate::model::{Loaded, load};
 use crate::node::units::plan::Plan;
 use crate::node::units::write::{self, Fate, Step, Work};
@@ -96,6 +97,11 @@ pub fn run(args: Args) -> Result<u8> {
         Ok(fates)
     });
     let removed = lock.map_or(Ok(()), Lock::remove);
+    let placed = loaded.services.iter().filter(|s| s.left_alone() == Some(PLACED)).map(|s| s.name.as_str());
+    let placed: Vec<&str> = placed.filter(|_| !args.remove).collect();
+    if !placed.is_empty() {
+        log::warn!("{}: {PLACED}, so nothing is written for it", placed.join(", "));
+    }
     let fates = worked?;
     removed?;
     if !args.dry_run {
@@ -128,7 +134,7 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
     if !args.dry_run {
         write::forget(paths);
     }
-    if plan.units().next().is_none() && plan.stages.is_empty() {
+    if plan.units().next().is_none() && plan.stages.is_empty() && !plan.placed_containers {
         return Ok(EXIT_OK);
     }
     // A start_command of one's own may be systemd's, too.

@@ -38,12 +38,25 @@ pub fn prepare(context: &Context<'_>) -> Result<Prepared> {
         // Held no longer than this: podman binds them itself.
         drop(reserve::all(context.paths, id, &component.ports, &[])?);
     }
-    for volume in component.volumes.iter().filter(|v| v.name.starts_with('/')) {
-        if !Path::new(&volume.name).exists() {
-            return Err(Error::refused(id, format!("volume {}: no such file or directory on this node", volume.name)));
-        }
-    }
+    check_folders(context)?;
     Ok(prepared)
+}
+
+/// Whether [`prepare`] would come to its end but for what passes: ports that others have. Nothing is taken or started, and
+/// the image is taken to be there.
+pub fn check(context: &Context<'_>) -> Result<()> {
+    plan(context, Podman::find(context.node)?, String::new())?;
+    check_folders(context)
+}
+
+fn check_folders(context: &Context<'_>) -> Result<()> {
+    let mut folders = context.component.volumes.iter().filter(|v| v.name.starts_with('/'));
+    match folders.find(|folder| !Path::new(&folder.name).exists()) {
+        Some(gone) => {
+            Err(Error::refused(context.id, format!("volume {}: no such file or directory on this node", gone.name)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The argument vector as a start would have it, with nothing checked that may pass.

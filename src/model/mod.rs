@@ -36,4 +36,4 @@ pub use port::{Port, Protocol};
 pub use problem::Problem;
 pub use record::{FileSystem, Pin, Record, Version, Wish};
 pub use reference::Reference;
-pub use service::Service;
+pub use service::{Placement, Service};

@@ -21,6 +21,8 @@ use std::time::Duration;
 const SPARE: Duration = Duration::from_secs(30);
 /// A supervisor that is killed gives no hint: this often it is asked whether there is one.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// The same where nobody tells us that something has changed.
+const BLIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// `text` as systemd-escape(1) has it, for the name of a unit's instance.
 pub fn escape(text: &str) -> String {
@@ -213,10 +215,12 @@ impl Begun<'_> {
         let id = &self.found.id;
         let mut names = vec![self.files.run.clone()];
         names.extend(Slot::ALL.map(|slot| self.files.instance(slot).run));
-        let hints = Hints::new(names, Vec::new())?;
+        // Where others have taken all that this user may have, we look more often.
+        let hints = Hints::new(names, Vec::new()).map_err(|e| log::debug!("{id}: {e}")).ok();
+        let pause = if hints.is_some() { LOOK_PAUSE } else { BLIND_PAUSE };
         loop {
             // Before the look: what comes meanwhile is a hint again.
-            hints.drain();
+            hints.iter().for_each(Hints::drain);
             match self.look()? {
                 Progress::Ready => return Ok(EXIT_OK),
                 Progress::Ended(reason) => return Err(Error::busy(id, format!("ended before it was ready: {reason}"))),
@@ -229,8 +233,9 @@ impl Begun<'_> {
                 }
                 Progress::Coming => {}
             }
-            let until = self.deadline.min(Deadline::after(LOOK_PAUSE));
-            let _ = poll(&mut [PollFd::new(hints.as_fd(), PollFlags::POLLIN)], until.poll_timeout());
+            let until = self.deadline.min(Deadline::after(pause));
+            let mut fds: Vec<_> = hints.iter().map(|h| PollFd::new(h.as_fd(), PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, until.poll_timeout());
         }
     }
 

@@ -100,7 +100,9 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
         condition == Condition::Running && verdict.is_some_and(|v| matches!(v, Verdict::Unhealthy(_))),
     );
     check(Drift::Unsupervised, alive && !entry.supervised && !entry.foreign);
-    check(Drift::CrashLoop, condition != Condition::Stopped && state.is_some_and(|s| loops(s, now)));
+    // Where the cluster has put elsewhere what failed here, it loops here no more.
+    let here = condition != Condition::Stopped && !entry.may_come();
+    check(Drift::CrashLoop, here && state.is_some_and(|s| loops(s, now)));
     check(Drift::Record, damaged);
     found
 }
@@ -147,7 +149,7 @@ fn loops(state: &State, now: SystemTime) -> bool {
 pub(crate) mod tests {
     use super::*;
     use crate::model::state::{End, EndedBy, SCHEMA};
-    use crate::model::{ComponentId, Digest, Pin, Record, Runtime, Service};
+    use crate::model::{ComponentId, Digest, Pin, Placement, Record, Runtime, Service};
     use crate::node::inventory::Declared;
 
     pub(crate) fn running() -> Service {
@@ -155,6 +157,7 @@ pub(crate) mod tests {
         Service {
             name: "demo".into(),
             active: true,
+            placement: Placement::Node,
             components: vec![Component::new("web", Runtime::Unikernel, source)],
             file: "demo.toml".into(),
         }

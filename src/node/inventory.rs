@@ -2,7 +2,7 @@
 
 use super::containers::Seen;
 use crate::model::state::{End, State, is_alive};
-use crate::model::{Component, ComponentId, Loaded, Record, Service, Wish, name};
+use crate::model::{Component, ComponentId, Loaded, Placement, Record, Service, Wish, name};
 use crate::sys::lock::{self, Holder};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result, time};
@@ -166,12 +166,23 @@ impl<'a> Entry<'a> {
         self.record.get().map(|r| r.wish)
     }
 
-    /// Whether it shall run: declared active or ad hoc, and not wished to stay stopped. `None` when nobody can tell,
-    /// since its definition or its record can't be read.
+    /// Whether a cluster manager decides on which node it runs.
+    pub fn is_clusters(&self) -> bool {
+        self.declared.is_some_and(|d| d.service.placement == Placement::Cluster)
+    }
+
+    /// Whether it may run here, though it need not: the cluster may put it here at any time.
+    pub fn may_come(&self) -> bool {
+        self.is_clusters() && self.declared.is_some_and(|d| d.service.active) && !self.is_alive() && !self.supervised
+    }
+
+    /// Whether it shall run here: declared active or ad hoc, and not wished to stay stopped; what the cluster places, where it
+    /// runs already. `None` when nobody can tell, since its definition or its record can't be read.
     pub fn wanted(&self) -> Option<bool> {
         match self.declared {
             _ if self.broken => None,
             Some(d) if !d.service.active => Some(false),
+            _ if self.may_come() => Some(false),
             _ if self.record.damage().is_some() => None,
             Some(_) => Some(self.wish() != Some(Wish::Stop)),
             None => Some(self.is_adhoc() && self.wish() == Some(Wish::Run)),

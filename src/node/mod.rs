@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod drift;
 pub mod failure;
 pub mod in_use;
+pub mod installed;
 pub mod inventory;
 pub mod probe;
 pub mod provide;

@@ -32,15 +32,15 @@ pub enum Standing {
     Unknown(String),
 }
 
-/// How `id` stands. `active`: what its definition says. Starts no process.
-pub fn standing(paths: &Paths, id: &ComponentId, active: bool) -> Standing {
+/// How `id` stands. `left_alone`: why nobody here brings it up, by its definition. Starts no process.
+pub fn standing(paths: &Paths, id: &ComponentId, left_alone: Option<&'static str>) -> Standing {
     let files = paths.component(&id.service, &id.component);
     let look = || -> Result<Standing> {
         // The instances first: one that a supervisor takes over between the two questions is then seen as watched.
         let alive = state::any_alive(&files)?;
         let supervised = lock::is_held(&files.lock())?;
-        if !active {
-            return Ok(Standing::Unwanted("its definition is not active"));
+        if let Some(why) = left_alone {
+            return Ok(Standing::Unwanted(why));
         }
         if Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop) {
             return Ok(Standing::Unwanted("an operator stopped it"));
@@ -183,9 +183,14 @@ pub enum Recovered {
     LeftAlone(Standing),
 }
 
-/// Recovers all of `chosen`, each with whether its definition is active, side by side; answers in their order.
-pub fn all(paths: &Paths, node: &Node, chosen: &[(Resolved, bool)], ready: bool) -> Vec<Result<Recovered>> {
-    let stand = |(found, active): &(Resolved, bool)| match standing(paths, &found.id, *active) {
+/// Recovers all of `chosen`, each with why it is left alone, if it is, side by side; answers in their order.
+pub fn all(
+    paths: &Paths,
+    node: &Node,
+    chosen: &[(Resolved, Option<&'static str>)],
+    ready: bool,
+) -> Vec<Result<Recovered>> {
+    let stand = |(found, left_alone): &(Resolved, Option<&'static str>)| match standing(paths, &found.id, *left_alone) {
         Standing::Down if stopped_for_now(paths, &found.id).is_some() => {
             Standing::Unwanted("it was stopped for now; its init, mcp-boot or mcp-run starts it")
         }
@@ -213,7 +218,7 @@ pub fn all(paths: &Paths, node: &Node, chosen: &[(Resolved, bool)], ready: bool)
                 })
             })
             .collect();
-        let lost = |(found, _): &(Resolved, bool)| Error::busy(&found.id, "its start ended unexpectedly; try again");
+        let lost = |(found, _): &(Resolved, _)| Error::busy(&found.id, "its start ended unexpectedly; try again");
         let ended = threads.into_iter().zip(chosen);
         ended.map(|(thread, which)| thread.join().unwrap_or_else(|_| Err(lost(which)))).collect()
     })

@@ -2,7 +2,7 @@
 
 use crate::model::load::{self, Loaded};
 use crate::model::state;
-use crate::model::{Component, ComponentId, Node, Record, Target, name, problem};
+use crate::model::{Component, ComponentId, Node, Placement, Record, Service, Target, name, problem};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result};
 use std::path::Path;
@@ -16,6 +16,15 @@ pub struct Resolved {
     pub component: Component,
     /// Whether it has no definition, only a record.
     pub adhoc: bool,
+    /// Who decides where it runs.
+    pub placement: Placement,
+}
+
+impl Resolved {
+    /// A component as its definition has it.
+    pub fn declared(id: ComponentId, service: &Service, component: &Component) -> Resolved {
+        Resolved { id, component: component.clone(), adhoc: false, placement: service.placement }
+    }
 }
 
 /// The node config. Problems in it are an error.
@@ -35,10 +44,11 @@ pub fn components(paths: &Paths, target: &Target) -> Result<(Node, Vec<Resolved>
         }
         return Ok((node(paths)?, found));
     };
+    let placement = service.placement;
     let loaded = Loaded { node, services: vec![service], ..Loaded::default() };
     let found = load::find(&loaded, target)?
         .into_iter()
-        .map(|(id, component)| Resolved { id, component: component.clone(), adhoc: false })
+        .map(|(id, component)| Resolved { id, component: component.clone(), adhoc: false, placement })
         .collect();
     Ok((loaded.node, found))
 }
@@ -73,7 +83,7 @@ fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
     for component in names {
         let id = ComponentId { service: target.service.clone(), component };
         if let Some(version) = Record::read(paths, &id)?.and_then(|r| r.current) {
-            found.push(Resolved { id, component: version.spec, adhoc: true });
+            found.push(Resolved { id, component: version.spec, adhoc: true, placement: Placement::Node });
         }
     }
     Ok(found)
@@ -101,7 +111,7 @@ pub fn as_started(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Co
 pub fn all(paths: &Paths, despite: bool) -> Result<Vec<(ComponentId, Component)>> {
     let loaded = load::load(paths)?;
     let loaded = if despite { loaded } else { loaded.whole()? };
-    let declared = loaded.components().map(|(id, _, c)| Resolved { id, component: c.clone(), adhoc: false });
+    let declared = loaded.components().map(|(id, service, c)| Resolved::declared(id, service, c));
     let mut found = declared.collect::<Vec<_>>();
     for service in undeclared(paths, &loaded) {
         found.extend(recorded(paths, &Target { service, component: None })?);

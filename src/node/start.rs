@@ -22,6 +22,23 @@ pub struct Start {
 /// What a start of `found` takes. `recover`: the record counts, not the definition. An image that was never deployed is
 /// an error.
 pub fn choose(paths: &Paths, found: &Resolved, recover: bool) -> Result<Start> {
+    let start = pick(paths, found, recover)?;
+    let id = &found.id;
+    let is_image = matches!(found.component.source, Source::Image { .. });
+    // What runs is not started.
+    if running(paths, id)?.is_some() {
+        return Ok(start);
+    }
+    if start.trial {
+        log::info!("{id}: starts what a deploy has on trial");
+    } else if is_image && !found.adhoc && start.version.spec != found.component {
+        log::warn!("{id}: starts as it was deployed; its definition says otherwise: mcp deploy {id} applies it");
+    }
+    Ok(start)
+}
+
+/// The same, with nothing said about it.
+pub fn pick(paths: &Paths, found: &Resolved, recover: bool) -> Result<Start> {
     let id = &found.id;
     let record = Record::read(paths, id)?.unwrap_or_default();
     // What runs goes on as what it was started from.
@@ -32,19 +49,11 @@ pub fn choose(paths: &Paths, found: &Resolved, recover: bool) -> Result<Start> {
         return Ok(Start { version: version.clone(), trial: on_trial && running.ready_at.is_none() });
     }
     if let Some(version) = record.candidate {
-        log::info!("{id}: starts what a deploy has on trial");
         return Ok(Start { version, trial: true });
     }
     let version = match (&found.component.source, record.current) {
         (Source::Image { .. }, None) => return Err(never_deployed(id)),
-        (Source::Image { .. }, Some(current)) => {
-            if !found.adhoc && current.spec != found.component {
-                log::warn!(
-                    "{id}: starts as it was deployed; its definition says otherwise: mcp deploy {id} applies it"
-                );
-            }
-            current
-        }
+        (Source::Image { .. }, Some(current)) => current,
         (_, Some(current)) if recover => current,
         // Named on the command line, or nothing has changed: with the time at which it was recorded.
         (_, Some(current)) if current.spec == found.component => current,

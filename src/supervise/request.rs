@@ -16,6 +16,9 @@ const SIZE_MAX: u64 = 64 << 10;
 /// Before asking again while another version is being put in place.
 const AGAIN_PAUSE: Duration = Duration::from_millis(20);
 
+/// Between two looks where the kernel does not tell that the answer has come.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     id: String,
@@ -59,7 +62,8 @@ fn ask_in_turn(
         inotify.add_watch(&files.run, AddWatchFlags::IN_MOVED_TO)?;
         Ok(inotify)
     };
-    let inotify = watch().map_err(Error::path("watch", &files.run))?;
+    // A user has 128 of them, which others may have taken: then we look now and then.
+    let inotify = watch().map_err(|e| log::debug!("inotify: {}", e.desc())).ok();
     let supervisor = PidFd::of_lock(&files.lock())?.ok_or_else(not_running)?;
     let request = Request { id: format!("{}-{}", std::process::id(), crate::sys::time::now()) };
     let bytes = serde_json::to_vec(&request).map_err(|e| Error::refused(id, e.to_string()))?;
@@ -78,14 +82,15 @@ fn ask_in_turn(
             Some(answer) => return Ok(answer),
             None => {}
         }
-        let mut fds =
-            [PollFd::new(inotify.as_fd(), PollFlags::POLLIN), PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, deadline.poll_timeout()) {
+        let mut fds = vec![PollFd::new(supervisor.as_fd(), PollFlags::POLLIN)];
+        fds.extend(inotify.iter().map(|i| PollFd::new(i.as_fd(), PollFlags::POLLIN)));
+        let until = if inotify.is_some() { deadline } else { deadline.min(Deadline::after(LOOK_PAUSE)) };
+        match poll(&mut fds, until.poll_timeout()) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(Error::os("wait for", id)(e)),
         }
-        let ended = fds[1].any().unwrap_or(false);
-        let _ = inotify.read_events();
+        let ended = fds.first().and_then(PollFd::any).unwrap_or(false);
+        let _ = inotify.as_ref().map(Inotify::read_events);
         if ended && read_answer(files)?.is_none_or(|a| a.id != request.id) {
             return Err(Error::busy(id, format!("its supervisor ended before it answered; mcp-run {id} goes on")));
         }

@@ -1,12 +1,32 @@
 //! `tar2sqfs`: a tar stream becomes a squashfs, the same bytes for the same tar.
 
 use super::tool::{self, Tool};
-use super::{Error, Result};
+use super::{Error, Result, disk};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+/// What the superblock begins with.
+const MAGIC: &[u8; 4] = b"hsqs";
+
+/// A squashfs that is there and whole, as far as its superblock tells: it says at byte 40 how many bytes are used.
+pub fn check(path: &Path) -> Result<()> {
+    disk::check_file("root disk", path)?;
+    let mut head = [0; 48];
+    let file = File::open(path).map_err(Error::path("open", path))?;
+    if file.read_exact_at(&mut head, 0).is_err() || head[..4] != *MAGIC {
+        return Err(Error::refused(path.display(), "not a squashfs; build it again"));
+    }
+    let used = head[40..].iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b));
+    let size = disk::size(path)?;
+    if used > size {
+        let reason = format!("truncated: {used} bytes are used, and the file has {size}; build or copy it again");
+        return Err(Error::refused(path.display(), reason));
+    }
+    Ok(())
+}
 
 /// Makes the file that it is to write (0600), or empties it.
 pub fn create(path: &Path) -> Result<File> {

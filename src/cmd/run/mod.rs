@@ -4,11 +4,12 @@ mod recover;
 mod replace;
 
 use super::Common;
-use crate::model::{ComponentId, Runtime, Target};
-use crate::node::{command, resolve, start};
+use crate::model::service::PLACED;
+use crate::model::{ComponentId, Placement, Runtime, Target};
+use crate::node::{command, resolve, start, stop};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, tool};
+use crate::sys::{Error, Result, out, tool};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,7 @@ use std::process::{Command, Stdio};
 /// That is mcp-run-vm for runtime = "unikernel" and "microvm", else mcp-run-container. Several targets want --detach or
 /// --by-init; they are started side by side. --all recovers the node: it starts in the background what shall run and
 /// doesn't, adopts what lost its supervisor, and leaves alone what runs and what an operator stopped.
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Clone, clap::Parser)]
 #[command(name = "mcp-run", version, after_help = EXAMPLES)]
 #[command(group(clap::ArgGroup::new("in_background").multiple(true)))]
 pub struct Args {
@@ -50,6 +51,9 @@ pub struct Args {
     /// Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit's
     #[arg(long, conflicts_with_all = ["background", "in_background"])]
     by_policy: bool,
+    /// With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one
+    #[arg(long, requires = "detach")]
+    no_restart: bool,
     /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
     #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover", "by_policy"])]
     replace: bool,
@@ -78,13 +82,22 @@ pub fn run(mut args: Args) -> Result<u8> {
     let mut chosen: Vec<(ComponentId, Runtime)> = Vec::new();
     if args.all {
         let loaded = crate::model::load::load(&paths)?.whole()?;
-        let active = loaded.components().filter(|(_, service, _)| service.active);
-        chosen.extend(active.map(|(id, _, component)| (id, component.runtime)));
+        for (id, service, component) in loaded.components().filter(|(_, service, _)| service.active) {
+            if service.placement == Placement::Cluster && !stop::is_there(&paths, &id)? {
+                out::print(format_args!("{id}: left alone: {PLACED}, does not run on this node\n"));
+                continue;
+            }
+            chosen.push((id, component.runtime));
+        }
     }
+    let mut clusters = Vec::new();
     for target in &args.targets {
         let (_, found) = resolve::components(&paths, &Target::parse(target)?)?;
         for what in found {
             if !chosen.iter().any(|(id, _)| *id == what.id) {
+                if what.placement == Placement::Cluster {
+                    clusters.push(what.id.clone());
+                }
                 // What a start takes may be another than the definition's: that is not deployed yet.
                 let started = start::choose(&paths, &what, args.recover).ok();
                 chosen.push((what.id, started.map_or(what.component.runtime, |s| s.version.spec.runtime)));
@@ -95,9 +108,18 @@ pub fn run(mut args: Args) -> Result<u8> {
         return replace::run(&paths, &chosen, args.dry_run);
     }
     if args.by_init {
-        match resolve::node(&paths)?.start_command {
-            Some(words) => return by_init(&args, &paths, &words, &chosen),
-            None => args.detach = true,
+        let (placed, own): (Vec<_>, Vec<_>) = chosen.iter().cloned().partition(|(id, _)| clusters.contains(id));
+        match (resolve::node(&paths)?.start_command, placed.is_empty()) {
+            (Some(words), true) => return by_init(&args, &paths, &words, &own),
+            (None, true) => args.detach = true,
+            // What the cluster places is no service of the init's.
+            (words, false) => {
+                let first = match words.filter(|_| !own.is_empty()) {
+                    Some(words) => by_init(&args, &paths, &words, &own)?,
+                    None => start_all(&Args { detach: true, ..args.clone() }, &own)?,
+                };
+                return Ok(first.max(start_all(&Args { detach: true, no_restart: true, ..args }, &placed)?));
+            }
         }
     }
     match chosen.as_slice() {
@@ -177,6 +199,7 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         ("--wait", args.wait),
         ("--recover", args.recover),
         ("--by-policy", args.by_policy),
+        ("--no-restart", args.no_restart),
     ];
     for (flag, is_set) in flags {
         if is_set {

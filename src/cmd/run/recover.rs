@@ -13,9 +13,9 @@ pub fn run(paths: &Paths, root: Option<&Path>, wait: bool) -> Result<u8> {
     let loaded = load::load(paths)?.whole()?;
     let declared = loaded
         .components()
-        .map(|(id, service, component)| (Resolved { id, component: component.clone(), adhoc: false }, service.active));
-    let mut chosen: Vec<(Resolved, bool)> = declared.collect();
-    chosen.extend(resolve::adhoc(paths, &loaded).into_iter().map(|found| (found, true)));
+        .map(|(id, service, component)| (Resolved::declared(id, service, component), service.left_alone()));
+    let mut chosen: Vec<_> = declared.collect();
+    chosen.extend(resolve::adhoc(paths, &loaded).into_iter().map(|found| (found, None)));
     // What is started finds the same node.
     if let Some(root) = root {
         // SAFETY: there is one thread.

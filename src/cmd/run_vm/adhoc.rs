@@ -1,8 +1,8 @@
 //! A component described by options instead of a definition.
 
 use crate::model::{
-    Built, Component, ComponentId, Egress, Health, HealthKind, Port, Restart, RootMode, Runtime, Source, Volume,
-    duration, name,
+    Built, Component, ComponentId, Egress, Health, HealthKind, Placement, Port, Restart, RootMode, Runtime, Source,
+    Volume, duration, name,
 };
 use crate::node::resolve::Resolved;
 use crate::sys::{Error, Result};
@@ -162,6 +162,7 @@ impl Adhoc {
             let service = self.health_service.clone().unwrap_or_default();
             c.health = Some(Health { kind: Some(kind), path, service, ..Health::default() });
         }
-        Ok(Resolved { id: ComponentId { service: name.clone(), component: name }, component: c, adhoc: true })
+        let id = ComponentId { service: name.clone(), component: name };
+        Ok(Resolved { id, component: c, adhoc: true, placement: Placement::Node })
     }
 }

@@ -4,7 +4,7 @@ mod adhoc;
 
 use self::adhoc::Adhoc;
 use super::Common;
-use super::supervise::{self, Options, Runner, Supervisor, shall_stay_stopped};
+use super::supervise::{self, Options, Runner, Supervisor, shall_be_left_alone};
 use crate::guest::launch::prepare;
 use crate::model::{Target, Version, state};
 use crate::node::start::{self, Start};
@@ -60,7 +60,7 @@ fn start(args: &Args, paths: &Paths) -> Result<u8> {
     };
     let id = &found.id;
     let options = &args.options;
-    if options.recover && !args.dry_run && shall_stay_stopped(paths, id)? {
+    if options.recover && !args.dry_run && shall_be_left_alone(paths, &found)? {
         return Ok(EXIT_OK);
     }
     let start = match &args.target {

@@ -19,6 +19,8 @@ pub fn answer(entry: &Entry<'_>, code: i32) -> Result<u8> {
     // One that runs on without a supervisor is to get it again. What another supervises is that one's; and after 100, which
     // says that trying again doesn't help, all is left to whoever mends it.
     let again = match (entry.is_alive(), entry.supervised) {
+        // The cluster's, though an init may have a unit of it that is not gone yet.
+        _ if entry.is_clusters() => false,
         _ if !wanted || code == i32::from(EXIT_FINAL) => false,
         (true, supervised) => !supervised,
         (false, _) => calls_for(code, end, policy),

@@ -38,6 +38,7 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
     let mut sheet = Sheet(format!("{}\n", entry.name()));
     sheet.say("state", row.state());
     sheet.say("wanted", wanted(row));
+    sheet.maybe("placement", entry.declared.map(|d| d.service.placement.name()));
     if row.drift.is_empty() {
         sheet.say("drift", "none");
     } else {
@@ -99,8 +100,10 @@ fn wanted(row: &Row<'_>) -> String {
         _ if entry.foreign => "no component",
         _ if entry.broken => "its definition can't be read",
         (Some(d), _) if !d.service.active => "declared inactive",
+        _ if entry.may_come() => "placed by the cluster, and not here now",
         _ if entry.record.damage().is_some() => "its record can't be read",
         (_, Some(Wish::Stop)) => "stopped by an operator",
+        _ if entry.is_clusters() => "placed here by the cluster",
         (Some(_), _) => "declared active",
         (None, _) if entry.is_adhoc() => "ad hoc",
         (None, _) => "not declared",

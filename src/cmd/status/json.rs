@@ -3,7 +3,7 @@
 use super::row::Row;
 use super::view::View;
 use crate::model::state::End;
-use crate::model::{Pin, Port, Version};
+use crate::model::{Pin, Placement, Port, Version};
 use crate::node::{Condition, Remote, Verdict};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, time};
@@ -40,6 +40,7 @@ struct Item<'a> {
     wanted: Option<bool>,
     declared: bool,
     active: Option<bool>,
+    placement: Option<Placement>,
     adhoc: bool,
     wish: Option<crate::model::Wish>,
     alive: Option<bool>,
@@ -177,6 +178,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         wanted: entry.wanted(),
         declared: entry.declared.is_some(),
         active: entry.declared.map(|d| d.service.active),
+        placement: entry.declared.map(|d| d.service.placement),
         adhoc: entry.is_adhoc(),
         wish: entry.wish(),
         alive: (row.condition != Condition::Unknown).then_some(entry.is_alive()),

@@ -3,6 +3,7 @@
 mod again;
 mod doctor;
 mod inspect;
+mod installed;
 mod json;
 mod nagios;
 mod prometheus;
@@ -29,6 +30,7 @@ Examples:
   mcp-status --list --state failed      what failed, one a line
   mcp-status --remote                   has a tag moved since it was deployed?
   mcp-status --wanted demo/web && mcp-run --recover demo/web
+  mcp-status --installed demo           could it start here, with the network cut off?
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
   mcp-status --nagios                   as a Nagios plugin
   mcp-status --doctor                   what this node lacks, and what to do about it
@@ -70,10 +72,14 @@ pub struct Args {
     /// Say by the exit code alone whether TARGET shall run: 0 yes, 1 no
     #[arg(long, value_name = "TARGET", conflicts_with_all = ["targets", "prometheus"])]
     wanted: Option<String>,
+    /// Say whether TARGET could start here from what is local, without the network: 0 yes; 1 no, and why
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["targets", "prometheus", "json", "list", "verbose", "health",
+          "remote", "state", "watch", "wanted"])]
+    installed: Option<String>,
     /// For units: say by the exit code alone whether an init shall start TARGET again now that its supervisor has ended: 0
     /// yes, 1 no
     #[arg(long, value_name = "TARGET", requires = "ended", conflicts_with_all = ["targets", "prometheus", "json",
-          "list", "verbose", "health", "remote", "state", "watch", "wanted"])]
+          "list", "verbose", "health", "remote", "state", "watch", "wanted", "installed"])]
     again: Option<String>,
     /// With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it
     #[arg(long, value_name = "CODE", requires = "again", allow_negative_numbers = true)]
@@ -83,10 +89,10 @@ pub struct Args {
     prometheus: Option<PathBuf>,
     /// Say what this node lacks for what its definitions ask, and what to do: 0 nothing, 1 something
     #[arg(long, conflicts_with_all = ["targets", "list", "verbose", "health", "remote", "state", "watch", "wanted", "again",
-          "prometheus", "nagios"])]
+          "installed", "prometheus", "nagios"])]
     doctor: bool,
     /// Answer as a Nagios plugin does, with its exit codes
-    #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "watch", "prometheus", "state"])]
+    #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "installed", "watch", "prometheus", "state"])]
     nagios: bool,
 }
 
@@ -113,6 +119,9 @@ pub fn run(args: Args) -> Result<u8> {
     let (targets, paths) = targets_and_paths(&args)?;
     if let Some(target) = &args.wanted {
         return named(&paths, &Target::parse(target)?, |entries| wanted(target, entries));
+    }
+    if let Some(target) = &args.installed {
+        return installed::answer(&paths, &Target::parse(target)?);
     }
     if let (Some(target), Some(code)) = (&args.again, args.ended) {
         return named(&paths, &Target::parse(target)?, |entries| match entries {

@@ -115,6 +115,11 @@ impl Caller {
         let _ = replace(&self.log, 2);
     }
 
+    /// Whether it knows already how the start went.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// The supervisor has ended with `code`.
     pub fn ended(&mut self, code: u8) {
         self.tell(code);

@@ -9,8 +9,9 @@ pub use runner::Runner;
 
 use self::detach::{Caller, Side, detach};
 use crate::guest::instance::Instance;
+use crate::model::service::PLACED;
 use crate::model::state::{End, EndedBy};
-use crate::model::{ComponentId, Record, Target, Version, Wish};
+use crate::model::{ComponentId, Placement, Record, Target, Version, Wish};
 use crate::node::failure;
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
@@ -60,8 +61,18 @@ pub fn noting(
     result
 }
 
+/// Whether an init or a boot has to leave it alone, which is said: the cluster places it, or an operator stopped it.
+pub fn shall_be_left_alone(paths: &Paths, found: &Resolved) -> Result<bool> {
+    let id = &found.id;
+    if found.placement == Placement::Cluster {
+        log::warn!("{id}: {PLACED}, so it is not started; mcp-run {id} starts it by hand");
+        return Ok(true);
+    }
+    shall_stay_stopped(paths, id)
+}
+
 /// Whether an operator stopped it, which is said.
-pub fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
+fn shall_stay_stopped(paths: &Paths, id: &ComponentId) -> Result<bool> {
     let stays = Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop);
     if stays {
         log::warn!("{id}: shall stay stopped, so it is not started; mcp-run {id} changes that");
@@ -85,10 +96,19 @@ impl Supervisor<'_> {
             Side::Supervisor(caller) => {
                 let caller = Rc::new(RefCell::new(caller));
                 let result = self.run(start, Some(Rc::clone(&caller)));
-                let code = match &result {
+                let mut code = match &result {
                     Ok(code) => *code,
                     Err(e) => e.exit_code(),
                 };
+                if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
+                    // To whoever places it, a start that leaves nothing running is none.
+                    log::warn!(
+                        "{}: ended before it {}",
+                        self.base.id,
+                        if self.options.wait { "was ready" } else { "ran" }
+                    );
+                    code = EXIT_NO;
+                }
                 if let Err(e) = result {
                     super::report(super::program(), &e);
                 }
@@ -113,7 +133,7 @@ impl Supervisor<'_> {
         let (paths, id) = (self.base.paths, self.base.id);
         let files = self.base.files();
         let mut notify = Notify::from_environment(self.options.notify_fd);
-        let restarts = self.options.by_policy || caller.is_some();
+        let restarts = self.options.by_policy || (caller.is_some() && !self.options.no_restart);
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }

@@ -29,6 +29,9 @@ pub struct Options {
     /// Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit's
     #[arg(long, conflicts_with = "detach")]
     pub by_policy: bool,
+    /// With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one
+    #[arg(long, requires = "detach")]
+    pub no_restart: bool,
 }
 
 impl Options {

@@ -8,17 +8,28 @@ use crate::model::{Built, RootMode, Runtime, Source, env_file};
 use crate::supervise::Context;
 use crate::sys::disk::check_disk;
 use crate::sys::user::User;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, squashfs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the tools that make disks may take.
 const MAKE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is booted, and a microvm's kernel with its modules. With a user it also makes what is missing on the way.
-pub fn boot(context: &Context<'_>, make_as: Option<&User>) -> Result<(Boot, Option<GuestKernel>)> {
+/// What is done about what a first start makes: volumes, a root of its own, the disk of a folder.
+#[derive(Debug, Clone, Copy)]
+pub enum Make<'a> {
+    /// Nothing, and what it is made of is not looked at either.
+    Nothing,
+    /// Nothing, but it could be made: what it is made of and with is there.
+    Check,
+    /// It is made; tools run as this user.
+    As(&'a User),
+}
+
+/// What is booted, and a microvm's kernel with its modules.
+pub fn boot(context: &Context<'_>, make: Make<'_>) -> Result<(Boot, Option<GuestKernel>)> {
     match &context.component.source {
-        Source::Disk { disk, kernel } => Ok((of_disk(context, disk, kernel.as_deref(), make_as.is_some())?, None)),
+        Source::Disk { disk, kernel } => Ok((of_disk(context, disk, kernel.as_deref(), make)?, None)),
         Source::Kernel { kernel, initrd, cmdline } => {
             let cmdline = cmdline.clone().unwrap_or_default();
             Ok((Boot::Kernel { kernel: kernel.clone(), initrd: initrd.clone(), cmdline }, None))
@@ -27,19 +38,29 @@ pub fn boot(context: &Context<'_>, make_as: Option<&User>) -> Result<(Boot, Opti
             let root = |user: &User, deadline| {
                 microvm::root_squashfs(context.paths, context.id, rootfs, user.other(), deadline)
             };
-            of_microvm(context, rootfs, make_as, root)
+            let kernel = microvm::find_kernel(context.node, context.paths)?;
+            if let Make::Check = make {
+                microvm::root::check(context.paths, context.id, rootfs)?;
+            }
+            of_microvm(context, kernel, rootfs, make, root)
         }
         Source::Image { .. } | Source::Built { .. } => {
             let (dir, built) = read_build(context)?;
             let root = dir.join(&built.disk);
             if built.runtime == Runtime::Microvm {
-                return of_microvm(context, &root, make_as, |_, _| Ok(root.clone()));
+                let kernel = microvm::find_kernel(context.node, context.paths)?;
+                if !matches!(make, Make::Nothing) {
+                    squashfs::check(&root)?;
+                }
+                return of_microvm(context, kernel, &root, make, |_, _| Ok(root.clone()));
             }
-            if make_as.is_some() {
-                disk::nanos_volumes(context, &dir, &built)?;
+            match make {
+                Make::Nothing => {}
+                Make::Check => disk::check_nanos_volumes(context, &dir, &built)?,
+                Make::As(_) => disk::nanos_volumes(context, &dir, &built)?,
             }
             let kernel = built.kernel.as_ref().map(|name| dir.join(name));
-            Ok((of_disk(context, &root, kernel.as_deref(), make_as.is_some())?, None))
+            Ok((of_disk(context, &root, kernel.as_deref(), make)?, None))
         }
     }
 }
@@ -58,14 +79,16 @@ fn read_build(context: &Context<'_>) -> Result<(PathBuf, Built)> {
     Ok((dir, built))
 }
 
-fn of_disk(context: &Context<'_>, image: &Path, kernel: Option<&Path>, make: bool) -> Result<Boot> {
-    if make {
+fn of_disk(context: &Context<'_>, image: &Path, kernel: Option<&Path>, make: Make<'_>) -> Result<Boot> {
+    if !matches!(make, Make::Nothing) {
         check_disk(image, kernel.is_none())?;
     }
     let disk = match context.component.root {
         RootMode::Ephemeral => image.to_path_buf(),
-        RootMode::Persistent => disk::private_root(context, image, make)?,
+        RootMode::Persistent => disk::private_root(context, image, matches!(make, Make::As(_)))?,
     };
+    // Its copy, where it has none yet, would be as the image is.
+    let disk = if matches!(make, Make::Check) && !disk.exists() { image.to_path_buf() } else { disk };
     Ok(match kernel {
         Some(kernel) => Boot::DiskWithKernel(disk, kernel.to_path_buf()),
         None => Boot::Disk(disk),
@@ -74,16 +97,24 @@ fn of_disk(context: &Context<'_>, image: &Path, kernel: Option<&Path>, make: boo
 
 fn of_microvm(
     context: &Context<'_>,
+    kernel: GuestKernel,
     shown: &Path,
-    make_as: Option<&User>,
+    make: Make<'_>,
     root: impl FnOnce(&User, Deadline) -> Result<PathBuf>,
 ) -> Result<(Boot, Option<GuestKernel>)> {
     let (paths, id) = (context.paths, context.id);
-    let kernel = microvm::find_kernel(context.node, paths)?;
     let persistent = context.component.root == RootMode::Persistent;
     let deadline = Deadline::after(MAKE_TIMEOUT);
-    let (root, upper) = match make_as {
-        Some(user) => {
+    if let Make::Check = make {
+        for volume in &context.component.volumes {
+            microvm::volume::check(paths, id, &volume.name, volume.size)?;
+        }
+        if persistent {
+            microvm::volume::check_upper(paths, id)?;
+        }
+    }
+    let (root, upper) = match make {
+        Make::As(user) => {
             for volume in &context.component.volumes {
                 microvm::volume(paths, id, &volume.name, volume.size, deadline)?;
             }
@@ -91,7 +122,9 @@ fn of_microvm(
             (root, if persistent { Some(microvm::upper(paths, id, None, deadline)?) } else { None })
         }
         // What a start would make of them.
-        None => (shown.to_path_buf(), persistent.then(|| context.files().disks.join("root.raw"))),
+        Make::Nothing | Make::Check => {
+            (shown.to_path_buf(), persistent.then(|| context.files().disks.join("root.raw")))
+        }
     };
     let boot = Boot::Microvm {
         kernel: kernel.kernel.clone(),

@@ -20,6 +20,19 @@ pub fn private_root(context: &Context<'_>, image: &Path, make: bool) -> Result<P
 
 /// Makes the volumes that are missing of a unikernel whose build is `built` in `dir`: copies of the empty ones there.
 pub fn nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<()> {
+    check_nanos_volumes(context, dir, built)?;
+    missing_volumes(context, dir, built)?.iter().try_for_each(|(empty, disk)| copy(empty, disk))
+}
+
+/// Whether those that are missing could be made.
+pub fn check_nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<()> {
+    let missing = missing_volumes(context, dir, built)?;
+    missing.iter().try_for_each(|(empty, _)| crate::sys::disk::check_file("empty volume", empty))
+}
+
+/// Those that are missing: the empty one, and what it is to be copied to.
+fn missing_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut missing = Vec::new();
     for volume in &context.component.volumes {
         let disk = context.files().volumes.join(format!("{}.raw", volume.name));
         if disk.exists() {
@@ -31,9 +44,9 @@ pub fn nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result
                 format!("was built without the volume {}; mcp deploy {} builds it anew", volume.name, context.id),
             )
         })?;
-        copy(&dir.join(&empty.empty), &disk)?;
+        missing.push((dir.join(&empty.empty), disk));
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Copies `from` to `to` with its holes, so that `to` is there whole or not at all.

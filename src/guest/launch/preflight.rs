@@ -20,6 +20,17 @@ pub fn reserve(paths: &Paths, id: &ComponentId, component: &Component, held: &[P
 
 /// Checks that what `vm` boots from is there and whole, and that there is room for what it writes.
 pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
+    check_whole(vm)?;
+    if let Boot::Disk(file) | Boot::DiskWithKernel(file, _) = &vm.boot
+        && !vm.persistent
+    {
+        check_space(&paths.lib, disk::size(file)?)?;
+    }
+    Ok(())
+}
+
+/// Checks that what `vm` boots from is there and whole.
+pub fn check_whole(vm: &Vm) -> Result<()> {
     vm.paths.check_socket_lengths()?;
     match &vm.boot {
         Boot::Disk(disk) => drop(check_disk(disk, true)?),
@@ -45,25 +56,15 @@ pub fn check_files(paths: &Paths, vm: &Vm) -> Result<()> {
         }
         check_file("volume", volume)?;
     }
-    if let Boot::Disk(file) | Boot::DiskWithKernel(file, _) = &vm.boot
-        && !vm.persistent
-    {
-        check_space(&paths.lib, disk::size(file)?)?;
-    }
     Ok(())
 }
 
 /// Whether this node has memory free for a VM of that many MiB.
 pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
-    let needed = u64::from(memory_mb) + QEMU_OWN_MIB;
-    let (Some(total), Some(available)) = (memory::total_mib(), memory::available_mib()) else { return Ok(()) };
-    if needed > total {
-        return Err(Error::refused(
-            id,
-            format!("memory_mb: {memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than this node has ({total} MiB)"),
-        ));
-    }
-    if needed > available {
+    check_total_memory(id, memory_mb)?;
+    if let Some(available) = memory::available_mib()
+        && u64::from(memory_mb) + QEMU_OWN_MIB > available
+    {
         return Err(Error::busy(
             id,
             format!(
@@ -73,6 +74,17 @@ pub fn check_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Whether this node could ever have that memory free.
+pub fn check_total_memory(id: &ComponentId, memory_mb: u32) -> Result<()> {
+    match memory::total_mib().filter(|total| u64::from(memory_mb) + QEMU_OWN_MIB > *total) {
+        Some(total) => Err(Error::refused(
+            id,
+            format!("memory_mb: {memory_mb} MiB and QEMU's {QEMU_OWN_MIB} are more than this node has ({total} MiB)"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Room for the overlay of a disk, should the guest overwrite all of it.

@@ -3,14 +3,14 @@
 use crate::guest::instance::{Prepared, take_user};
 use crate::guest::launch::accel;
 use crate::guest::launch::argv::{self, Boot, Plan, Vm};
-use crate::guest::launch::boot;
+use crate::guest::launch::boot::{self, Make};
 use crate::guest::launch::preflight;
 use crate::guest::launch::spawn;
 use crate::guest::microvm;
-use crate::model::{Egress, Port, RootMode};
+use crate::model::{Egress, Port, RootMode, Source};
 use crate::supervise::Context;
 use crate::sys::paths::Slot;
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, user};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub fn prepare(context: &Context<'_>, slot: Slot, beside: Option<&[Port]>) -> Re
     spawn::check_program(&binary)?;
     let reserved = preflight::reserve(context.paths, context.id, context.component, beside.unwrap_or_default())?;
     let told = boot::handover(context)?;
-    let (boot, kernel) = boot::boot(context, Some(&user))?;
+    let (boot, kernel) = boot::boot(context, Make::As(&user))?;
     let vm = vm(context, slot, boot, accel.accel)?;
     preflight::check_files(context.paths, &vm)?;
     let initramfs = match kernel.zip(told) {
@@ -40,9 +40,33 @@ pub fn prepare(context: &Context<'_>, slot: Slot, beside: Option<&[Port]>) -> Re
 /// The argument vector as a start would have it, with nothing made or taken for it.
 pub fn dry_run(context: &Context<'_>) -> Result<(PathBuf, Plan)> {
     let accel = accel::choose(context.node.qemu.accel, nix::unistd::geteuid().is_root())?;
-    let vm = vm(context, Slot::A, boot::boot(context, None)?.0, accel.accel)?;
+    let vm = vm(context, Slot::A, boot::boot(context, Make::Nothing)?.0, accel.accel)?;
     vm.paths.check_socket_lengths()?;
     Ok((spawn::find_program(&context.node.qemu.binary), argv::plan(&vm)))
+}
+
+/// Whether [`prepare`] would come to its end but for what passes: ports, users, memory and space that others have. Nothing is made,
+/// taken or started.
+pub fn check(context: &Context<'_>) -> Result<()> {
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        user::check_range(context.node.qemu.uid_range)?;
+    }
+    let accel = accel::choose(context.node.qemu.accel, is_root)?;
+    spawn::check_program(&spawn::find_program(&context.node.qemu.binary))?;
+    preflight::check_total_memory(context.id, context.component.memory_mb)?;
+    let told = boot::handover(context)?;
+    let (boot, kernel) = boot::boot(context, Make::Check)?;
+    let mut vm = vm(context, Slot::A, boot, accel.accel)?;
+    if !matches!(context.component.source, Source::Disk { .. } | Source::Kernel { .. }) {
+        // The others are made at the first start.
+        vm.volumes.retain(|volume| volume.exists());
+    }
+    preflight::check_whole(&vm)?;
+    match kernel.filter(|_| told.is_some()) {
+        Some(kernel) => microvm::initramfs::check(context.paths, &kernel),
+        None => Ok(()),
+    }
 }
 
 fn vm(context: &Context<'_>, slot: Slot, boot: Boot, accel: crate::model::node::Accel) -> Result<Vm> {

@@ -85,6 +85,15 @@ pub fn base(paths: &Paths, kernel: &GuestKernel) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether [`base`] would find it or could make it.
+pub fn check(paths: &Paths, kernel: &GuestKernel) -> Result<()> {
+    let key = key(&find_init()?, kernel)?;
+    match paths.lib.join("microvm").join(format!("initramfs-{key}.cpio")).is_file() {
+        true => Ok(()),
+        false => module::in_order(&kernel.modules).map(drop),
+    }
+}
+
 /// A compressed module as the kernel takes it: few kernels unpack modules themselves, and ours would do it at every
 /// boot. `None` for one that isn't compressed, or where the program for it is missing, which leaves it to the kernel.
 fn unpacked(module: &Path) -> Result<Option<Vec<u8>>> {

@@ -23,13 +23,7 @@ pub fn root_squashfs(
     run_as: Option<u32>,
     deadline: Deadline,
 ) -> Result<PathBuf> {
-    let rootfs = rootfs.canonicalize().map_err(Error::path("open root file system", rootfs))?;
-    if !rootfs.is_dir() {
-        return Err(Error::refused(rootfs.display(), "rootfs must be a directory"));
-    }
-    if paths.lib.canonicalize().is_ok_and(|lib| lib.starts_with(&rootfs)) {
-        return Err(Error::refused(rootfs.display(), format!("rootfs holds our own state, {}", paths.lib.display())));
-    }
+    let rootfs = folder_of(paths, rootfs)?;
     let before = key(&rootfs)?;
     let folder = paths.component(&id.service, &id.component).roots;
     let path = folder.join(format!("root-{before}.sqfs"));
@@ -51,6 +45,28 @@ pub fn root_squashfs(
     }
     remove_others(&folder, &path);
     Ok(path)
+}
+
+/// The folder that `rootfs` names, which must be fit to be packed.
+fn folder_of(paths: &Paths, rootfs: &Path) -> Result<PathBuf> {
+    let rootfs = rootfs.canonicalize().map_err(Error::path("open root file system", rootfs))?;
+    if !rootfs.is_dir() {
+        return Err(Error::refused(rootfs.display(), "rootfs must be a directory"));
+    }
+    if paths.lib.canonicalize().is_ok_and(|lib| lib.starts_with(&rootfs)) {
+        return Err(Error::refused(rootfs.display(), format!("rootfs holds our own state, {}", paths.lib.display())));
+    }
+    Ok(rootfs)
+}
+
+/// Whether [`root_squashfs`] would find the disk or could make it.
+pub fn check(paths: &Paths, id: &ComponentId, rootfs: &Path) -> Result<()> {
+    let rootfs = folder_of(paths, rootfs)?;
+    let tools = tool::find("tar", "tar").and_then(|_| tool::find("tar2sqfs", "squashfs-tools-ng"));
+    let Err(missing) = tools else { return Ok(()) };
+    // Not needed for one that is packed: only then the folder is gone through.
+    let packed = paths.component(&id.service, &id.component).roots.join(format!("root-{}.sqfs", key(&rootfs)?));
+    if packed.is_file() { Ok(()) } else { Err(missing) }
 }
 
 /// `tar -c | tar2sqfs`, into a new file at `to`, on disk when this returns.

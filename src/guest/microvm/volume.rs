@@ -28,18 +28,34 @@ pub fn upper(paths: &Paths, id: &ComponentId, size: Option<u64>, deadline: Deadl
     make(&folder, "root.raw", "root", size.unwrap_or(DEFAULT_SIZE), deadline)
 }
 
-fn make(folder: &Path, file_name: &str, label: &str, size: u64, deadline: Deadline) -> Result<PathBuf> {
-    let path = folder.join(file_name);
-    match fs::symlink_metadata(&path) {
-        Ok(m) if m.is_file() && m.len() > 0 => return Ok(path),
+/// Whether [`volume`] would find it or could make it.
+pub fn check(paths: &Paths, id: &ComponentId, name: &str, size: Option<u64>) -> Result<()> {
+    let folder = paths.component(&id.service, &id.component).volumes;
+    maker(&folder.join(format!("{name}.raw")), size.unwrap_or(DEFAULT_SIZE)).map(drop)
+}
+
+/// Whether [`upper`] would find it or could make it.
+pub fn check_upper(paths: &Paths, id: &ComponentId) -> Result<()> {
+    maker(&paths.component(&id.service, &id.component).disks.join("root.raw"), DEFAULT_SIZE).map(drop)
+}
+
+/// The program that makes a disk of `size` bytes at `path`; `None`: it is there.
+fn maker(path: &Path, size: u64) -> Result<Option<PathBuf>> {
+    match fs::symlink_metadata(path) {
+        Ok(m) if m.is_file() && m.len() > 0 => return Ok(None),
         Ok(_) => return Err(Error::refused(path.display(), "not a disk of ours; move it away")),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Error::path("stat", &path)(e)),
+        Err(e) => return Err(Error::path("stat", path)(e)),
     }
     if size < SIZE_MIN {
         return Err(Error::refused(path.display(), format!("{size} bytes are too few for a volume; at least 8M")));
     }
-    let mke2fs = tool::find("mke2fs", "e2fsprogs")?;
+    tool::find("mke2fs", "e2fsprogs").map(Some)
+}
+
+fn make(folder: &Path, file_name: &str, label: &str, size: u64, deadline: Deadline) -> Result<PathBuf> {
+    let path = folder.join(file_name);
+    let Some(mke2fs) = maker(&path, size)? else { return Ok(path) };
     file::create_dirs(folder)?;
     remove_stale(folder);
     let temporary = folder.join(format!(".{file_name}.{}.tmp", std::process::id()));

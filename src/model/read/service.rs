@@ -2,13 +2,13 @@
 
 use super::{COMPONENT_KEYS, Place, Table, component::component, document};
 use crate::model::problem::quoted;
-use crate::model::{Component, Port, Problem, Protocol, Service, name};
+use crate::model::{Component, Placement, Port, Problem, Protocol, Service, name};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
 /// The keys at the top of a service definition.
-pub const SERVICE_KEYS: &[&str] = &["name", "active", "components"];
+pub const SERVICE_KEYS: &[&str] = &["name", "active", "placement", "components"];
 
 /// A service of more components than this is a mistake.
 const COMPONENTS_MAX: usize = 256;
@@ -40,8 +40,10 @@ fn service(top: &Table<'_>, file: &Path) -> Service {
         item.problem(format!("{} is not the file's name; write {} or rename the file", quoted(name), quoted(stem)));
     }
     let active = top.get("active").is_none_or(|i| i.bool().unwrap_or(true));
+    let places = [Placement::Node, Placement::Cluster].map(|place| (place.name(), place));
+    let placement = top.get("placement").and_then(|i| i.choice(&places)).unwrap_or_default();
     let components = components(top);
-    Service { name: stem.to_string(), active, components, file: file.to_path_buf() }
+    Service { name: stem.to_string(), active, placement, components, file: file.to_path_buf() }
 }
 
 fn components(top: &Table<'_>) -> Vec<Component> {

@@ -1,7 +1,8 @@
 //! Taking the node down: the stages in reverse, inside a time that is shared fairly among them.
 
 use super::plan::{Member, Plan, StagePlan};
-use crate::model::Node;
+use crate::model::service::PLACED;
+use crate::model::{Node, Placement};
 use crate::node::resolve::Resolved;
 use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::node::{command, recover};
@@ -77,8 +78,14 @@ fn stop_one(
     let deadline = Deadline::after(within);
     let what = Resolved { component: member.spec(paths), ..member.found.clone() };
     // What its init does not stop, we do: a service of it that is not there must not keep the node up.
+    let placed = what.placement == Placement::Cluster;
+    if placed && stop::is_there(paths, &what.id).unwrap_or(false) {
+        log::warn!("{}: {PLACED}, which has not moved it: where Pacemaker runs on, it may start it again", what.id);
+    }
     let by_init = match &node.stop_command {
-        Some(words) if stop::is_there(paths, &what.id).unwrap_or(true) => stop_by_init(paths, words, &what, deadline),
+        Some(words) if !placed && stop::is_there(paths, &what.id).unwrap_or(true) => {
+            stop_by_init(paths, words, &what, deadline)
+        }
         _ => None,
     };
     let manner = Manner { for_now: true, within: Some(deadline.left()), ..Manner::default() };

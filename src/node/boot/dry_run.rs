@@ -20,7 +20,7 @@ pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
         let _ = writeln!(out, "stage {}: {gate}", stage.stage.name);
         for member in &stage.members {
             let spec = member.spec(paths);
-            let standing = recover::standing(paths, member.id(), member.active);
+            let standing = recover::standing(paths, member.id(), member.left_alone);
             let _ = write!(out, "  {}: {}", member.id(), spec.runtime.name());
             if spec.is_vm() {
                 let _ = write!(out, ", {} MiB", spec.memory_mb);
@@ -48,7 +48,7 @@ pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
                 },
             };
             let _ = writeln!(out, "    {action}");
-            if member.active {
+            if member.left_alone.is_none() {
                 memory += if spec.is_vm() { u64::from(spec.memory_mb) } else { 0 };
                 ports += spec.ports.len();
             }

@@ -203,7 +203,7 @@ impl Attempt {
     }
 
     fn standing(&self) -> Standing {
-        recover::standing(&self.shared.paths, self.member.id(), self.member.active)
+        recover::standing(&self.shared.paths, self.member.id(), self.member.left_alone)
     }
 
     /// Brings it up. Returns when there is nothing more to do about it.

@@ -36,7 +36,7 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
     let mut tell = tell;
     let mut starts = Vec::new();
     for member in plan.members() {
-        if matches!(recover::standing(paths, member.id(), member.active), Standing::Down)
+        if matches!(recover::standing(paths, member.id(), member.left_alone), Standing::Down)
             && let Ok(version) = recover::version(paths, &member.found)
         {
             starts.push((member.id().clone(), version));

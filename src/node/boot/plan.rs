@@ -13,8 +13,8 @@ use std::time::Duration;
 pub struct Member {
     /// The component, as its definition has it.
     pub found: Resolved,
-    /// Whether its service shall run at all.
-    pub active: bool,
+    /// Why it is left alone, if it is: its service shall not run, or is placed by the cluster.
+    pub left_alone: Option<&'static str>,
     /// The kind of check of its stage.
     pub stage_health: HealthKind,
 }
@@ -83,8 +83,8 @@ impl Plan {
                             stage.name
                         ));
                     }
-                    let found = Resolved { id, component: component.clone(), adhoc: false };
-                    members.push(Member { found, active: service.active, stage_health: stage.health });
+                    let found = Resolved::declared(id, service, component);
+                    members.push(Member { found, left_alone: service.left_alone(), stage_health: stage.health });
                 }
             }
             if only.is_none_or(|name| name == stage.name) {

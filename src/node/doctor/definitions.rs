@@ -40,7 +40,8 @@ fn stages(patient: &Patient<'_>) -> Option<Finding> {
         return None;
     }
     let unstaged = |name: &str| loaded.node.stage_of(name).is_none();
-    let outside = loaded.services.iter().filter(|s| s.active && unstaged(&s.name)).map(|s| s.name.as_str());
+    let outside =
+        loaded.services.iter().filter(|s| s.left_alone().is_none() && unstaged(&s.name)).map(|s| s.name.as_str());
     let outside: Vec<&str> = outside.collect();
     match outside.is_empty() {
         true => {
@@ -56,12 +57,12 @@ fn stages(patient: &Patient<'_>) -> Option<Finding> {
 /// Images that shall run and were never deployed, and records that can't be read.
 fn records(patient: &Patient<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for entry in patient.entries.iter().filter(|e| !e.foreign && e.wanted() != Some(false)) {
+    for entry in patient.entries.iter().filter(|e| !e.foreign && (e.wanted() != Some(false) || e.may_come())) {
         if let Some(damage) = entry.record.damage() {
             found.push(Finding::fail("record", &entry.id, damage));
         }
     }
-    for (entry, component) in patient.wanted() {
+    for (entry, component) in patient.wanted().filter(|(e, _)| !e.may_come()) {
         let recorded = entry.record.get().is_some_and(|r| r.current.is_some() || r.candidate.is_some());
         let unread = entry.record.damage().is_some();
         if matches!(component.source, Source::Image { .. }) && !recorded && !unread {

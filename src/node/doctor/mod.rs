@@ -2,6 +2,7 @@
 //! written, and it works on a node on which nothing is configured yet.
 
 mod clock;
+mod cluster;
 mod definitions;
 mod init;
 mod places;
@@ -100,9 +101,9 @@ struct Patient<'a> {
 }
 
 impl<'a> Patient<'a> {
-    /// The components that shall run, with what they shall run as.
+    /// The components that shall run, and those that the cluster may put here, with what they shall run as.
     fn wanted(&self) -> impl Iterator<Item = (&'a Entry<'a>, &'a Component)> + use<'a> {
-        let wanted = self.entries.iter().filter(|e| e.wanted() != Some(false) && !e.foreign);
+        let wanted = self.entries.iter().filter(|e| (e.wanted() != Some(false) || e.may_come()) && !e.foreign);
         wanted.filter_map(|e| {
             let declared = e.declared.map(|d| d.component);
             Some((e, declared.or_else(|| e.record.get().and_then(|r| r.spec()))?))
@@ -157,6 +158,15 @@ pub fn examine(paths: Result<Paths>) -> Vec<Finding> {
         room::look,
     ] {
         findings.extend(look(&patient));
+    }
+    // What keeps them from here may be told already.
+    let is_new = |finding: &Finding, told: &[Finding]| {
+        !told.iter().any(|t| t.grade == Grade::Fail && t.subject == finding.subject && t.text.contains(&finding.text))
+    };
+    for finding in cluster::look(&patient) {
+        if is_new(&finding, &findings) {
+            findings.push(finding);
+        }
     }
     findings
 }

@@ -28,7 +28,8 @@ fn taken(patient: &Patient<'_>, listeners: &[Listener]) -> Vec<Finding> {
         for port in &component.ports {
             let rival = listeners.iter().find(|l| meets(l, port));
             // Asked of the kernel only where there is doubt: to take a port, for a moment, is in the way of a start.
-            if rival.is_none() && may_have(port) {
+            // An address may come with the component that the cluster puts here.
+            if rival.is_none() && (entry.may_come() || may_have(port)) {
                 continue;
             }
             let who = |port: &Port| {

@@ -6,7 +6,8 @@ use crate::sys::memory;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let (Some(total), Some(free)) = (memory::total_mib(), memory::available_mib()) else { return Vec::new() };
-    let vms = || patient.wanted().filter(|(_, c)| c.is_vm());
+    // What the cluster may put here besides is for it to count.
+    let vms = || patient.wanted().filter(|(e, c)| c.is_vm() && !e.may_come());
     let needs = |mib: u32| u64::from(mib) + QEMU_OWN_MIB;
     let all: u64 = vms().map(|(_, c)| needs(c.memory_mb)).sum();
     let coming: u64 = vms().filter(|(e, _)| !e.is_alive()).map(|(_, c)| needs(c.memory_mb)).sum();

@@ -1,5 +1,6 @@
 //! What the files of every init are made of: the stages of `mcp.toml` and the components in them, and nothing else.
 
+use crate::model::service::PLACED;
 use crate::model::{Component, ComponentId, Loaded, Restart};
 use crate::node::boot::plan::Plan as BootPlan;
 use crate::node::command;
@@ -21,8 +22,10 @@ pub fn stop_time(component: &Component) -> Duration {
 pub struct Plan {
     /// The stages, foundation first.
     pub stages: Vec<Stage>,
-    /// Active components of services that are in no stage: they start after the last one.
+    /// Components that this node brings up of services that are in no stage: they start after the last one.
     pub rest: Vec<Unit>,
+    /// Whether the cluster may put containers here, which are stopped after Pacemaker.
+    pub placed_containers: bool,
     /// The folder of our programs.
     pub programs: PathBuf,
     /// The folder that `--root` or `MCP_ROOT` names; `None`: the system's places.
@@ -40,7 +43,7 @@ pub struct Stage {
     pub foundation: bool,
     /// How long it waits, else.
     pub timeout: Duration,
-    /// Its active components.
+    /// Its components that this node brings up.
     pub units: Vec<Unit>,
 }
 
@@ -85,7 +88,7 @@ impl Plan {
             false => Some(BootPlan::new(loaded, None)?),
         };
         let stages = boot.iter().flat_map(|b| &b.stages).map(|planned| {
-            let active = planned.members.iter().filter(|m| m.active);
+            let active = planned.members.iter().filter(|m| m.left_alone.is_none());
             Stage {
                 name: planned.stage.name.clone(),
                 foundation: planned.foundation,
@@ -95,12 +98,21 @@ impl Plan {
         });
         let stages: Vec<Stage> = stages.collect();
         let unstaged = |name: &str| loaded.node.stage_of(name).is_none();
-        let rest = loaded.components().filter(|(_, service, _)| service.active && unstaged(&service.name));
+        let rest = loaded.components().filter(|(_, s, _)| s.left_alone().is_none() && unstaged(&s.name));
         let rest = rest.map(|(id, _, component)| Unit::new(id, component)).collect();
+        let mut placed = loaded.components().filter(|(_, s, _)| s.left_alone() == Some(PLACED));
+        let placed_containers = placed.any(|(_, _, component)| !component.is_vm());
         let own = tool::ours("mcp-run");
         let programs = own.parent().filter(|p| p.is_absolute()).map(Path::to_path_buf);
         let programs = programs.ok_or_else(|| Error::refused("mcp-run", "is not beside mcp-units"))?;
-        Ok(Plan { stages, rest, programs, root: root.map(Path::to_path_buf), log: paths.log.clone() })
+        Ok(Plan {
+            stages,
+            rest,
+            placed_containers,
+            programs,
+            root: root.map(Path::to_path_buf),
+            log: paths.log.clone(),
+        })
     }
 
     /// All components, in the order in which they start.

@@ -59,8 +59,11 @@ pub fn of_the_node(plan: &Plan) -> Vec<UnitFile> {
         files.extend(unit_files(plan, unit, before, None));
     }
     files.push(target_file(plan));
-    if plan.units().any(|unit| !unit.is_vm) {
-        files.push(drop_in("libpod-.scope", &format!("[Unit]\nBefore={CONTAINERS}\n")));
+    let own = plan.units().any(|unit| !unit.is_vm).then_some(CONTAINERS);
+    // Else systemd stops them side by side with Pacemaker, which finds them dead and starts them again.
+    let before: Vec<_> = own.into_iter().chain(plan.placed_containers.then_some("pacemaker.service")).collect();
+    if !before.is_empty() {
+        files.push(drop_in("libpod-.scope", &format!("[Unit]\nBefore={}\n", before.join(" "))));
     }
     if plan.root.is_some() {
         for unit in ["mcp-check.service", "mcp-status.service"] {
