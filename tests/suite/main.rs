@@ -7,6 +7,7 @@ mod build;
 mod by_init;
 mod campaign;
 mod closure;
+mod cluster_commands;
 mod completion;
 mod console_floods;
 mod container;
