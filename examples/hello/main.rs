@@ -9,19 +9,20 @@
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::exit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const HELP: &str = "\
 Usage: hello [OPTIONS]
 
   --port PORT          listen on TCP PORT (8080)
   --udp PORT           echo datagrams that come to UDP PORT, too
+  --heartbeat ADDRESS  send a datagram there (IP:PORT) each 50 ms: when this program started, in nanoseconds, and a number
   --listen-delay MS    wait before listening
   --no-listen          never listen
   --graceful           on SIGTERM say so and exit with 0, instead of dying of it
@@ -55,6 +56,7 @@ unsafe extern "C" {
 struct Options {
     port: u16,
     udp: Option<u16>,
+    heartbeat: Option<SocketAddr>,
     listen_delay: Duration,
     no_listen: bool,
     graceful: bool,
@@ -104,6 +106,9 @@ fn main() {
             end();
         }
         thread::spawn(end);
+    }
+    if let Some(to) = options.heartbeat {
+        thread::spawn(move || beat(to));
     }
     thread::sleep(options.listen_delay);
     if options.no_listen {
@@ -169,6 +174,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options {
         port: 8080,
         udp: None,
+        heartbeat: None,
         listen_delay: Duration::ZERO,
         no_listen: false,
         graceful: false,
@@ -182,8 +188,14 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             Some((name, value)) => (name.to_string(), Some(value.to_string())),
             None => (argument, None),
         };
+        let mut text = |what: &str| given.take().or_else(|| arguments.next()).ok_or(format!("{name} wants {what}"));
+        if name == "--heartbeat" {
+            let to = text("an address")?;
+            options.heartbeat = Some(to.parse().map_err(|_| format!("{name} {to:?}: not IP:PORT"))?);
+            continue;
+        }
         let mut number = |what: &str| -> Result<u64, String> {
-            let text = given.take().or_else(|| arguments.next()).ok_or(format!("{name} wants {what}"))?;
+            let text = text(what)?;
             text.parse().map_err(|_| format!("{name} {text:?}: not {what}"))
         };
         let port = |n: u64| u16::try_from(n).map_err(|_| format!("{n}: not a port"));
@@ -224,6 +236,19 @@ extern "C" fn stopping(_signal: c_int) {
     unsafe {
         write(1, line.as_ptr(), line.len());
         _exit(0)
+    }
+}
+
+/// Tells that this program lives, and since when.
+fn beat(to: SocketAddr) {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
+    let socket = UdpSocket::bind(("0.0.0.0", 0));
+    for number in 0u64.. {
+        // One that is lost is followed by another.
+        if let Ok(socket) = &socket {
+            let _ = socket.send_to(format!("{started} {number}").as_bytes(), to);
+        }
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -9,8 +9,8 @@ _mcp_options() {
     mcp-build) echo '--root --for --arg --env --volume --json --timeout --gc --dry-run --help --version' ;;
     mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run' ;;
     mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run --help --version' ;;
-    mcp-run) echo '--root --all --detach --by-init --wait --console --notify-fd --recover --by-policy --no-restart --replace --dry-run --help --version' ;;
-    mcp-stop) echo '--root --all --for-now --unsupervised --help --version' ;;
+    mcp-run) echo '--root --all --detach --by-init --wait --ready --console --notify-fd --recover --by-policy --no-restart --replace --dry-run --help --version' ;;
+    mcp-stop) echo '--root --all --for-now --within --unsupervised --help --version' ;;
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
@@ -18,7 +18,7 @@ _mcp_options() {
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
     mcp-record) echo '--root --new --back --drop --check --now --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
-    mcp-units) echo '--root --dest --dry-run --force --remove --generator --help --version' ;;
+    mcp-units) echo '--root --dest --dry-run --force --remove --generator --plan --help --version' ;;
     mcp-get-guest-kernel) echo '--own' ;;
     mcp-probe) echo '--root --help --version' ;;
     grpc_health_probe) echo '-addr -service -connect-timeout -rpc-timeout -rpc-header -user-agent -tls -tls-ca-cert -tls-client-cert -tls-client-key -tls-server-name -tls-no-verify -v -version' ;;
@@ -74,6 +74,7 @@ _mcp_value() {
     mcp-run-vm:--notify-fd | \
     mcp-run-container:--notify-fd | \
     mcp-run:--notify-fd | \
+    mcp-stop:--within | \
     mcp-health:--timeout | \
     mcp-health:--wait | \
     mcp-health:--interval | \
@@ -125,7 +126,8 @@ _mcp_value() {
         echo 'tcp http grpc none'
         ;;
     mcp-run-vm:--ready | \
-    mcp-run-container:--ready)
+    mcp-run-container:--ready | \
+    mcp-run:--ready)
         echo 'started healthy'
         ;;
     mcp-run-vm:--console | \

@@ -2,7 +2,7 @@
 
 use super::Common;
 use crate::container::listing::Listed;
-use crate::model::{Component, ComponentId, Node, Placement, Runtime, Source, Target, load};
+use crate::model::{Component, ComponentId, Node, Placement, Runtime, Source, Target, duration, load};
 use crate::node::containers::Question;
 use crate::node::resolve::{self, Resolved};
 use crate::node::stop::{self, Manner, Stopped, describe};
@@ -11,7 +11,7 @@ use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
 use crate::sys::{Error, Result, out};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Stop components: gracefully, then firmly; say which it took
 ///
@@ -31,6 +31,9 @@ pub struct Args {
     /// For units: stop it, also where its supervisor is gone, and let it start again with its init or the next boot
     #[arg(long)]
     for_now: bool,
+    /// So long they have, where their own stop_timeout is longer: then they are stopped firmly
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    within: Option<Duration>,
     /// For units: only what has lost its supervisor; that there is nothing of it is well
     #[arg(long)]
     unsupervised: bool,
@@ -60,7 +63,7 @@ pub fn run(args: Args) -> Result<u8> {
         let (paths, node, signals, args) = (&paths, &node, &signals, &args);
         let begin = |what: Resolved, listed: bool| {
             let id = what.id.clone();
-            let manner = Manner { listed, for_now: args.for_now, ..Manner::default() };
+            let manner = Manner { listed, for_now: args.for_now, within: args.within };
             (id, scope.spawn(move || stop_one(paths, node, &what, manner, signals)))
         };
         let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();

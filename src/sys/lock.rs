@@ -132,7 +132,8 @@ impl AsFd for Lock {
 
 /// Whether anybody holds the lock at `path`. Takes nothing and writes nothing.
 pub fn is_held(path: &Path) -> Result<bool> {
-    let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+    // For reading alone: a lock that can't be taken, since the file system is read-only, may be held all the same.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path) {
         Ok(f) => f,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(false),
         Err(e) => return Err(Error::path("open", path)(e)),

@@ -1,8 +1,7 @@
 //! `mcp-run --by-init`: starts through the node's start command, here a script that does what a unit would.
 
-use crate::harness::{Node, finish, free_port, get, nanos, program, until};
+use crate::harness::{Node, blind, finish, free_port, get, have, nanos, program, until};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 
 /// A node whose start command is a script of these lines; what it was called with goes to `calls`.
 fn node_with(script: &str) -> Node {
@@ -145,27 +144,11 @@ fn by_init_without_a_command_detaches() {
     node.mcp("mcp-stop", &["demo"]).expect(0);
 }
 
-/// A command of ours that gets no inotify, as where others of this user have taken all of them.
-fn blind(node: &Node, program: &str, args: &[&str]) -> crate::harness::Answer {
-    let ours = node.command(program, args);
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "sh", "-c"]);
-    command.arg("echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"").arg("sh").arg(ours.get_program());
-    command.args(ours.get_args()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for (name, value) in ours.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    finish(command, program)
-}
-
 #[test]
 fn by_init_and_a_replace_work_where_others_have_taken_all_of_inotify() {
     let test = "by_init_and_a_replace_work_where_others";
     let Some(image) = nanos(test, &["--listen-delay", "500"]) else { return };
-    if !crate::harness::have(test, "unshare") {
+    if !have(test, "unshare") {
         return;
     }
     // The command does nothing: what becomes ready was started before it.
@@ -178,11 +161,11 @@ fn by_init_and_a_replace_work_where_others_have_taken_all_of_inotify() {
     );
     node.define("demo", &text);
     node.mcp("mcp-run", &["--detach", "demo"]).expect(0);
-    blind(&node, "mcp-run", &["--by-init", "--wait", "demo"]).expect(0);
+    finish(blind(node.command("mcp-run", &["--by-init", "--wait", "demo"])), "mcp-run").expect(0);
     assert_eq!(node.state("demo/web")["phase"], "ready");
     let before = node.qemu("demo/web");
-    blind(&node, "mcp-run", &["--replace", "demo"]).expect(0);
+    finish(blind(node.command("mcp-run", &["--replace", "demo"])), "mcp-run").expect(0);
     assert_ne!(node.qemu("demo/web"), before);
-    blind(&node, "mcp-health", &["--wait", "10s", "demo"]).expect(0);
+    finish(blind(node.command("mcp-health", &["--wait", "10s", "demo"])), "mcp-health").expect(0);
     node.mcp("mcp-stop", &["demo"]).expect(0);
 }

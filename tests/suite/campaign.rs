@@ -439,8 +439,10 @@ impl Bench<'_> {
     }
 }
 
-/// Whether process `pid` is there and no zombie.
+/// Whether anything of process `pid` runs: a first thread may be a zombie while others still hold its locks and ports.
 pub fn alive(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    pid > 0 && stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stat = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+    let runs = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
+    pid > 0 && tasks.map(stat).any(runs)
 }

@@ -305,6 +305,21 @@ pub fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
     assert!(wait_for(limit, || so().then_some(())).is_some(), "not so in {limit:?}: {what}");
 }
 
+/// The same command, but it gets no inotify: as where others of its user have taken all.
+pub fn blind(ours: Command) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c"]);
+    command.arg("echo 0 >/proc/sys/user/max_inotify_instances && exec \"$@\"").arg("sh").arg(ours.get_program());
+    command.args(ours.get_args()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// One HTTP GET on loopback; the body, or `None` when there was no whole answer within two seconds.
 pub fn get(port: u16, path: &str) -> Option<String> {
     get_within(port, path, Duration::from_secs(2))

@@ -45,6 +45,8 @@ fn install_and_uninstall_leave_what_was_there() {
             "share/man/man8/mcp-get-guest-kernel.8",
             "share/man/man5/mcp.toml.5",
             "share/man/man8/mcp-probe.8",
+            "share/man/man7/ocf_mcp_component.7",
+            "lib/ocf/resource.d/mcp/component",
             "share/doc/mcp/examples/crontab",
             "share/bash-completion/completions/mcp-stop",
             "share/zsh/site-functions/_mcp",

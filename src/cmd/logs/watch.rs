@@ -7,9 +7,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// So many reads of the event queue, then the files get their turn.
 const READS: usize = 64;
+
+/// Between two looks where the kernel tells nothing.
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
 
 /// What happened.
 #[derive(Debug, Default)]
@@ -23,19 +27,24 @@ pub struct Happened {
 /// The watches.
 #[derive(Debug)]
 pub struct Watch {
-    inotify: Inotify,
+    /// `None`: others of this user have taken all 128 that it may have.
+    inotify: Option<Inotify>,
     dirs: HashMap<WatchDescriptor, PathBuf>,
 }
 
 impl Watch {
     /// Watches nothing yet.
     pub fn new() -> Result<Watch> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|e| match e {
-            Errno::EMFILE => {
-                Error::busy("inotify", "this user has no instance left; raise fs.inotify.max_user_instances")
+        let inotify = match Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK) {
+            Ok(inotify) => Some(inotify),
+            Err(Errno::EMFILE) => {
+                log::info!(
+                    "no inotify left for this user: looks four times a second; sysctl fs.inotify.max_user_instances"
+                );
+                None
             }
-            e => Error::os("start", "inotify")(e),
-        })?;
+            Err(e) => return Err(Error::os("start", "inotify")(e)),
+        };
         Ok(Watch { inotify, dirs: HashMap::new() })
     }
 
@@ -64,7 +73,8 @@ impl Watch {
     }
 
     fn add_one(&mut self, dir: &Path, flags: AddWatchFlags) -> Result<bool> {
-        match self.inotify.add_watch(dir, flags) {
+        let Some(inotify) = &self.inotify else { return Ok(dir.is_dir()) };
+        match inotify.add_watch(dir, flags) {
             Ok(watch) => {
                 self.dirs.insert(watch, dir.to_path_buf());
                 Ok(true)
@@ -79,15 +89,19 @@ impl Watch {
 
     /// Waits until something happens, `deadline` passes or the reader of `out` has gone. `None`: it has gone.
     pub fn wait(&mut self, out: BorrowedFd<'_>, deadline: Option<Deadline>) -> Result<Option<Happened>> {
+        let deadline = match &self.inotify {
+            Some(_) => deadline,
+            None => Some(deadline.unwrap_or(Deadline::after(LOOK_PAUSE)).min(Deadline::after(LOOK_PAUSE))),
+        };
         loop {
-            let mut fds = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN), PollFd::new(out, PollFlags::empty())];
+            let mut fds = vec![PollFd::new(out, PollFlags::empty())];
+            fds.extend(self.inotify.iter().map(|i| PollFd::new(i.as_fd(), PollFlags::POLLIN)));
             match poll(&mut fds, deadline.map_or(PollTimeout::NONE, |d| d.poll_timeout())) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
                 Err(e) => return Err(Error::os("wait for", "inotify")(e)),
             }
-            let [_, out] = &fds;
-            if out.any().unwrap_or(false) {
+            if fds.first().and_then(PollFd::any).unwrap_or(false) {
                 return Ok(None);
             }
             return self.read().map(Some);
@@ -95,9 +109,10 @@ impl Watch {
     }
 
     fn read(&mut self) -> Result<Happened> {
+        let Some(inotify) = &self.inotify else { return Ok(Happened { names: true, gone: Vec::new() }) };
         let mut happened = Happened::default();
         for _ in 0..READS {
-            let events = match self.inotify.read_events() {
+            let events = match inotify.read_events() {
                 Ok(events) => events,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => continue,
@@ -109,7 +124,7 @@ impl Watch {
                 }
                 if event.mask.contains(AddWatchFlags::IN_MOVE_SELF) {
                     // It is another folder now; what this brings is IN_IGNORED.
-                    let _ = self.inotify.rm_watch(event.wd);
+                    let _ = inotify.rm_watch(event.wd);
                 }
                 if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                     happened.gone.extend(self.dirs.remove(&event.wd));

@@ -39,6 +39,9 @@ pub struct Args {
     /// With --detach, --by-init or --all: return when it is ready instead
     #[arg(long, requires = "in_background")]
     wait: bool,
+    /// When it counts as ready: started, or healthy (the default where a health check is known)
+    #[arg(long, value_name = "WHEN", value_parser = ["started", "healthy"], conflicts_with_all = ["all", "by_init", "replace"])]
+    ready: Option<String>,
     /// Where the console goes besides its log: nowhere (file), or to standard output as well (stdout)
     #[arg(long, value_name = "WHERE", value_parser = ["file", "stdout"])]
     console: Option<String>,
@@ -205,6 +208,9 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         if is_set {
             command.arg(flag);
         }
+    }
+    if let Some(ready) = &args.ready {
+        command.args(["--ready", ready]);
     }
     if let Some(console) = &args.console {
         command.args(["--console", console]);

@@ -1,6 +1,7 @@
 //! `--detach`: the supervisor in a process of its own, which tells us how far it has come.
 
 use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
+use crate::sys::lock::Lock;
 use crate::sys::notify::Step;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::{Deadline, Error, Result, file};
@@ -16,8 +17,8 @@ use std::time::Duration;
 pub enum Side {
     /// The one that was called; done, with this exit code.
     Caller(u8),
-    /// The supervisor.
-    Supervisor(Caller),
+    /// The supervisor, with the component's lock.
+    Supervisor(Caller, Lock),
 }
 
 /// The supervisor's way to tell its caller.
@@ -28,9 +29,16 @@ pub struct Caller {
     told: bool,
 }
 
-/// Splits in two. The caller waits until the VM has started, or (`wait`) is ready, at most for `patience`. Must be
-/// called while there is one thread.
-pub fn detach(files: &ComponentPaths, wait: bool, patience: Duration, object: &str) -> Result<Side> {
+/// Splits in two. The caller waits until the VM has started, or (`wait`) is ready, at most for `patience`. The supervisor
+/// inherits what `take_lock` took: where the caller is killed at any moment, either there is no supervisor, or its lock is
+/// held, and a stop that comes next finds it. Must be called while there is one thread.
+pub fn detach(
+    files: &ComponentPaths,
+    wait: bool,
+    patience: Duration,
+    object: &str,
+    take_lock: impl FnOnce() -> Result<Lock>,
+) -> Result<Side> {
     // The supervisor outlives whatever pipes its caller's caller has open. Nothing of ours is open yet but the
     // standard streams.
     // SAFETY: closes descriptors that no value of ours owns.
@@ -45,9 +53,12 @@ pub fn detach(files: &ComponentPaths, wait: bool, patience: Duration, object: &s
         .open(&path)
         .map_err(Error::path("open", &path))?;
     let (reader, writer) = pipe().map_err(Error::os("create", "a pipe"))?;
+    let lock = take_lock()?;
     // SAFETY: one thread, so the child may do all that we may.
     match unsafe { fork() }.map_err(Error::os("fork", "the supervisor"))? {
         ForkResult::Parent { .. } => {
+            // The supervisor still has it.
+            drop(lock);
             drop(writer);
             Ok(Side::Caller(wait_for_supervisor(File::from(reader), Deadline::after(patience), object)?))
         }
@@ -62,7 +73,7 @@ pub fn detach(files: &ComponentPaths, wait: bool, patience: Duration, object: &s
             let pipe = File::from(writer);
             let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
             let tell_at = if wait { Step::Ready } else { Step::Started };
-            Ok(Side::Supervisor(Caller { pipe, log, tell_at, told: false }))
+            Ok(Side::Supervisor(Caller { pipe, log, tell_at, told: false }, lock))
         }
     }
 }

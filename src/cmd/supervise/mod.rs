@@ -85,17 +85,18 @@ impl Supervisor<'_> {
     /// thread.
     pub fn begin(&self, start: Start) -> Result<u8> {
         if !self.options.detach {
-            return self.run(start, None);
+            return self.run(start, None, None);
         }
         options::check_lingering(self.base.paths);
         // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
         let spec = &start.version.spec;
         let patience = spec.start_timeout + spec.stop_timeout + SPARE;
-        match detach(&self.base.files(), self.options.wait, patience, &self.base.id.to_string())? {
+        let (files, object) = (self.base.files(), self.base.id.to_string());
+        match detach(&files, self.options.wait, patience, &object, || take_lock(&self.base))? {
             Side::Caller(code) => Ok(code),
-            Side::Supervisor(caller) => {
+            Side::Supervisor(caller, lock) => {
                 let caller = Rc::new(RefCell::new(caller));
-                let result = self.run(start, Some(Rc::clone(&caller)));
+                let result = self.run(start, Some(Rc::clone(&caller)), Some(lock));
                 let mut code = match &result {
                     Ok(code) => *code,
                     Err(e) => e.exit_code(),
@@ -118,11 +119,11 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes the component's lock and stays with the component until it ends; returns our exit code. `caller` waits for
-    /// us, if we are detached.
-    fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>) -> Result<u8> {
+    /// Takes the component's lock, unless it has it, and stays with the component until it ends; returns our exit code.
+    /// `caller` waits for us, if we are detached.
+    fn run(&self, start: Start, caller: Option<Rc<RefCell<Caller>>>, lock: Option<Lock>) -> Result<u8> {
         let signals = Signals::catch()?;
-        let mut lock = take_lock(&self.base)?;
+        let mut lock = lock.map_or_else(|| take_lock(&self.base), Ok)?;
         let signed = lock.sign(crate::cmd::program());
         let ended = signed.and_then(|()| self.supervise(start, caller, &signals));
         remove_traces(&self.base, lock);

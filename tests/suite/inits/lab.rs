@@ -1,12 +1,12 @@
 //! A machine of its own for a test of an init system: this machine's root, over which lie the packages of init systems
 //! and a tmpfs, in namespaces of its own. What happens inside is gone with it.
 //!
-//! `MCP_TEST_INITS` names the folder that scripts/lib/get-test-inits laid down; `MCP_TEST_S6_RC` a folder with `usr/` of
+//! `MCP_TEST_INITS` names the folder that scripts/lib/get-test-debs laid down; `MCP_TEST_S6_RC` a folder with `usr/` of
 //! s6-rc, and `MCP_TEST_DINIT` one with dinit's programs: no Debian has these two. What is missing skips the test, loudly.
 
 #![allow(dead_code)]
 
-use crate::harness::{Answer, Image, finish, guest_init, have, program, skip, until_within, wait_for};
+use crate::harness::{Answer, Image, finish, guest_init, have, podman, program, skip, until_within, wait_for};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -25,12 +25,26 @@ pub enum Kind {
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// Where and as what a machine is made.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its host name.
+    pub name: String,
+    /// Its disk, as enter.sh has it.
+    pub dir: PathBuf,
+    /// What is laid over this machine's root.
+    pub roots: Vec<PathBuf>,
+    /// In whose namespaces of mounts and network it is made, and what its address is there.
+    pub network: Option<(i32, String)>,
+}
+
 /// A running one.
 pub struct Lab {
     outer: Child,
     /// Process 1 inside, by its number outside.
     pid: i32,
     dir: PathBuf,
+    files: PathBuf,
     kind: Kind,
 }
 
@@ -79,47 +93,79 @@ impl Lab {
             skip(test, &format!("no {missing}: set MCP_TEST_INITS, and MCP_TEST_S6_RC or MCP_TEST_DINIT"));
             return None;
         }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("mcp-lab-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let script = dir.with_extension("sh");
-        fs::write(&script, include_str!("enter.sh")).unwrap();
-        let programs = program("mcp-run").parent().unwrap().to_path_buf();
-        let made = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "bash"]).arg(&script);
-        command.arg(if kind == Kind::Systemd { "systemd" } else { "plain" }).arg(&dir);
-        let list: Vec<_> = roots.iter().map(|l| l.display().to_string()).collect();
-        command.arg(list.join(":"));
-        command.args([&programs, &made]);
-        command.args(dinit.iter());
-        command.args(guest_init().iter());
-        command.args(std::env::var_os("MCP_TEST_KERNEL").iter());
-        // Kept for a failure: unshare complains about a signal mask that is of no matter.
-        let log = dir.with_extension("log");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
-        let outer = command.spawn().unwrap();
-        let mut lab = Lab { outer, pid: 0, dir, kind };
-        until_within(Duration::from_secs(30), "the lab is up", || {
-            let told = || fs::read_to_string(&log).unwrap_or_default();
-            assert!(lab.outer.try_wait().unwrap().is_none(), "the lab could not be made: {}", told());
-            lab.pid = inner(lab.outer.id() as i32).unwrap_or(0);
-            lab.pid != 0 && lab.is_up()
-        });
-        let _ = fs::remove_file(script);
-        for name in PROGRAMS {
-            lab.link(&programs.join(name), &format!("/usr/bin/{name}"));
-        }
-        for script in ["mcp", "mcp-deploy"] {
-            let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script)).unwrap();
-            lab.write(&format!("/usr/bin/{script}"), &text, 0o755);
-        }
+        let site = Site { name: "lab".into(), dir: own_dir(), roots, network: None };
+        fs::create_dir_all(&site.dir).unwrap();
+        let mut binds: Vec<PathBuf> = dinit.iter().cloned().collect();
+        binds.extend(std::env::var_os("MCP_TEST_KERNEL").map(PathBuf::from));
+        let mut lab = Lab::begin(kind, &site, &binds);
+        lab.until_up();
         for name in ["dinit", "dinitctl", "dinit-check"] {
             if let Some(dinit) = &dinit {
                 lab.link(&dinit.join(name), &format!("/usr/sbin/{name}"));
             }
         }
         Some(lab)
+    }
+
+    /// Begins one, of which `until_up` waits for the rest.
+    pub fn begin(kind: Kind, site: &Site, binds: &[PathBuf]) -> Lab {
+        // Not in the folder of a node of a cluster, which is seen in there alone; and another's at each boot.
+        let files = if site.network.is_none() { site.dir.clone() } else { own_dir() };
+        let script = files.with_extension("sh");
+        fs::write(&script, include_str!("enter.sh")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some((within, _)) = &site.network {
+            command.args(["nsenter", "-t", &within.to_string(), "-m", "-n"]);
+        }
+        command.arg("bash").arg(&script);
+        command.args([if kind == Kind::Systemd { "systemd" } else { "plain" }, &site.name]).arg(&site.dir);
+        let list: Vec<_> = site.roots.iter().map(|l| l.display().to_string()).collect();
+        command.arg(list.join(":")).arg(site.network.as_ref().map_or("-", |(_, address)| address));
+        command.args([&programs(), &PathBuf::from(env!("CARGO_TARGET_TMPDIR"))]);
+        command.args(guest_init().iter()).args(binds);
+        // Kept for a failure: unshare complains about a signal mask that is of no matter.
+        let log = files.with_extension("log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(log).unwrap());
+        Lab { outer: command.spawn().unwrap(), pid: 0, dir: site.dir.clone(), files, kind }
+    }
+
+    /// Waits until it is up, and puts our programs there.
+    pub fn until_up(&mut self) {
+        let log = self.files.with_extension("log");
+        until_within(Duration::from_secs(30), "the lab is up", || {
+            let told = || fs::read_to_string(&log).unwrap_or_default();
+            assert!(self.outer.try_wait().unwrap().is_none(), "the lab could not be made: {}", told());
+            self.pid = inner(self.outer.id() as i32).unwrap_or(0);
+            self.pid != 0 && self.is_up()
+        });
+        let _ = fs::remove_file(self.files.with_extension("sh"));
+        for name in PROGRAMS {
+            self.link(&programs().join(name), &format!("/usr/bin/{name}"));
+        }
+        for script in ["mcp", "mcp-deploy"] {
+            self.write(&format!("/usr/bin/{script}"), &source(&format!("scripts/{script}")), 0o755);
+        }
+    }
+
+    /// Process 1 inside, by its number outside.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Ends it, as a power cut would, with whatever runs in it; waits until it is gone.
+    pub fn power_off(&mut self) {
+        if self.pid != 0 {
+            // SAFETY: a plain system call; process 1 takes all others of its namespace along.
+            unsafe { libc::kill(self.pid, libc::SIGKILL) };
+            self.pid = 0;
+        } else {
+            let _ = self.outer.kill();
+        }
+        if wait_for(Duration::from_secs(10), || self.outer.try_wait().ok().flatten()).is_none() {
+            let _ = self.outer.kill();
+            let _ = self.outer.wait();
+        }
     }
 
     fn is_up(&self) -> bool {
@@ -211,6 +257,24 @@ impl Lab {
         self.write("/etc/mcp/mcp.toml", text, 0o644);
     }
 
+    /// Readies podman inside, with the image `localhost/act:1`.
+    pub fn podman(&self) {
+        // Limits, and crun's program for devices: they want CAP_SYS_RESOURCE.
+        let containers = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=1024:4096\"]\ncgroups = \"disabled\"\n\
+                          [engine]\nevents_logger = \"none\"\n";
+        self.write("/etc/containers/containers.conf", containers, 0o644);
+        // An overlay can't lie on one.
+        let storage =
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"/keep/graph\"\nrunroot = \"/run/containers/storage\"\n";
+        self.write("/etc/containers/storage.conf", storage, 0o644);
+        self.write("/etc/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#, 0o644);
+        self.write("/run/act/act", podman::SCRIPT, 0o755);
+        self.ask(
+            "cd /run/act && mkdir bin tmp www && echo act >www/index.html && cp /bin/busybox bin && for a in $(bin/busybox --list); do ln -s busybox bin/$a; done \
+             2>/dev/null; tar -c . | podman import -q -c 'ENTRYPOINT [\"/act\"]' - localhost/act:1",
+        );
+    }
+
     /// What the current instance's `state.json` holds.
     pub fn state(&self, id: &str) -> serde_json::Value {
         serde_json::from_str(&self.read(&format!("/run/mcp/{id}/state.json"))).unwrap_or_default()
@@ -272,21 +336,28 @@ impl Drop for Lab {
             let told = self.sh(&format!("ps -eo pid,ppid,args; mcp-status; {journal}"));
             eprintln!("{}{}", told.out, told.err);
         }
-        if self.pid != 0 {
-            // SAFETY: a plain system call; process 1 takes all others of its namespace along.
-            unsafe { libc::kill(self.pid, libc::SIGKILL) };
-        } else {
-            let _ = self.outer.kill();
-        }
-        if wait_for(Duration::from_secs(10), || self.outer.try_wait().ok().flatten()).is_none() {
-            let _ = self.outer.kill();
-            let _ = self.outer.wait();
-        }
+        self.power_off();
         for with in ["sh", "log"] {
-            let _ = fs::remove_file(self.dir.with_extension(with));
+            let _ = fs::remove_file(self.files.with_extension(with));
         }
         let _ = fs::remove_dir(&self.dir);
     }
+}
+
+/// A folder for a lab, which nobody else has.
+pub fn own_dir() -> PathBuf {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("mcp-lab-{}-{number}", std::process::id()))
+}
+
+/// Where our programs are.
+fn programs() -> PathBuf {
+    program("mcp-run").parent().unwrap().to_path_buf()
+}
+
+/// A file of ours.
+pub fn source(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// Process 1 inside: the first below `outer` in a pid namespace of its own.

@@ -12,7 +12,7 @@ mod systemd_container;
 
 #[allow(unused_imports)]
 pub use facts::Init;
-pub use lab::{Kind, Lab};
+pub use lab::{Kind, Lab, Site, own_dir, source};
 pub use systemd::lay_down;
 
 #[test]

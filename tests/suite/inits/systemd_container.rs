@@ -2,28 +2,9 @@
 
 use super::facts::Init;
 use super::systemd::{Systemd, unit};
-use crate::harness::{have, podman, until};
+use crate::harness::{have, until};
 
 const ID: &str = "web-1/app";
-
-/// podman in the lab, with the image `localhost/act:1`.
-fn podman_inside(systemd: &Systemd) {
-    let lab = &systemd.0;
-    // Limits, and crun's program for devices: they want CAP_SYS_RESOURCE.
-    let containers = "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=1024:4096\"]\ncgroups = \"disabled\"\n\
-                      [engine]\nevents_logger = \"none\"\n";
-    lab.write("/etc/containers/containers.conf", containers, 0o644);
-    // An overlay can't lie on one.
-    let storage =
-        "[storage]\ndriver = \"overlay\"\ngraphroot = \"/dev/shm/graph\"\nrunroot = \"/run/containers/storage\"\n";
-    lab.write("/etc/containers/storage.conf", storage, 0o644);
-    lab.write("/etc/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#, 0o644);
-    lab.write("/run/act/act", podman::SCRIPT, 0o755);
-    lab.ask(
-        "cd /run/act && mkdir bin tmp && cp /bin/busybox bin && for a in $(bin/busybox --list); do ln -s busybox bin/$a; done \
-         2>/dev/null; tar -c . | podman import -q -c 'ENTRYPOINT [\"/act\"]' - localhost/act:1",
-    );
-}
 
 #[test]
 fn a_container_outlives_its_supervisor_and_no_stop() {
@@ -32,8 +13,8 @@ fn a_container_outlives_its_supervisor_and_no_stop() {
         return;
     }
     let Some(systemd) = Systemd::new(test) else { return };
-    podman_inside(&systemd);
     let lab = &systemd.0;
+    lab.podman();
     lab.define(
         "web-1",
         "name = \"web-1\"\n[[components]]\nname = \"app\"\nimage = \"localhost/act:1\"\nnetwork = \"host\"\n\

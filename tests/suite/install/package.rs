@@ -45,9 +45,13 @@ fn package_is_made_alike_each_time_and_says_what_is_in_it() {
     }
     assert_eq!(ask(&["-I", &paths[0], "conffiles"]), "/etc/mcp/mcp.toml\n");
     let list = ask(&["-c", &paths[0]]);
-    for path in
-        ["./etc/mcp/services/", "./usr/bin/mcp-run-vm", "./usr/lib/mcp/mcp-guest-init", "./usr/share/man/man1/mcp.1.gz"]
-    {
+    for path in [
+        "./etc/mcp/services/",
+        "./usr/bin/mcp-run-vm",
+        "./usr/lib/mcp/mcp-guest-init",
+        "./usr/share/man/man1/mcp.1.gz",
+        "./usr/lib/ocf/resource.d/mcp/component",
+    ] {
         assert!(list.lines().any(|l| l.contains(" root/root ") && l.ends_with(path)), "{path} is not in\n{list}");
     }
     assert!(!list.contains("/var/") && !list.contains("/run/"), "{list}");

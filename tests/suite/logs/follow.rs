@@ -54,6 +54,23 @@ fn follow_loses_and_doubles_nothing_across_rotation() {
 }
 
 #[test]
+fn follow_looks_now_and_then_where_others_have_taken_all_of_inotify() {
+    if !crate::harness::have("follow_looks_now_and_then", "unshare") {
+        return;
+    }
+    let site = Site::new();
+    let mut following = Following::of(crate::harness::blind(site.command(&["-f", "demo/api"])));
+    let mut api = site.console("demo/api", "a");
+    api.write("first\n");
+    following.until_said("first\n");
+    api.rotate(1, "second\n".as_bytes());
+    following.until_said("first\nsecond\n");
+    site.console("demo/api", "b").write("third\n");
+    following.until_said("first\nsecond\nthird\n");
+    following.end(Signal::SIGTERM);
+}
+
+#[test]
 fn follow_waits_for_what_is_not_there_and_for_what_comes_back() {
     let site = Site::new();
     let mut following = Following::start(&site, &["-f", "demo/api", "other"]);
