@@ -269,7 +269,7 @@ function flush_fresh(owner, owner_id, element,    i, tag) {
 # The operations of component i, a line each: name, interval, timeout, level.
 function wanted_ops(i,    text) {
     text = "start\t0s\t" part_start[i] "s\t\nstop\t0s\t" part_stop[i] "s\t\nmonitor\t10s\t20s\t\n"
-    if (part_health[i] != "-") text = text "monitor\t30s\t20s\t10\n"
+    if (part_health[i] != "-") text = text "monitor\t30s\t30s\t10\n"
     return text
 }
 function op_xml(id, name, every, timeout, level,    oid) {
