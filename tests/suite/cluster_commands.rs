@@ -119,7 +119,7 @@ impl Cluster {
     fn begin(&self, name: &str) {
         let nodes =
             "<nodes><node id=\"1\" uname=\"n1\"/><node id=\"2\" uname=\"n2\"/><node id=\"3\" uname=\"n3\"/></nodes>";
-        let set = "<cluster_property_set id=\"options\"><nvpair id=\"o\" name=\"stonith-enabled\" value=\"false\"/>\
+        let set = "<cluster_property_set id=\"cib-bootstrap-options\"><nvpair id=\"o\" name=\"stonith-enabled\" value=\"false\"/>\
                    </cluster_property_set>";
         let text = self.sh("", "cibadmin --empty").expect(0).out;
         let text = text.replace("<cib ", "<cib have-quorum=\"1\" ").replace("<nodes/>", nodes);
@@ -356,8 +356,8 @@ fn a_change_keeps_what_others_set_and_what_is_gone_is_shown() {
             "a",
             "crm_resource --resource auth_vm --meta --set-parameter target-role --parameter-value Stopped &&
              crm_resource --resource auth_vm --set-parameter generation --parameter-value 7 &&
-             crm_attribute --type op_defaults --name record-pending --update true &&
-             crm_attribute --node n1 --name standby --update on",
+             cibadmin --modify --scope nodes --xml-text '<node id=\"1\" uname=\"n1\"><instance_attributes id=\"nodes-1\">\
+             <nvpair id=\"nodes-1-standby\" name=\"standby\" value=\"on\"/></instance_attributes></node>'",
         )
         .expect(0);
     assert_eq!(cluster.sh("a", "mcp-cluster --apply").expect(0).out, "");
@@ -370,7 +370,7 @@ fn a_change_keeps_what_others_set_and_what_is_gone_is_shown() {
         changed.out,
         "changed  auth_vm\nchanged  mcp-foundation\nchanged  mcp-stages\nchanged  capacity of n1\n"
     );
-    let gone = "mcp_9-x_vm (9-x/vm) is no longer defined; this removes it: ";
+    let gone = "mcp_9-x_vm (9-x/vm) is not for the cluster to place any more; this removes it: ";
     assert!(changed.err.contains(gone), "{changed:#?}");
     let crm = cluster.sh("b", "mcp-cluster --crm --node n1=3G").expect(0).out;
     let how = "crm -w resource stop mcp_9-x_vm && crm configure delete mcp_9-x_vm";
@@ -379,7 +379,7 @@ fn a_change_keeps_what_others_set_and_what_is_gone_is_shown() {
     assert_eq!(meaning(&cluster.read("a")), meaning(&cluster.read("b")));
     let mut expected = kept.replace("name=\"memory\" value=\"296\"", "name=\"memory\" value=\"552\"");
     expected = expected.replacen("value=\"296\"", "value=\"552\"", 1);
-    for part in ["target-role", "generation", "record-pending", "standby"] {
+    for part in ["target-role", "generation", "standby"] {
         assert!(cluster.read("a").contains(part) && expected.contains(part), "{part} is lost");
     }
     let text = cluster.read("a");
@@ -390,7 +390,7 @@ fn a_change_keeps_what_others_set_and_what_is_gone_is_shown() {
     cluster.sh("a", command).expect(0);
     assert!(!cluster.read("a").contains("mcp_9-x_vm"));
     let answer = cluster.sh("a", "mcp-cluster --apply").expect(0);
-    assert!(answer.out.is_empty() && !answer.err.contains("no longer"), "{answer:#?}");
+    assert!(answer.out.is_empty() && !answer.err.contains("any more"), "{answer:#?}");
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn what_is_not_ours_and_what_is_pinned() {
     assert_eq!(moved, "changed  mcp-pin-mcp_9-x_vm\n");
     let shared = cluster.sh("a", "mcp-cluster --crm --shared 9-x/vm 9-x").expect(0).out;
     let command = "crm configure delete mcp-pin-mcp_9-x_vm";
-    assert_eq!(shared, format!("# mcp-pin-mcp_9-x_vm is no longer defined; this removes it: {command}\n"));
+    assert_eq!(shared, format!("# mcp-pin-mcp_9-x_vm is not needed any more; this removes it: {command}\n"));
 }
 
 #[test]
