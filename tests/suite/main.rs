@@ -8,6 +8,7 @@ mod by_init;
 mod campaign;
 mod closure;
 mod cluster;
+mod cluster_commands;
 mod completion;
 mod console_floods;
 mod container;

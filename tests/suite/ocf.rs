@@ -3,6 +3,7 @@
 mod actions;
 mod bad;
 mod kills;
+mod pacemaker;
 mod tester;
 mod trouble;
 
