@@ -219,10 +219,10 @@ mod tests {
         Plan {
             stages,
             rest,
+            placed_containers: false,
             programs: "/usr/bin".into(),
             root: None,
             log: "/var/log/mcp".into(),
-            placed_containers: false,
         }
     }
 
