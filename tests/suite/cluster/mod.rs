@@ -4,6 +4,7 @@ mod client;
 mod facts;
 mod lab;
 mod status;
+mod stages;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
