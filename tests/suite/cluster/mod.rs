@@ -3,8 +3,8 @@
 mod client;
 mod facts;
 mod lab;
-mod status;
 mod stages;
+mod status;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
