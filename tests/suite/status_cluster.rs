@@ -537,8 +537,8 @@ fn cluster_many_nodes_are_asked_side_by_side() {
     let a = fleet.ask_via(&via, &["--json", "agent"]);
     let took = began.elapsed();
     assert_eq!(json(&a)["nodes"].as_array().unwrap().iter().filter(|n| n["answered"] == true).count(), 32, "{a:#?}");
-    // One after another they would take ten seconds, and twice that when it is looked at again.
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    // One after another they would take ten seconds.
+    assert!(took < Duration::from_secs(8), "{took:?}");
     eprintln!("32 nodes that each take .3 s: {took:?}");
 }
 
