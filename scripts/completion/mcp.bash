@@ -14,11 +14,12 @@ _mcp_options() {
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
-    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --installed --again --ended --prometheus --doctor --nagios --help --version' ;;
+    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --installed --again --ended --prometheus --doctor --cluster --via --timeout --nagios --help --version' ;;
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
     mcp-record) echo '--root --new --back --drop --check --now --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
     mcp-units) echo '--root --dest --dry-run --force --remove --generator --plan --help --version' ;;
+    mcp-cluster) echo '--crm --pcs --xml --apply --dry-run --via --node --pin --shared --root --help --version' ;;
     mcp-get-guest-kernel) echo '--own' ;;
     mcp-probe) echo '--root --help --version' ;;
     grpc_health_probe) echo '-addr -service -connect-timeout -rpc-timeout -rpc-header -user-agent -tls -tls-ca-cert -tls-client-cert -tls-client-key -tls-server-name -tls-no-verify -v -version' ;;
@@ -46,6 +47,7 @@ _mcp_value() {
     mcp-deploy:--root | \
     mcp-units:--root | \
     mcp-units:--dest | \
+    mcp-cluster:--root | \
     mcp-probe:--root)
         echo 'dirs'
         ;;
@@ -87,10 +89,15 @@ _mcp_value() {
     mcp-boot:--notify-fd | \
     mcp-boot:--within | \
     mcp-status:--ended | \
+    mcp-status:--via | \
+    mcp-status:--timeout | \
     mcp-logs:-n | \
     mcp-logs:--lines | \
     mcp-logs:--since | \
     mcp-logs:--until | \
+    mcp-cluster:--via | \
+    mcp-cluster:--node | \
+    mcp-cluster:--pin | \
     grpc_health_probe:-addr | \
     grpc_health_probe:-service | \
     grpc_health_probe:-connect-timeout | \
@@ -143,7 +150,8 @@ _mcp_value() {
         ;;
     mcp-status:--wanted | \
     mcp-status:--installed | \
-    mcp-status:--again)
+    mcp-status:--again | \
+    mcp-cluster:--shared)
         echo 'targets'
         ;;
     esac
@@ -152,7 +160,7 @@ _mcp_value() {
 # The operands of program $1, in the same way.
 _mcp_operands() {
     case $1 in
-    mcp) echo 'pull build run-vm run-container run stop rm health boot status logs record deploy units help' ;;
+    mcp) echo 'pull build run-vm run-container run stop rm health boot status logs record deploy units cluster help' ;;
     mcp-pull) echo 'targets' ;;
     mcp-build) echo 'targets' ;;
     mcp-run-vm) echo 'targets' ;;
@@ -166,6 +174,7 @@ _mcp_operands() {
     mcp-record) echo 'targets' ;;
     mcp-deploy) echo 'services' ;;
     mcp-units) echo 'systemd s6 s6-rc runit openrc dinit' ;;
+    mcp-cluster) echo 'services' ;;
     mcp-get-guest-kernel) echo 'dirs' ;;
     esac
 }
@@ -235,4 +244,4 @@ _mcp() {
     esac
 }
 
-complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-units mcp-get-guest-kernel mcp-probe grpc_health_probe
+complete -F _mcp mcp mcp-pull mcp-build mcp-run-vm mcp-run-container mcp-run mcp-stop mcp-rm mcp-health mcp-boot mcp-status mcp-logs mcp-record mcp-deploy mcp-units mcp-cluster mcp-get-guest-kernel mcp-probe grpc_health_probe

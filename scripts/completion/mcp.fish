@@ -83,6 +83,7 @@ complete -c mcp -n __mcp_at_program -a logs -d 'show and follow the consoles and
 complete -c mcp -n __mcp_at_program -a record -d 'what was deployed: show it, go back'
 complete -c mcp -n __mcp_at_program -a deploy -d 'pull, build, restart, wait for health'
 complete -c mcp -n __mcp_at_program -a units -d 'write the node\'s services as files of its init system'
+complete -c mcp -n __mcp_at_program -a cluster -d 'what makes a Pacemaker cluster place services'
 complete -c mcp -n __mcp_at_program -a help -d 'show a man page'
 complete -c mcp -n 'not __mcp_at_program' -a '(__mcp_of_program)'
 
@@ -252,6 +253,9 @@ complete -c mcp-status -l again -x -a '(__mcp_targets)' -d 'For units: say by th
 complete -c mcp-status -l ended -x -d 'With --again: the exit code with which the supervisor ended; above 255 or below 0 where a signal ended it'
 complete -c mcp-status -l prometheus -r -F -d 'Write metrics to FILE, whole ("-": standard output)'
 complete -c mcp-status -l doctor -d 'Say what this node lacks for what its definitions ask, and what to do: 0 nothing, 1 something'
+complete -c mcp-status -l cluster -d 'Show all nodes of the Pacemaker cluster that this one belongs to'
+complete -c mcp-status -l via -x -d 'With --cluster: how each node is reached, a line of shell in which {node} is its name (default: by ssh)'
+complete -c mcp-status -l timeout -x -d 'With --cluster: what has not answered by then is unreachable (10s)'
 complete -c mcp-status -l nagios -d 'Answer as a Nagios plugin does, with its exit codes'
 complete -c mcp-status -s h -l help -d 'Print help'
 complete -c mcp-status -s V -l version -d 'Print version'
@@ -308,6 +312,21 @@ complete -c mcp-units -l plan -d 'For scripts: print one line for each component
 complete -c mcp-units -s h -l help -d 'Print help'
 complete -c mcp-units -s V -l version -d 'Print version'
 complete -c mcp-units -a 'systemd s6 s6-rc runit openrc dinit'
+
+complete -c mcp-cluster -f
+complete -c mcp-cluster -l crm -d 'by the crm shell (the default where crm is there)'
+complete -c mcp-cluster -l pcs -d 'by pcs (the default where crm is not)'
+complete -c mcp-cluster -l xml -d 'the whole configuration with the changes in it, as XML'
+complete -c mcp-cluster -l apply -d 'make the changes, all at once, and say which'
+complete -c mcp-cluster -l dry-run -d 'change nothing; where would each land, and what would'
+complete -c mcp-cluster -l via -x -d 'ask each node; {node} is its name, as in \'ssh {node}\''
+complete -c mcp-cluster -l node -x -d 'memory of that node that components may take, as in 8G'
+complete -c mcp-cluster -l pin -x -d 'keep TARGET (SERVICE/COMPONENT) on NODE, where its volume is'
+complete -c mcp-cluster -l shared -x -a '(__mcp_targets)' -d 'all nodes have the volume of TARGET'
+complete -c mcp-cluster -l root -x -a '(__fish_complete_directories)' -d 'keep all files of mcp under DIR (also: MCP_ROOT)'
+complete -c mcp-cluster -s h -l help -d 'this text'
+complete -c mcp-cluster -s V -l version -d 'the version'
+complete -c mcp-cluster -a '(__mcp_services)'
 
 complete -c mcp-get-guest-kernel -f
 complete -c mcp-get-guest-kernel -l own -d 'take this node\'s own kernel from /boot and /lib/modules instead'

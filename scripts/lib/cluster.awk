@@ -4,7 +4,8 @@
 # where the operator said so), "pin" (TARGET, NODE), "shared" (TARGET), "cib" (as cibadmin --query prints it, one tag a
 # line). Variables: dir, where to write; services, those that are meant, none for all; own, this node's name.
 # Writes in dir: crm, pcs, new.xml, changes (what it is, and its id), gone (id, target, constraints), notes, errors,
-# places (id, target, MiB), capacities (node, MiB).
+# places (id, target, MiB), capacities (node, MiB), states (how many nodes were
+# ever seen), parameters.ID.
 
 function attribute(line, name,    text) {
     if (!match(line, " " name "=\"[^\"]*\"")) return ""
@@ -87,7 +88,8 @@ kind == "plan" {
     next
 }
 kind == "node" {
-    size_of[$1] = $2
+    # What the operator says goes before what a node says of itself.
+    if (!($1 in told)) size_of[$1] = $2
     if ($3 == "told") told[$1] = 1
     next
 }
@@ -126,7 +128,9 @@ function open_tag(tag, id) {
     else if (stack[3] == "constraints") open_constraint(tag, id)
 }
 function open_property(tag,    name) {
-    if (tag == "cluster_property_set" && !property_set) {
+    # The crm shell and pcs put all into this one.
+    if (tag == "cluster_property_set" && (!property_set || attribute(line[n], "id") == "cib-bootstrap-options")) {
+        property_end = 0
         property_set = n
         property_set_id = attribute(line[n], "id")
     }
@@ -269,7 +273,7 @@ function flush_fresh(owner, owner_id, element,    i, tag) {
 # The operations of component i, a line each: name, interval, timeout, level.
 function wanted_ops(i,    text) {
     text = "start\t0s\t" part_start[i] "s\t\nstop\t0s\t" part_stop[i] "s\t\nmonitor\t10s\t20s\t\n"
-    if (part_health[i] != "-") text = text "monitor\t30s\t20s\t10\n"
+    if (part_health[i] != "-") text = text "monitor\t30s\t30s\t10\n"
     return text
 }
 function op_xml(id, name, every, timeout, level,    oid) {
@@ -428,7 +432,8 @@ function want_constraint(id, what, xml, crm_text, pcs_text,    is_old) {
     crm(crm_text)
     pcs("constraint " pcs_text)
 }
-# An order of the stages in `which`, numbers separated by spaces; "+" joins all after the first into one set.
+# An order of the stages in `which`, numbers separated by spaces; `joined` makes all after the first one set. To pcs, two
+# orders of the same sets are one too many, whatever their kinds.
 function want_order(id, kind_of, both, which, joined,    count, list, i, j, m, member, what, xml, crm_text, pcs_text, set) {
     what = "order " kind_of " " both
     xml = "<rsc_order id=\"" id "\" kind=\"" kind_of "\"" (both == "false" ? " symmetrical=\"false\"" : "") ">\n"
@@ -457,7 +462,7 @@ function want_order(id, kind_of, both, which, joined,    count, list, i, j, m, m
         }
     }
     want_constraint(id, what, xml "</rsc_order>\n", crm_text (both == "false" ? " symmetrical=false" : ""), \
-        pcs_text " setoptions kind=" kind_of (both == "false" ? " symmetrical=false" : "") " id=" id)
+        pcs_text " setoptions kind=" kind_of (both == "false" ? " symmetrical=false" : "") " id=" id " --force")
 }
 function want_together(id, leader,    cid) {
     cid = "mcp-with-" id
@@ -469,11 +474,13 @@ function want_pin(i,    id, cid, where) {
     id = part_id[i]
     cid = "mcp-pin-" id
     where = pin_to[part_target[i]]
-    if (part_target[i] in shared || (part_volumes[i] == "-" && where == "")) return
+    if (part_target[i] in shared) return
+    # The node that was told once stays.
     if (where == "" && cid in says) {
         wanted_constraint[cid] = 1
         return
     }
+    if (where == "" && part_volumes[i] == "-") return
     if (where == "" && own in node_id) {
         where = own
         note(part_target[i] ": its volume (" part_volumes[i] ") is taken to be on " own ", and pins it there; else --pin " \
@@ -491,7 +498,23 @@ function want_pin(i,    id, cid, where) {
         "location " id " rule id=" cid "-rule constraint-id=" cid " score=-INFINITY '#uname' ne " where)
 }
 
-function do_nodes(    k, node, owner, unknown, counts) {
+# What the scheduler takes the digest of, to see whether a resource that runs has another definition since.
+function write_parameters(id,    count, list, k, m, name, file) {
+    count = split(names[id, "instance_attributes"], list, "\t") - 1
+    for (k = 2; k <= count; k++)
+        for (m = k; m > 1 && list[m - 1] > list[m]; m--) {
+            name = list[m]
+            list[m] = list[m - 1]
+            list[m - 1] = name
+        }
+    file = dir "/parameters." id
+    printf " <parameters" >file
+    for (k = 1; k <= count; k++) printf " %s=\"%s\"", list[k], value[id, "instance_attributes", list[k]] >file
+    print "/>" >file
+    close(file)
+}
+
+function do_nodes(    k, node, owner, unknown, counts, was) {
     for (node in told) if (!(node in node_id)) wrong(node ": no such node in the cluster; crm_node --list names them")
     for (k = 1; k <= n_nodes; k++) {
         node = nodes[k]
@@ -519,8 +542,9 @@ function do_nodes(    k, node, owner, unknown, counts) {
         note("the memory of" unknown " is not known, so that placement does not count it yet: --node NAME=SIZE for each, or --via")
         return
     }
-    if (property["placement-strategy"] != "" && property["placement-strategy"] != "default") return
-    if ("placement-strategy" in property) {
+    was = "placement-strategy" in property
+    if (was && property["placement-strategy"] != "default") return
+    if (was) {
         k = property_line["placement-strategy"]
         line[k] = with_attribute(line[k], "value", "balanced")
     } else if (property_set) {
@@ -531,7 +555,7 @@ function do_nodes(    k, node, owner, unknown, counts) {
             "cib-bootstrap-options-placement-strategy\" name=\"placement-strategy\" value=\"balanced\"/>\n" \
             "</cluster_property_set>\n")
     }
-    changed("placement-strategy" in property ? "changed" : "new", "placement-strategy")
+    changed(was ? "changed" : "new", "placement-strategy")
     crm("property placement-strategy=balanced")
     pcs("property set placement-strategy=balanced")
 }
@@ -575,6 +599,7 @@ END {
         else new_primitive(i)
         if (part_memory[i] == "" && !((id, "utilization", "memory") in value)) unbounded = unbounded " " part_target[i]
         print id "\t" part_target[i] "\t" value[id, "utilization", "memory"] >(dir "/places")
+        write_parameters(id)
     }
     if (unbounded != "") note("containers count for nothing in placement, since nothing bounds their memory:" unbounded)
     # What the cluster has of other services belongs into the orders, too.
@@ -595,7 +620,9 @@ END {
     do_nodes()
     for (k = 1; k <= n_ours; k++) {
         id = all_ours[k]
-        if (!(id in by_id)) print "resource\t" id "\t" value[id, "instance_attributes", "target"] >(dir "/gone")
+        target = value[id, "instance_attributes", "target"]
+        # What has another name is somebody's own.
+        if (!(id in by_id) && !(target in by_target) && !(target in marked)) print "resource\t" id "\t" target >(dir "/gone")
     }
     for (k = 1; k <= n_constraints; k++) {
         id = all_constraints[k]

@@ -33,13 +33,21 @@ fn install_and_uninstall_leave_what_was_there() {
         );
         let told = install(&place, &kit, &at).expect(0);
         assert!(told.out.starts_with(&format!("mcp 0.1.0 in {}: ", top.display())), "{told:#?}");
-        for name in
-            ["mcp", "mcp-run-vm", "mcp-units", "mcp-deploy", "mcp-get-guest-kernel", "mcp-probe", "grpc_health_probe"]
-        {
+        for name in [
+            "mcp",
+            "mcp-run-vm",
+            "mcp-units",
+            "mcp-deploy",
+            "mcp-cluster",
+            "mcp-get-guest-kernel",
+            "mcp-probe",
+            "grpc_health_probe",
+        ] {
             assert_eq!(fs::metadata(top.join("bin").join(name)).unwrap().permissions().mode() & 0o777, 0o755, "{name}");
         }
         for name in [
             "lib/mcp/mcp-guest-init",
+            "lib/mcp/cluster.awk",
             "share/man/man1/mcp.1",
             "share/man/man8/mcp-get-guest-kernel.8",
             "share/man/man5/mcp.toml.5",

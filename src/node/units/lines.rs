@@ -39,7 +39,7 @@ fn of_service(service: &Service, number: usize, stage: &str, health: Option<Heal
             service.name.clone(),
             component.name.clone(),
             component.runtime.name().to_string(),
-            placement(service).to_string(),
+            service.placement.name().to_string(),
             memory(component).map_or_else(none, |bytes| bytes.to_string()),
             component.start_timeout.as_millis().to_string(),
             stop_time(component).as_millis().to_string(),
@@ -53,11 +53,6 @@ fn of_service(service: &Service, number: usize, stage: &str, health: Option<Heal
 
 fn none() -> String {
     "-".into()
-}
-
-/// Who decides where it runs.
-fn placement(_service: &Service) -> &'static str {
-    "cluster"
 }
 
 /// Bytes that it takes of a node when the guest has touched all of its memory. A container has no bound.

@@ -4,6 +4,7 @@ mod client;
 mod facts;
 mod lab;
 mod stages;
+mod status;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
