@@ -474,11 +474,13 @@ function want_pin(i,    id, cid, where) {
     id = part_id[i]
     cid = "mcp-pin-" id
     where = pin_to[part_target[i]]
-    if (part_target[i] in shared || (part_volumes[i] == "-" && where == "")) return
+    if (part_target[i] in shared) return
+    # The node that was told once stays.
     if (where == "" && cid in says) {
         wanted_constraint[cid] = 1
         return
     }
+    if (where == "" && part_volumes[i] == "-") return
     if (where == "" && own in node_id) {
         where = own
         note(part_target[i] ": its volume (" part_volumes[i] ") is taken to be on " own ", and pins it there; else --pin " \

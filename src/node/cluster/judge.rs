@@ -222,6 +222,7 @@ fn unknown(cluster: &Cluster, member: &Member) -> Vec<Row> {
         let mut row = bare(name, resource, "unknown")?;
         row.node = Some(member.name.clone());
         row.placed = true;
+        row.drift.extend(resource.blocked.then_some(ClusterDrift::Blocked));
         Some(row)
     };
     on_it.filter_map(row).collect()

@@ -63,6 +63,8 @@ fn what_all_nodes_of_a_cluster_do_is_in_one_table() {
         let agent = include_str!("../../../scripts/ocf/component");
         lab.write("/usr/lib/ocf/resource.d/mcp/component", agent, 0o755);
         lab.vm("web", &image, 8080, "");
+        let text = lab.read("/etc/mcp/services/web.toml");
+        lab.define("web", &text.replacen('\n', "\nplacement = \"cluster\"\n", 1));
         lab.ask("mcp-deploy --record-only web");
     }
     cluster.ask(

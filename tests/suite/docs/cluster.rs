@@ -19,6 +19,7 @@ const DOOR: u16 = 7001;
 
 /// `ssh NODE COMMAND`, by way of the test, which answers with the output and then a line with the exit code.
 const SSH: &str = "#!/bin/bash
+while [ \"$1\" = -o ]; do shift 2; done
 node=$1
 shift
 exec 3<>/dev/tcp/10.9.0.254/7001
@@ -59,6 +60,7 @@ fn through(cluster: &RwLock<Cluster>, mut stream: &TcpStream) {
     let (Some(node), Some(command)) = (lines.next(), lines.next()) else { return };
     let node: usize = node.trim_start_matches('n').parse().unwrap();
     let answer = finish(cluster.read().unwrap().node(node).command(&command), &command);
+    eprintln!("{:.1} s: ssh n{node} {command}", answer.took.as_secs_f32());
     let _ = write!(stream, "{}{}", answer.out, answer.code.unwrap_or(255));
 }
 
