@@ -50,6 +50,22 @@ fn unikernel(port: u16, more: &str) -> String {
 }
 
 #[test]
+fn doctor_counts_what_supervisors_watch() {
+    let node = Node::new();
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    node.define("demo", &unikernel(free_port(), ""));
+    let told = doctor(&node);
+    assert!(told["findings"].as_array().unwrap().iter().all(|f| f["id"] != "inotify"), "{told:#}");
+    for service in 0..limit.div_ceil(64) {
+        let component = |i| format!("[[components]]\nname = \"c{i}\"\nruntime = \"unikernel\"\ndisk = \"/no/disk\"\n");
+        let all: String = (0..64).map(component).collect();
+        node.define(&format!("s{service}"), &format!("name = \"s{service}\"\n{all}"));
+    }
+    finds(&doctor(&node), "inotify", "inotify", "note", &format!("a user may have {limit}"));
+}
+
+#[test]
 fn doctor_of_a_node_with_nothing() {
     let node = Node::new();
     let _ = fs::remove_dir_all(node.root.join("podman"));
