@@ -22,7 +22,7 @@ Usage: hello [OPTIONS]
 
   --port PORT          listen on TCP PORT (8080)
   --udp PORT           echo datagrams that come to UDP PORT, too
-  --heartbeat ADDRESS  send a datagram there (IP:PORT) each 50 ms: when this program started, in nanoseconds, and a number
+  --heartbeat ADDRESS  send a datagram there (IP:PORT) each 50 ms: when this program started, in nanoseconds
   --listen-delay MS    wait before listening
   --no-listen          never listen
   --graceful           on SIGTERM say so and exit with 0, instead of dying of it
@@ -107,9 +107,7 @@ fn main() {
         }
         thread::spawn(end);
     }
-    if let Some(to) = options.heartbeat {
-        thread::spawn(move || beat(to));
-    }
+    options.heartbeat.map(|to| thread::spawn(move || beat(to)));
     thread::sleep(options.listen_delay);
     if options.no_listen {
         say("hello: not listening");
@@ -189,11 +187,6 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             None => (argument, None),
         };
         let mut text = |what: &str| given.take().or_else(|| arguments.next()).ok_or(format!("{name} wants {what}"));
-        if name == "--heartbeat" {
-            let to = text("an address")?;
-            options.heartbeat = Some(to.parse().map_err(|_| format!("{name} {to:?}: not IP:PORT"))?);
-            continue;
-        }
         let mut number = |what: &str| -> Result<u64, String> {
             let text = text(what)?;
             text.parse().map_err(|_| format!("{name} {text:?}: not {what}"))
@@ -202,6 +195,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         match name.as_str() {
             "--port" => options.port = port(number("a port")?)?,
             "--udp" => options.udp = Some(port(number("a port")?)?),
+            "--heartbeat" => options.heartbeat = Some(text("IP:PORT")?.parse().map_err(|e| format!("{name}: {e}"))?),
             "--listen-delay" => options.listen_delay = Duration::from_millis(number("milliseconds")?),
             "--no-listen" => options.no_listen = true,
             "--graceful" => options.graceful = true,
@@ -239,15 +233,12 @@ extern "C" fn stopping(_signal: c_int) {
     }
 }
 
-/// Tells that this program lives, and since when.
-fn beat(to: SocketAddr) {
+/// Tells that this program lives, and since when. A datagram that is lost is followed by another.
+fn beat(to: SocketAddr) -> io::Result<()> {
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos());
-    let socket = UdpSocket::bind(("0.0.0.0", 0));
-    for number in 0u64.. {
-        // One that is lost is followed by another.
-        if let Ok(socket) = &socket {
-            let _ = socket.send_to(format!("{started} {number}").as_bytes(), to);
-        }
+    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    loop {
+        let _ = socket.send_to(format!("{started}").as_bytes(), to);
         thread::sleep(Duration::from_millis(50));
     }
 }

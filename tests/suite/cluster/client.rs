@@ -117,8 +117,7 @@ impl Heartbeats {
             while !until.load(Ordering::SeqCst) {
                 let Ok((n, from)) = socket.recv_from(&mut bytes) else { continue };
                 // When it started is what a run is known by; where it is says the address, which can't be wrong.
-                let text = String::from_utf8_lossy(&bytes[..n]).into_owned();
-                let run = format!("{} {}", from.ip(), text.split(' ').next().unwrap_or_default());
+                let run = format!("{} {}", from.ip(), String::from_utf8_lossy(&bytes[..n]));
                 let now = Instant::now();
                 let new = Life { node: from.ip(), first: now, last: now, beats: 0 };
                 let life = lives.entry(run).or_insert(new);

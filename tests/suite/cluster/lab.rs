@@ -115,6 +115,12 @@ impl Cluster {
         self.bring_up(i);
     }
 
+    /// What is there as long as it is: processes, and the switch's folder.
+    pub fn traces(&self) -> Vec<PathBuf> {
+        let pids = self.nodes.iter().map(|lab| lab.pid() as u32).chain([self.switch.child.id()]);
+        pids.map(|pid| PathBuf::from(format!("/proc/{pid}"))).chain([self.switch.dir.clone()]).collect()
+    }
+
     /// Whether node `i` has power.
     pub fn is_on(&self, i: usize) -> bool {
         let pid = self.node(i).pid();
