@@ -334,9 +334,10 @@ fn pcs_makes_the_same() {
     fs::remove_file(cluster.node.root.join("etc/services/9-x.toml")).unwrap();
     cluster.begin("pcs");
     cluster.begin("apply");
-    let sizes = "--node n1=1G --pin shop/vm=n2";
-    cluster.sh("pcs", &format!("mcp-cluster --pcs {sizes} 2>/dev/null | sh")).expect(0);
-    cluster.sh("apply", &format!("mcp-cluster --apply {sizes}")).expect(0);
+    for what in ["auth", "--node n1=1G --pin shop/vm=n2 shop"] {
+        cluster.sh("pcs", &format!("mcp-cluster --pcs {what} 2>/dev/null | sh")).expect(0);
+        cluster.sh("apply", &format!("mcp-cluster --apply {what}")).expect(0);
+    }
     assert_eq!(meaning(&cluster.read("pcs")), meaning(&cluster.read("apply")));
     assert_eq!(cluster.sh("pcs", "mcp-cluster --pcs").expect(0).out, "");
     // A change, and what goes with it.
