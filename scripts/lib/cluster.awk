@@ -88,7 +88,8 @@ kind == "plan" {
     next
 }
 kind == "node" {
-    size_of[$1] = $2
+    # What the operator says goes before what a node says of itself.
+    if (!($1 in told)) size_of[$1] = $2
     if ($3 == "told") told[$1] = 1
     next
 }

@@ -3,6 +3,7 @@
 use crate::guest::instance::Instance;
 use crate::guest::ladder::{Action, Ladder};
 use crate::guest::live::{Live, POLLED};
+use crate::guest::monitor::handover::{Side, refuse};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
@@ -306,7 +307,15 @@ impl<'a> Attended<'a> {
             Action::Kill => return instance.pidfd.signal(libc::SIGKILL),
         };
         let lost = !instance.monitor_open;
-        match instance.qmp.execute(command, Value::Null, Deadline::after(COMMAND)) {
+        let deadline = Deadline::after(COMMAND);
+        let refused = match action {
+            Action::PressPowerButton => {
+                let mut vm = Side { qmp: &mut instance.qmp, qemu: &instance.pidfd };
+                refuse(&mut vm, &instance.state.ports, deadline)
+            }
+            _ => Ok(()),
+        };
+        match refused.and_then(|()| instance.qmp.execute(command, Value::Null, deadline)) {
             Ok(_) => {}
             // It is most likely ending, and the process handle will say so.
             Err(_) if lost => ladder.hurry(ENDING),

@@ -234,6 +234,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_the_cluster_places_drifts_only_where_it_runs() {
+        let mut service = running();
+        service.placement = Placement::Cluster;
+        assert_eq!((kinds(&entry(&service)).as_str(), entry(&service).wanted()), ("", Some(false)));
+        assert_eq!((kinds(&alive(&service)).as_str(), alive(&service).wanted()), ("", Some(true)));
+        let unsupervised = Entry { supervised: false, ..alive(&service) };
+        assert_eq!(kinds(&unsupervised), "unsupervised");
+        // It failed here again and again, and the cluster has put it elsewhere.
+        let looped =
+            State { restarted_at: vec![time::now(); 3], ..state(Phase::Ended, Some((EndedBy::Guest, Some(7)))) };
+        let left = Entry { state: Found::Whole(looped), record: record(&service, Wish::Run), ..entry(&service) };
+        assert_eq!(kinds(&left), "");
+        service.active = false;
+        assert_eq!(kinds(&alive(&service)), "stopped-but-running");
+        assert!(!entry(&service).may_come());
+    }
+
+    #[test]
     fn missing_is_declared_and_not_there() {
         let mut service = running();
         assert_eq!(kinds(&entry(&service)), "missing");

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod chart;
+pub mod cluster;
 pub mod command;
 pub mod condition;
 pub mod container_image;

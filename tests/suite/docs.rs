@@ -1,8 +1,10 @@
 //! Holds the texts for readers together with what they are about.
 
 mod blocks;
+mod cluster;
 mod pages;
 mod picture;
+mod scale;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -94,8 +94,6 @@ fn what_is_broken_is_not_installed_and_a_start_says_the_same() {
     node.configure(&config);
     let reference = hello_image(&node).reference();
     let port = free_port();
-    let secrets = node.root.join("secrets");
-    fs::write(&secrets, "A=b\n").unwrap();
     let service = format!(
         "name = \"web\"\n[[components]]\nname = \"web\"\nruntime = \"unikernel\"\nimage = \"{reference}\"\n\
          ports = [\"127.0.0.1:{port}:8080\"]\nvolumes = [\"data:/srv:16M\"]\n"
@@ -222,6 +220,28 @@ fn what_a_microvm_wants_of_the_node() {
     assert_eq!(reason(&told), "/none/init: no such file (MCP_GUEST_INIT)");
     node.configure("[microvm]\nkernel = \"/none/vmlinux\"\n");
     both_refuse(&node, "m", "/none/vmlinux: guest kernel: No such file or directory");
+    node.configure("");
+
+    // One whose root disk was made of an image.
+    let (reference, secrets) = (hello_image(&node).reference(), node.root.join("secrets"));
+    fs::write(&secrets, "A=b\n").unwrap();
+    node.define(
+        "i",
+        &format!(
+            "name = \"i\"\n[[components]]\nname = \"i\"\nruntime = \"microvm\"\nimage = \"{reference}\"\n\
+             env_file = \"{}\"\nmemory_mb = 128\n",
+            secrets.display()
+        ),
+    );
+    record(&node, "i");
+    installed(&node, "i", 0);
+    without(&secrets, || both_refuse(&node, "i", "secrets: "));
+    let disk =
+        crate::harness::find(&node.root.join("lib/store/builds"), &|name| name.ends_with(".sqfs")).pop().unwrap();
+    without(&disk, || both_refuse(&node, "i", "root disk missing: no such file"));
+    cut(&disk, 4096, || both_refuse(&node, "i", "truncated: "));
+    cut(&disk, 10, || both_refuse(&node, "i", "not a squashfs"));
+    installed(&node, "i", 0);
 }
 
 #[test]

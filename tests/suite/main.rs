@@ -53,6 +53,7 @@ mod replace;
 mod rm;
 mod run_vm;
 mod status;
+mod status_cluster;
 mod tree;
 mod under_init;
 mod units;

@@ -162,6 +162,29 @@ fn replace_lets_open_connections_end() {
 }
 
 #[test]
+fn a_stop_refuses_new_clients_and_lets_open_connections_end() {
+    let Some(image) = nanos("a_stop_refuses_new_clients", &["--ignore-term"]) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "");
+    node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    slow.write_all(b"GET / HT").unwrap();
+    let command = node.command("mcp-stop", &["demo"]);
+    let stop = std::thread::spawn(move || finish(command, "mcp-stop"));
+    until("new clients are refused", || {
+        TcpStream::connect(("127.0.0.1", port)).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+    });
+    assert_eq!(node.state("demo/web")["phase"], "stopping");
+    slow.write_all(b"TP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("200"), "{answer}");
+    stop.join().unwrap().expect(0);
+}
+
+#[test]
 fn replace_follows_the_definition_and_a_hangup() {
     let Some(image) = nanos("replace_follows_the_definition", &["--udp", "5353"]) else { return };
     let node = Node::new();

@@ -1,7 +1,9 @@
 //! `mcp-status`: what should run, what does run, and how they differ.
 
 mod again;
+mod cluster;
 mod doctor;
+mod grid;
 mod inspect;
 mod installed;
 mod json;
@@ -34,6 +36,7 @@ Examples:
   mcp-status --prometheus /var/lib/node_exporter/mcp.prom
   mcp-status --nagios                   as a Nagios plugin
   mcp-status --doctor                   what this node lacks, and what to do about it
+  mcp-status --cluster                  all nodes of a Pacemaker cluster
 
 Exit codes: 0 all is as it should be, 1 drift (--doctor: something is lacking), 2 usage, 100 unknown target or bad definitions, 111 try again.
 With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
@@ -91,6 +94,16 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["targets", "list", "verbose", "health", "remote", "state", "watch", "wanted", "again",
           "installed", "prometheus", "nagios"])]
     doctor: bool,
+    /// Show all nodes of the Pacemaker cluster that this one belongs to
+    #[arg(long, conflicts_with_all = ["verbose", "remote", "watch", "wanted", "installed", "again", "prometheus", "doctor",
+          "nagios"])]
+    cluster: bool,
+    /// With --cluster: how each node is reached, a line of shell in which {node} is its name (default: by ssh)
+    #[arg(long, value_name = "COMMAND", requires = "cluster")]
+    via: Option<String>,
+    /// With --cluster: what has not answered by then is unreachable (10s)
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "cluster")]
+    timeout: Option<Duration>,
     /// Answer as a Nagios plugin does, with its exit codes
     #[arg(long, conflicts_with_all = ["json", "list", "verbose", "wanted", "installed", "watch", "prometheus", "state"])]
     nagios: bool,
@@ -107,6 +120,9 @@ fn state_name(text: &str) -> std::result::Result<Condition, String> {
 pub fn run(args: Args) -> Result<u8> {
     if args.watch.is_some_and(|interval| interval.is_zero()) {
         return Err(Error::Usage { what: "--watch: the interval must be longer than nothing".into() });
+    }
+    if args.cluster {
+        return cluster::run(&args);
     }
     if args.doctor {
         return Ok(doctor::run(Paths::find(args.common.root.as_deref()), args.json));

@@ -5,8 +5,8 @@
 //! whoever adopts a pair of VMs between which a supervisor died half way goes on from there.
 
 use crate::guest::monitor::forward::{protocol, rebind, rows};
-use crate::guest::monitor::qmp::Qmp;
-use crate::guest::monitor::usernet::{Row, State};
+use crate::guest::monitor::qmp::{Qmp, QmpError};
+use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::supervise::reserve::{Reservation, describe};
 use crate::sys::pidfd::PidFd;
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How long connections that wait in the old listener may take to be taken.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same where nobody takes the old one's place: those who come meanwhile are lost either way.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Between two looks at a queue that empties within microseconds.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 /// No /proc/net/tcp is read beyond this many bytes.
@@ -62,7 +64,9 @@ pub fn hand_over(
         if let (Some(old), Some(row)) = (&mut old, theirs) {
             if port.protocol == Protocol::Tcp {
                 let listener = old.qemu.steal(row.fd).map_err(Error::os("look at", describe(port)))?;
-                wait_until_empty(&listener, port);
+                if !wait_until_empty(&listener, port, QUEUE_TIMEOUT) {
+                    log::warn!("{}: clients still waited in the old VM when it was closed to them", describe(port));
+                }
                 // Ours is a second handle on it: while that is open it listens.
                 drop(listener);
             }
@@ -71,6 +75,24 @@ pub fn hand_over(
         }
     }
     drop(reserved);
+    Ok(())
+}
+
+/// Has new clients of TCP `ports` refused; connections that are open go on. For a guest that goes down: QEMU would accept
+/// them until it ends, long after the guest's program did, and a client that is refused can go elsewhere.
+pub fn refuse(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> std::result::Result<(), QmpError> {
+    let tcp: Vec<_> = ports.iter().filter(|port| port.protocol == Protocol::Tcp).collect();
+    if tcp.is_empty() {
+        return Ok(());
+    }
+    let rows = usernet::parse(&vm.qmp.human("info usernet", deadline)?);
+    for port in tcp {
+        let Some(row) = listener(&rows, port) else { continue };
+        if let Ok(socket) = vm.qemu.steal(row.fd) {
+            wait_until_empty(&socket, port, CLOSE_TIMEOUT);
+        }
+        vm.qmp.human(&format!("hostfwd_remove n0 {}:{}", protocol(port), row.source), deadline)?;
+    }
     Ok(())
 }
 
@@ -119,16 +141,17 @@ fn prefer_the_second(socket: &OwnedFd) -> std::io::Result<()> {
     if r == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Waits until no connection is in the old listener: neither one that QEMU has not taken, nor one half made.
-fn wait_until_empty(listener: &OwnedFd, port: &Port) {
-    let deadline = Deadline::after(QUEUE_TIMEOUT);
+/// Waits until no connection is in the old listener: neither one that QEMU has not taken, nor one half made. Whether that
+/// came to be.
+fn wait_until_empty(listener: &OwnedFd, port: &Port, limit: Duration) -> bool {
+    let deadline = Deadline::after(limit);
     while !deadline.passed() {
         if queued(listener) == 0 && half_open(port) == 0 && queued(listener) == 0 {
-            return;
+            return true;
         }
         std::thread::sleep(QUEUE_PAUSE);
     }
-    log::warn!("{}: clients still waited in the old VM when it was closed to them", describe(port));
+    false
 }
 
 /// Connections that wait to be accepted: `tcpi_unacked` of a listener.

@@ -79,7 +79,7 @@ fn one_bad_file_does_not_hide_the_others() {
             "etc/services/Odd Name.toml:1: components: missing; add a [[components]] table",
             "etc/services/c.toml:1: components: missing; add a [[components]] table",
             "etc/services/c.toml:1: name: expected a name in quotes, found the integer 1; put it in quotes",
-            "etc/services/c.toml:2: x: unknown key \"x\"; known are: name, active, components",
+            "etc/services/c.toml:2: x: unknown key \"x\"; known are: name, active, placement, components",
             "etc/services/d.toml: a directory, not a file",
             "etc/services/e.toml: not a regular file",
             "etc/services/f.toml: a link to nothing",

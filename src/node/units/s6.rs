@@ -216,7 +216,14 @@ mod tests {
             units: units.clone(),
         };
         let stages = stages.iter().enumerate().map(stage).collect();
-        Plan { stages, rest, programs: "/usr/bin".into(), root: None, log: "/var/log/mcp".into() }
+        Plan {
+            stages,
+            rest,
+            placed_containers: false,
+            programs: "/usr/bin".into(),
+            root: None,
+            log: "/var/log/mcp".into(),
+        }
     }
 
     fn text<'f>(files: &'f [UnitFile], path: &str) -> Option<&'f str> {

@@ -15,7 +15,7 @@ pub const HEARTBEATS: &str = "10.9.0.254:7001";
 /// A whole answer of a web server to a request for its health, from outside.
 pub fn answers(cluster: &Cluster, address: &str) -> bool {
     let address: SocketAddr = address.parse().unwrap();
-    cluster.outside(|| ask(address).is_ok())
+    cluster.outside(|| ask(address, Duration::from_secs(8)).is_ok())
 }
 
 /// How one request went wrong.
@@ -26,9 +26,9 @@ enum Trouble {
     Lost,
 }
 
-fn ask(address: SocketAddr) -> Result<(), Trouble> {
+fn ask(address: SocketAddr, patience: Duration) -> Result<(), Trouble> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).map_err(|_| Trouble::NotTaken)?;
-    stream.set_read_timeout(Some(Duration::from_secs(8))).map_err(|_| Trouble::Lost)?;
+    stream.set_read_timeout(Some(patience)).map_err(|_| Trouble::Lost)?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n").map_err(|_| Trouble::Lost)?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).map_err(|_| Trouble::Lost)?;
@@ -55,14 +55,15 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(cluster: &Cluster, addresses: &[String]) -> Client {
+    /// One that waits so long for an answer to a request that was taken.
+    pub fn new(cluster: &Cluster, addresses: &[String], patience: Duration) -> Client {
         let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
         let over = Arc::new(AtomicBool::new(false));
         let until = over.clone();
         let run = move || {
             let (mut met, mut at, mut last) = (Met::default(), 0, Instant::now());
             while !until.load(Ordering::SeqCst) {
-                match ask(addresses[at % addresses.len()]) {
+                match ask(addresses[at % addresses.len()], patience) {
                     Ok(()) => {
                         met.answered += 1;
                         met.pause = met.pause.max(last.elapsed());

@@ -120,9 +120,12 @@ fn components_are_placed_and_moved_and_never_run_twice() {
 }
 
 fn standby_loses_no_request(cluster: &Cluster, from: usize) {
-    let shared: Vec<Client> = (0..3).map(|_| Client::new(cluster, &[SHARED.to_string()])).collect();
+    // An answer that the address left behind never comes. A VM that boots takes clients before its guest can answer, and
+    // QEMU knocks there again after 6 s.
+    let (soon, late) = (Duration::from_secs(3), Duration::from_secs(30));
+    let shared: Vec<Client> = (0..3).map(|_| Client::new(cluster, &[SHARED.to_string()], soon)).collect();
     let nodes: Vec<String> = (1..=3).map(|i| format!("{}:8080", address(i))).collect();
-    let all: Vec<Client> = (0..3).map(|_| Client::new(cluster, &nodes)).collect();
+    let all: Vec<Client> = (0..3).map(|_| Client::new(cluster, &nodes, late)).collect();
     let began = Instant::now();
     cluster.ask(&format!("crm node standby n{from}"));
     let to = until_serves(cluster, |node| node != from);
@@ -133,7 +136,7 @@ fn standby_loses_no_request(cluster: &Cluster, from: usize) {
             let met = client.end();
             println!("cluster: a client of {which}: {met:?}");
             // It has one connection at a time.
-            assert!((met.lost <= 1 || which == "all nodes") && met.answered > 10, "{met:?}");
+            assert!(met.lost <= 1 && met.answered > 10, "{met:?}");
         }
     }
     cluster.ask(&format!("crm node online n{from}"));

@@ -6,7 +6,7 @@
 
 #![allow(dead_code)]
 
-use crate::harness::{have, skip, until_within, wait_for};
+use crate::harness::{have, ops, skip, until_within, wait_for};
 use crate::inits::{Kind, Lab, Site, own_dir, source};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -70,8 +70,9 @@ impl Cluster {
         let dir = self.switch.dir.join(format!("n{i}"));
         let network = Some((self.switch.child.id() as i32, address(i)));
         let site = Site { name: format!("n{i}"), dir, roots: Vec::new(), network };
-        let kernel = std::env::var_os("MCP_TEST_KERNEL").map(PathBuf::from);
-        Lab::begin(Kind::Plain, &site, &kernel.into_iter().collect::<Vec<_>>())
+        let mut binds: Vec<PathBuf> = std::env::var_os("MCP_TEST_KERNEL").map(PathBuf::from).into_iter().collect();
+        binds.extend(ops().into_iter().flat_map(|(ops, home)| [ops, home.join(".ops")]));
+        Lab::begin(Kind::Plain, &site, &binds)
     }
 
     fn bring_up(&mut self, i: usize) {
@@ -114,9 +115,21 @@ impl Cluster {
         self.bring_up(i);
     }
 
+    /// What is there as long as it is: processes, and the switch's folder.
+    pub fn traces(&self) -> Vec<PathBuf> {
+        let pids = self.nodes.iter().map(|lab| lab.pid() as u32).chain([self.switch.child.id()]);
+        pids.map(|pid| PathBuf::from(format!("/proc/{pid}"))).chain([self.switch.dir.clone()]).collect()
+    }
+
+    /// Whether node `i` has power.
+    pub fn is_on(&self, i: usize) -> bool {
+        let pid = self.node(i).pid();
+        pid != 0 && Path::new(&format!("/proc/{pid}")).exists()
+    }
+
     /// A node that has power.
     fn any(&self) -> Option<&Lab> {
-        self.nodes.iter().find(|lab| Path::new(&format!("/proc/{}", lab.pid())).exists())
+        (1..=self.nodes.len()).find(|i| self.is_on(*i)).map(|i| self.node(i))
     }
 
     /// Runs these lines of shell on all nodes side by side.
@@ -187,7 +200,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.state());
-            for lab in self.nodes.iter().filter(|lab| Path::new(&format!("/proc/{}", lab.pid())).exists()) {
+            for lab in (1..=self.nodes.len()).filter(|i| self.is_on(*i)).map(|i| self.node(i)) {
                 eprintln!(
                     "{}",
                     lab.sh("hostname; grep -v pacemaker-based /var/log/pacemaker/pacemaker.log | tail -n 30").out

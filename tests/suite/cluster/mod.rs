@@ -3,6 +3,8 @@
 mod client;
 mod facts;
 mod lab;
+mod stages;
+mod status;
 
 #[allow(unused_imports)]
 pub use lab::{Cluster, NODES, OUTSIDE, address};
@@ -21,4 +23,8 @@ fn a_cluster_comes_fences_and_goes() {
     cluster.boot(first);
     cluster.until_online(&[1, 2, 3]);
     assert_eq!(cluster.place("d"), second);
+    let traces = cluster.traces();
+    assert!(traces.iter().all(|path| path.exists()), "{traces:?}");
+    drop(cluster);
+    assert!(traces.iter().all(|path| !path.exists()), "{traces:?}");
 }

@@ -12,7 +12,8 @@ mkdir "$l"
 tar -C "$root" -c --exclude=./bin --exclude=./sbin --exclude=./lib --exclude=./lib64 \
     --exclude=./usr/share/doc --exclude=./usr/share/man --exclude=./usr/share/snmp . | tar -C "$l" -x
 ip link set lo up
-ip link add br0 type bridge
+# An address of its own: else it takes one of the nodes', and another when that one goes.
+ip link add br0 address 02:00:00:00:00:fe type bridge
 ip addr add 10.9.0.254/24 dev br0
 ip link set br0 up
 

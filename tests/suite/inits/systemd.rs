@@ -283,6 +283,46 @@ fn a_reload_and_a_restart_lose_nothing() {
 }
 
 #[test]
+fn what_the_cluster_places_is_none_of_systemds() {
+    let Some((systemd, image)) = one("inits::systemd::what_the_cluster_places", "") else { return };
+    let lab = &systemd.0;
+    let definition = |placement: &str| {
+        let component = format!(
+            "[[components]]\nname = \"vm\"\nruntime = \"unikernel\"\ndisk = \"{}\"\nkernel = \"{}\"\n\
+             memory_mb = 128\nports = [\"127.0.0.1:8002:8080\"]\nstop_timeout = \"5s\"\n",
+            image.disk, image.kernel
+        );
+        lab.define("zebra", &format!("name = \"zebra\"\nplacement = \"{placement}\"\n{component}"));
+        systemd.install();
+    };
+    definition("cluster");
+    let stage = "[[boot.sequence]]\nname = \"all\"\nservices = [\"zebra\", \"a-b\"]\n";
+    lab.configure(&format!("[boot]\ninit = \"systemd\"\n{stage}"));
+    systemd.install();
+    systemd.boot();
+    until_within(Duration::from_secs(30), "the stage", || systemd.stage_is_up("all"));
+    assert!(lab.get(8001).is_some() && lab.get(8002).is_none());
+    // A unit of it that is asked for all the same starts nothing.
+    let start = lab.sh("systemctl start mcp-component@zebra-vm.service");
+    let log = systemd.log("zebra/vm");
+    assert!(log.contains("so it is not started"), "{start:#?}\n{log}");
+    assert_eq!(lab.qemu("zebra/vm"), 0);
+    // As Pacemaker does it, out of a service of its own that leaves it when it goes.
+    lab.ask("systemd-run -q --wait --unit=pacemaker -p KillMode=process mcp-run --detach --wait --no-restart zebra");
+    assert!(lab.get(8002).is_some());
+    lab.ask("systemctl stop mcp.target 'mcp-*'");
+    assert!(lab.get(8001).is_none() && lab.get(8002).is_some());
+    lab.ask("mcp-status --wanted zebra && mcp-stop --for-now zebra");
+    gone(&systemd);
+    // The node's again: it comes up with the stage.
+    definition("node");
+    systemd.boot();
+    systemd.until_state("zebra/vm", "active");
+    lab.ask("systemctl stop mcp.target 'mcp-*'");
+    gone(&systemd);
+}
+
+#[test]
 fn a_definition_that_goes_while_its_unit_runs() {
     let Some((systemd, _)) = one("inits::systemd::a_definition_that_goes_while_its_unit_runs", "") else { return };
     let (lab, id) = (&systemd.0, "a-b/vm");
