@@ -359,7 +359,7 @@ function old_primitive(i,    id, j, k, count, list, tag, differs, field, op, l, 
     # A check of health that there is no longer; operations of others are theirs.
     op = "monitor\t30s"
     if (!((id, op) in is_wanted) && op_level[id, op] == 10) {
-        less = op
+        less = attribute(line[op_line[id, op]], "id")
         drop(op_line[id, op], op_end[id, op])
         sub(op "\n", "", ops[id])
     }
@@ -379,7 +379,7 @@ function old_primitive(i,    id, j, k, count, list, tag, differs, field, op, l, 
     if (differs["instance_attributes"] differs["meta_attributes"] more != "")
         pcs("resource update " id differs["instance_attributes"] (more == "" ? "" : " op" pcs_ops(more)) \
             (differs["meta_attributes"] == "" ? "" : " meta" differs["meta_attributes"]))
-    if (less != "") pcs("resource op remove " id " monitor interval=30s")
+    if (less != "") pcs("resource op remove " less)
     if (util) pcs("resource utilization " id differs["utilization"])
 }
 function drop(from, to,    l) { for (l = from; l <= to; l++) dropped[l] = 1 }
