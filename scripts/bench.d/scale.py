@@ -216,6 +216,7 @@ def measure(lab, kind, count, seen):
                 with contextlib.suppress(OSError, ValueError, IndexError):
                     os.kill(fleet.pid(name), 9)
             fleet.space.close()
+            shutil.rmtree(fleet.space.dir, ignore_errors=True)
         lab.kill_leftovers()
 
 
