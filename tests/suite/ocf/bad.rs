@@ -122,6 +122,47 @@ fn a_definition_that_is_bad_now() {
     assert_eq!(node.processes(), Vec::<String>::new());
 }
 
+#[test]
+fn definitions_that_cannot_be_read_tell_of_nothing() {
+    let Some(image) = nanos("ocf::definitions_that_cannot_be_read_tell_of_nothing", &[]) else { return };
+    let node = Node::new();
+    define(&node, &image, free_port(), "");
+    let web = Resource::new(&node, ID);
+    let (folder, aside) = (node.root.join("etc/services"), node.root.join("etc/aside"));
+    let hide = || {
+        fs::rename(&folder, &aside).unwrap();
+        fs::write(&folder, "").unwrap();
+    };
+    let show = || {
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&aside, &folder).unwrap();
+    };
+    // What was never started here is not here.
+    hide();
+    web.probe().expect(NOT_INSTALLED);
+    web.call("stop").expect(SUCCESS);
+    show();
+    // A "not running", or a stop that has succeeded, would have it started on another node as well.
+    web.call("start").expect(SUCCESS);
+    hide();
+    for answer in [web.monitor(), web.probe()] {
+        let why = reason(&answer.expect(FAILED));
+        assert!(why.contains("etc/services: Not a directory"), "{why}");
+    }
+    assert_eq!(qemus(&node), 1);
+    // It is stopped by what was recorded of it. Where that is gone as well, nobody can.
+    let records = node.root.join("lib");
+    fs::rename(&records, node.root.join("lib-aside")).unwrap();
+    let stop = web.within("2000").call("stop");
+    assert!(qemus(&node) == 0 || stop.code == Some(FAILED), "{stop:#?}");
+    let _ = fs::remove_dir_all(&records);
+    fs::rename(node.root.join("lib-aside"), &records).unwrap();
+    web.call("stop").expect(SUCCESS);
+    assert_eq!(node.processes(), Vec::<String>::new());
+    show();
+    web.monitor().expect(NOT_RUNNING);
+}
+
 /// Runs lines of shell in a mount namespace of its own: $R is the node's folder, $A the agent.
 fn mounted(resource: &Resource<'_>, lines: &str) -> crate::harness::Answer {
     let agent = resource.command("x");
