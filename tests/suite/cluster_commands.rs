@@ -374,6 +374,21 @@ fn a_node_that_does_not_answer_is_told_and_the_others_count() {
 }
 
 #[test]
+fn memory_that_a_node_does_not_tell_is_not_taken_for_none() {
+    let Some(cluster) = Cluster::new("cluster_commands::memory_that_a_node_does_not_tell") else { return };
+    cluster.begin("a");
+    // Its shell greets, and its /proc is another system's.
+    let transport = cluster.node.root.join("to");
+    fs::write(&transport, "#!/bin/sh\ncase $* in\n'n2 cat '*) echo Welcome ;;\n*) shift; exec \"$@\" ;;\nesac\n")
+        .unwrap();
+    let answer = cluster.sh("a", &format!("mcp-cluster --apply --via 'sh {} {{node}}'", transport.display())).expect(1);
+    let told = "mcp-cluster: n2: its /proc/meminfo does not tell its memory; --node n2=SIZE\n";
+    assert!(answer.err.contains(told), "{answer:#?}");
+    assert!(answer.out.contains("capacity of n1\nnew      capacity of n3\n"), "{answer:#?}");
+    assert!(!answer.out.contains("placement-strategy"), "{answer:#?}");
+}
+
+#[test]
 fn an_apply_that_is_killed_has_made_all_changes_or_none() {
     let Some(cluster) = Cluster::new("cluster_commands::an_apply_that_is_killed") else { return };
     cluster.begin("a");
