@@ -77,7 +77,13 @@ fn a_container_through_all_actions() {
     let never = web.call("start");
     assert!(reason(&never.expect(NOT_INSTALLED)).contains("never deployed"));
     web.probe().expect(NOT_INSTALLED);
+    // A folder on storage that is not mounted yet: with a "not installed" no start would ever be tried here.
+    let folder = node.root.join("shared/data");
+    node.define("demo", &format!("{text}volumes = [\"{}:/data\"]\n", folder.display()));
     node.mcp("mcp-record", &["--new", "--now", ID]).expect(0);
+    web.probe().expect(NOT_RUNNING);
+    assert!(reason(&web.call("start").expect(NOT_INSTALLED)).contains("shared/data: no such file or directory"));
+    std::fs::create_dir_all(&folder).unwrap();
     web.probe().expect(NOT_RUNNING);
     web.call("start").expect(SUCCESS);
     assert!(get(port, "/").is_some(), "start returned before it served");
