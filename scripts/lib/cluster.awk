@@ -79,7 +79,8 @@ kind == "plan" {
         part_service[n_parts] = $3
         part_target[n_parts] = $3 "/" $4
         part_memory[n_parts] = $7 == "-" ? "" : int(($7 + 1048575) / 1048576)
-        part_start[n_parts] = at_least(START, seconds($8) + 30)
+        # What does not become ready in time is stopped by the start.
+        part_start[n_parts] = at_least(START, seconds($8) + seconds($9) + 30)
         part_stop[n_parts] = at_least(STOP, seconds($9) + 10)
         part_volumes[n_parts] = $10
         part_health[n_parts] = $11

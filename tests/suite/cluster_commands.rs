@@ -172,7 +172,7 @@ fn the_crm_shell_and_cibadmin_make_the_same_and_the_second_time_nothing() {
     }
     let text = meaning(&cluster.read("crm"));
     for part in [
-        "timeout=\"230s", // the component's start_timeout and 30 s
+        "timeout=\"275s", // the component's start_timeout, the 45 s of its stop, and 30 s
         "timeout=\"90s",  // its stop_timeout, 10 s for what may follow it, and 10 s
         "name=\"memory\" value=\"104",
         "rsc_colocation id=\"mcp-with-shop_my-web rsc=\"shop_my-web score=\"INFINITY with-rsc=\"shop_vm",

@@ -39,7 +39,8 @@ pub fn boot(context: &Context<'_>, make: Make<'_>) -> Result<(Boot, Option<Guest
                 microvm::root_squashfs(context.paths, context.id, rootfs, user.other(), deadline)
             };
             let kernel = microvm::find_kernel(context.node, context.paths)?;
-            if let Make::Check = make {
+            // Before a volume is made.
+            if !matches!(make, Make::Nothing) {
                 microvm::root::check(context.paths, context.id, rootfs)?;
             }
             of_microvm(context, kernel, rootfs, make, root)

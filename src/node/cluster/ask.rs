@@ -200,9 +200,9 @@ fn status(mut command: Command, deadline: Deadline) -> std::result::Result<(Answ
     let sink = Sink::new("mcp-answer", ANSWER_MAX).map_err(in_words)?;
     command.stdin(Stdio::null()).stdout(sink.stdio().map_err(in_words)?);
     let mut tool = Tool::start("mcp-status", &mut command).map_err(in_words)?;
-    let began = Instant::now();
+    let time = deadline.left();
     let Ok(ended) = tool.wait(deadline) else {
-        return Err(format!("it did not answer within {} s", began.elapsed().as_secs_f32().ceil()));
+        return Err(format!("it did not answer within {} s", time.as_secs_f32().ceil()));
     };
     if sink.is_full() {
         return Err(format!("it answers more than {} MB", ANSWER_MAX >> 20));

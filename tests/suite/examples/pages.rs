@@ -140,6 +140,24 @@ fn cares() -> Vec<Care> {
         Care::of("mcp-get-guest-kernel --own").not_run("it takes the kernel of the machine, which may have none"),
         Care::of("mcp-guest-init").exits(100).says("runs only as PID 1 of a microvm, see mcp-guest-init(8)\n"),
     ];
+    // What asks a live cluster. Its like is run on three nodes, by tests/suite/cluster, ocf and docs/cluster.rs.
+    for command in [
+        "mcp-status --cluster",
+        "mcp-status --cluster --list --state running shop/web",
+        "mcp-status --cluster --via 'ssh -o BatchMode=yes mcp@{node} sudo'",
+        "mcp cluster --dry-run --node n1=8G --node n2=8G --node n3=8G",
+        "mcp cluster --via 'ssh {node}' --apply",
+        "mcp cluster --pcs --shared shop/db shop | sh",
+        "crm configure primitive shop_api ocf:mcp:component params target=shop/api \\\n    op start timeout=120s op stop timeout=60s \\\n    \
+         op monitor interval=10s timeout=20s \\\n    op monitor interval=30s timeout=30s OCF_CHECK_LEVEL=10",
+        "crm configure primitive shop ocf:mcp:component params target=shop",
+        "pcs resource create shop_api ocf:mcp:component target=shop/api \\\n    op start timeout=120s op stop timeout=60s \\\n    \
+         op monitor interval=10s timeout=20s \\\n    op monitor interval=30s timeout=30s OCF_CHECK_LEVEL=10",
+        "crm_resource --resource shop_api --set-parameter generation --parameter-value 2",
+        "OCF_RESKEY_target=shop/api /usr/lib/ocf/resource.d/mcp/component validate-all",
+    ] {
+        cares.push(Care::of(command).not_run("it wants a cluster of three nodes"));
+    }
     for (id, commands) in
         [("shop/web", &["mcp-run-container shop/web"][..]), ("shop/api", &["mcp-run-vm shop/api", "mcp-run shop/api"])]
     {
