@@ -140,7 +140,7 @@ fn as_nobody(test: &str, node: &Node, args: &[&str]) -> Option<Answer> {
     }
     // What is below the checkout may be out of that user's reach.
     let program = node.root.join("mcp-run-vm");
-    fs::copy(crate::harness::program("mcp-run-vm"), &program).unwrap();
+    crate::harness::copy_to_run(crate::harness::program("mcp-run-vm"), &program);
     for dir in [".", "etc", "lib", "run", "log"] {
         let dir = node.root.join(dir);
         fs::create_dir_all(&dir).unwrap();

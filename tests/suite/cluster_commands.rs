@@ -243,7 +243,7 @@ fn a_change_keeps_what_others_set_and_what_is_gone_is_shown() {
         assert!(kept.contains(part) && cluster.read("a").contains(part), "{part} is lost");
     }
     let text = cluster.read("a");
-    assert!(text.contains("value=\"552\"") && text.contains("timeout=\"180s\""), "{text}");
+    assert!(text.contains("value=\"552\"") && text.contains("timeout=\"225s\""), "{text}");
     assert!(!text.contains("auth_vm-monitor-30s"), "a check that is no longer defined:\n{text}");
     // What it says removes it, does.
     let command = changed.err.lines().find_map(|l| l.split("this removes it: ").nth(1)).unwrap();

@@ -42,7 +42,7 @@ fn mcp_finds_its_programs_beside_itself_through_links() {
     let tree = Tree::new();
     let folder = tree.root.join("opt/bin");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::copy(source("scripts/mcp"), folder.join("mcp")).unwrap();
+    crate::harness::copy_to_run(source("scripts/mcp"), folder.join("mcp"));
     std::os::unix::fs::symlink(bin().join("mcp-status"), folder.join("mcp-status")).unwrap();
     std::os::unix::fs::symlink("opt/bin/mcp", tree.root.join("one")).unwrap();
     std::os::unix::fs::symlink(tree.root.join("one"), tree.root.join("mcp")).unwrap();

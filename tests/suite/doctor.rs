@@ -94,7 +94,7 @@ fn doctor_as_an_ordinary_user() {
     let node = Node::new();
     // Where every user may read it.
     let program = node.root.join("mcp-status");
-    fs::copy(crate::harness::program("mcp-status"), &program).unwrap();
+    crate::harness::copy_to_run(crate::harness::program("mcp-status"), &program);
     let as_user = |root: Option<&Path>| {
         let mut command = Command::new(&program);
         let mut ours = node.command("mcp-status", &["--doctor", "--json"]);

@@ -305,6 +305,13 @@ pub fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
     assert!(wait_for(limit, || so().then_some(())).is_some(), "not so in {limit:?}: {what}");
 }
 
+/// Copies a program that is to be executed. By a process of its own: what this one has had open for writing, a child that
+/// another thread just forks has open until it executes its own, and then it is "busy".
+pub fn copy_to_run(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let done = Command::new("cp").arg(from.as_ref()).arg(to.as_ref()).status().unwrap();
+    assert!(done.success(), "{}", to.as_ref().display());
+}
+
 /// The same command, but it gets no inotify: as where others of its user have taken all.
 pub fn blind(ours: Command) -> Command {
     let mut command = Command::new("unshare");

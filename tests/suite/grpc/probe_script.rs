@@ -21,7 +21,7 @@ impl Placed {
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("bin")).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/grpc_health_probe");
-        std::fs::copy(script, folder.join("bin/grpc_health_probe")).unwrap();
+        crate::harness::copy_to_run(script, folder.join("bin/grpc_health_probe"));
         let link = std::os::unix::fs::symlink;
         link(env!("CARGO_BIN_EXE_mcp-health"), folder.join("bin/mcp-health")).unwrap();
         // As it is called from elsewhere.

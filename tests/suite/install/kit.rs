@@ -30,7 +30,7 @@ impl Kit {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kit-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         for name in ["mcp", "mcp-deploy", "grpc_health_probe"] {
-            fs::copy(source("scripts").join(name), dir.join(name)).unwrap();
+            crate::harness::copy_to_run(source("scripts").join(name), dir.join(name));
         }
         Kit { dir }
     }
