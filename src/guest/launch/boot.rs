@@ -57,7 +57,7 @@ pub fn boot(context: &Context<'_>, make: Make<'_>) -> Result<(Boot, Option<Guest
             }
             match make {
                 Make::Nothing => {}
-                Make::Check => disk::check_nanos_volumes(context, &dir, &built)?,
+                Make::Check => drop(disk::check_nanos_volumes(context, &dir, &built)?),
                 Make::As(_) => disk::nanos_volumes(context, &dir, &built)?,
             }
             let kernel = built.kernel.as_ref().map(|name| dir.join(name));

@@ -20,18 +20,11 @@ pub fn private_root(context: &Context<'_>, image: &Path, make: bool) -> Result<P
 
 /// Makes the volumes that are missing of a unikernel whose build is `built` in `dir`: copies of the empty ones there.
 pub fn nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<()> {
-    check_nanos_volumes(context, dir, built)?;
-    missing_volumes(context, dir, built)?.iter().try_for_each(|(empty, disk)| copy(empty, disk))
+    check_nanos_volumes(context, dir, built)?.iter().try_for_each(|(empty, disk)| copy(empty, disk))
 }
 
-/// Whether those that are missing could be made.
-pub fn check_nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<()> {
-    let missing = missing_volumes(context, dir, built)?;
-    missing.iter().try_for_each(|(empty, _)| crate::sys::disk::check_file("empty volume", empty))
-}
-
-/// Those that are missing: the empty one, and what it is to be copied to.
-fn missing_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<Vec<(PathBuf, PathBuf)>> {
+/// Those that are missing, all of which can be made: the empty one, and what it is to be copied to.
+pub fn check_nanos_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<Vec<(PathBuf, PathBuf)>> {
     let mut missing = Vec::new();
     for volume in &context.component.volumes {
         let disk = context.files().volumes.join(format!("{}.raw", volume.name));
@@ -46,6 +39,8 @@ fn missing_volumes(context: &Context<'_>, dir: &Path, built: &Built) -> Result<V
         })?;
         missing.push((dir.join(&empty.empty), disk));
     }
+    // Only once all are known to have been built: that is the reason to be told first.
+    missing.iter().try_for_each(|(empty, _)| crate::sys::disk::check_file("empty volume", empty))?;
     Ok(missing)
 }
 

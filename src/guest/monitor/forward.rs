@@ -4,7 +4,7 @@
 //! that the kernel picks, its socket is taken out of QEMU, unbound, and bound to its real address with a real backlog.
 //! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
 
-use crate::guest::monitor::qmp::{Qmp, one_line};
+use crate::guest::monitor::qmp::{Qmp, QmpError, one_line};
 use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::supervise::reserve::{Reservation, describe, shutdown_listener, taken};
@@ -37,7 +37,7 @@ pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservati
                 log::debug!("{}: pidfd_getfd: {e}", describe(port));
                 // QEMU's own socket shares its address with nobody.
                 drop(held);
-                let _ = qmp.human(&format!("hostfwd_remove n0 {protocol}:{}", row.source), deadline);
+                let _ = remove(qmp, port, &row, deadline);
                 add(qmp, &format!("{protocol}:{}-:{}", port.host_addr(), port.guest), port, deadline)?;
                 known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
             }
@@ -69,7 +69,7 @@ fn add_free(qmp: &mut Qmp, port: &Port, known: &BTreeSet<i32>, deadline: Deadlin
 }
 
 /// The protocol as QEMU writes it.
-pub(super) fn protocol(port: &Port) -> &'static str {
+fn protocol(port: &Port) -> &'static str {
     if port.protocol == Protocol::Tcp { "tcp" } else { "udp" }
 }
 
@@ -85,6 +85,11 @@ fn add(qmp: &mut Qmp, rule: &str, port: &Port, deadline: Deadline) -> Result<()>
         "" => Ok(()),
         words => Err(Error::busy(describe(port), format!("QEMU can't forward it: {}", one_line(words)))),
     }
+}
+
+/// Closes the forward `row` of `port`: connections that are open go on.
+pub(super) fn remove(qmp: &mut Qmp, port: &Port, row: &Row, deadline: Deadline) -> std::result::Result<(), QmpError> {
+    qmp.human(&format!("hostfwd_remove n0 {}:{}", protocol(port), row.source), deadline).map(drop)
 }
 
 /// Moves a socket of QEMU's from the port that the kernel picked to its real address. `shared`: another VM's socket,

@@ -4,7 +4,7 @@
 //! connection to the new one. The old listener goes when nothing waits in it any more. Each step can be done again, so
 //! whoever adopts a pair of VMs between which a supervisor died half way goes on from there.
 
-use crate::guest::monitor::forward::{protocol, rebind, rows};
+use crate::guest::monitor::forward::{rebind, remove, rows};
 use crate::guest::monitor::qmp::{Qmp, QmpError};
 use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
@@ -70,8 +70,7 @@ pub fn hand_over(
                 // Ours is a second handle on it: while that is open it listens.
                 drop(listener);
             }
-            let rule = format!("hostfwd_remove n0 {}:{}", protocol(port), row.source);
-            old.qmp.human(&rule, deadline).map_err(|e| e.about(describe(port)))?;
+            remove(old.qmp, port, &row, deadline).map_err(|e| e.about(describe(port)))?;
         }
     }
     drop(reserved);
@@ -91,7 +90,7 @@ pub fn refuse(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> std::res
         if let Ok(socket) = vm.qemu.steal(row.fd) {
             wait_until_empty(&socket, port, CLOSE_TIMEOUT);
         }
-        vm.qmp.human(&format!("hostfwd_remove n0 {}:{}", protocol(port), row.source), deadline)?;
+        remove(vm.qmp, port, row, deadline)?;
     }
     Ok(())
 }
