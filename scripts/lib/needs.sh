@@ -5,6 +5,8 @@
 # Debian keeps mke2fs where an ordinary user's PATH doesn't look.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 missing=
+# What can be asked for only once the rest is installed.
+then_need=
 me=$(basename "$0")
 
 say() { printf '%s\n' "$*"; }
@@ -30,9 +32,15 @@ has() { command -v "$1"; }
 has_c() { has cc && [ -f "$(cc -print-file-name=libc.a)" ]; }
 has_roots() { [ -s /etc/ssl/certs/ca-certificates.crt ] || [ -n "${SSL_CERT_FILE:-}" ]; }
 
+# at_least WANTED FOUND: whether version FOUND is WANTED or later.
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
 need_to_build() {
-    { has cargo && has rustc; } >/dev/null ||
-        fail 100 "no Rust: cargo and rustc are not on PATH; get them from https://rustup.rs"
+    get_rust="run: apt-get install rustup && rustup default stable (Debian 12: see https://rustup.rs)"
+    { has cargo && has rustc; } >/dev/null || fail 100 "no Rust: cargo and rustc are not on PATH; $get_rust"
+    rust=$(rustc --version | cut -d ' ' -f 2)
+    wanted_rust=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    at_least "$wanted_rust" "$rust" || fail 100 "Rust $rust is too old, $wanted_rust or later is needed; $get_rust"
     need gcc libc6-dev -- has_c
     need ca-certificates -- has_roots
 }
@@ -40,18 +48,34 @@ need_to_run() {
     need qemu-system-x86 -- has qemu-system-x86_64
     need squashfs-tools-ng -- has tar2sqfs
     need e2fsprogs -- has mke2fs
+    # What get-guest-kernel unpacks: kernels and modules, as each Debian compresses them.
     need lz4 -- has lz4
+    need xz-utils -- has xz
+    need zstd -- has zstd
 }
-has_netavark() { [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ]; }
+netavark() {
+    for program in /usr/lib/podman/netavark /usr/libexec/podman/netavark; do
+        [ ! -x "$program" ] || { "$program" "$@" && return; }
+    done
+    return 127
+}
+# A netavark that names no default firewall driver knows iptables alone.
+need_firewall() {
+    if netavark version | grep -q '"default_fw_driver": *"nftables"'; then
+        need nftables -- has nft
+    else
+        need iptables -- has iptables
+    fi
+}
 # What goes into images must run there without a library.
 has_busybox() { [ -x /bin/busybox ] && ! ldd /bin/busybox; }
 need_containers() {
     need busybox-static -- has_busybox
     need crun -- has crun
-    need iptables -- has iptables
     need mount -- has mount
-    need netavark -- has_netavark
+    need netavark -- netavark version
     need podman -- has podman
+    then_need=need_firewall
     # An ordinary user's containers.
     [ "$(id -u)" = 0 ] || need slirp4netns uidmap -- has slirp4netns
 }
@@ -74,6 +98,14 @@ apt() {
 }
 
 install_missing() {
+    install_packages
+    if [ -n "$then_need" ]; then
+        missing=
+        $then_need
+        install_packages
+    fi
+}
+install_packages() {
     missing=${missing# }
     [ -n "$missing" ] || return 0
     has apt-get >/dev/null || fail 100 "install what these packages of Debian have: $missing"

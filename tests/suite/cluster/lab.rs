@@ -220,10 +220,10 @@ impl Switch {
     fn new(root: &Path) -> Switch {
         let dir = own_dir();
         fs::create_dir_all(&dir).unwrap();
-        let (script, log) = (dir.with_extension("sh"), dir.with_extension("log"));
-        fs::write(&script, include_str!("switch.sh")).unwrap();
+        let log = dir.with_extension("log");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "bash"]).arg(&script).arg(&dir).arg(root).arg("1 2 3");
+        command.args(["--pdeathsig", "KILL", "bash", "-c", include_str!("switch.sh"), "switch.sh"]);
+        command.arg(&dir).arg(root).arg("1 2 3");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
         let mut switch = Switch { child: command.spawn().unwrap(), dir };
         let up = PathBuf::from(format!("/proc/{}/root{}/up", switch.child.id(), switch.dir.display()));

@@ -111,14 +111,12 @@ impl Lab {
     pub fn begin(kind: Kind, site: &Site, binds: &[PathBuf]) -> Lab {
         // Not in the folder of a node of a cluster, which is seen in there alone; and another's at each boot.
         let files = if site.network.is_none() { site.dir.clone() } else { own_dir() };
-        let script = files.with_extension("sh");
-        fs::write(&script, include_str!("enter.sh")).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if let Some((within, _)) = &site.network {
             command.args(["nsenter", "-t", &within.to_string(), "-m", "-n"]);
         }
-        command.arg("bash").arg(&script);
+        command.args(["bash", "-c", include_str!("enter.sh"), "enter.sh"]);
         command.args([if kind == Kind::Systemd { "systemd" } else { "plain" }, &site.name]).arg(&site.dir);
         let list: Vec<_> = site.roots.iter().map(|l| l.display().to_string()).collect();
         command.arg(list.join(":")).arg(site.network.as_ref().map_or("-", |(_, address)| address));
@@ -139,7 +137,6 @@ impl Lab {
             self.pid = inner(self.outer.id() as i32).unwrap_or(0);
             self.pid != 0 && self.is_up()
         });
-        let _ = fs::remove_file(self.files.with_extension("sh"));
         for name in PROGRAMS {
             self.link(&programs().join(name), &format!("/usr/bin/{name}"));
         }
