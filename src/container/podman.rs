@@ -25,6 +25,8 @@ pub const QUESTION: Duration = Duration::from_secs(30);
 pub const CHANGE: Duration = Duration::from_secs(120);
 /// From SIGTERM to SIGKILL for one that takes too long.
 const GRACE: Duration = Duration::from_secs(5);
+/// How podman is asked for errors alone.
+const NO_WARNINGS: &str = "--log-level=error";
 /// What podman would take for itself, or hand on to the container, out of the environment that an init gave us.
 const OURS: [&str; 5] = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC"];
 /// What podman says of a trouble that may pass.
@@ -81,6 +83,10 @@ impl Podman {
     /// A command with these arguments that reads nothing.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
+        // Else its warnings, on old cgroups for one, stand before the error.
+        if !log::log_enabled!(log::Level::Debug) {
+            command.arg(NO_WARNINGS);
+        }
         command.args(args).stdin(Stdio::null());
         for name in OURS {
             command.env_remove(name);
