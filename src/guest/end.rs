@@ -91,6 +91,7 @@ fn reason(traces: &Traces, end: &End) -> String {
         (_, Some(code), _) if end.by == EndedBy::Guest => format!("program exited with {code}"),
         _ => match (traces.shutdown.as_deref(), traces.qemu_signal) {
             (Some("host-qmp-quit"), _) => "quit by its monitor".into(),
+            (Some("guest-shutdown"), _) => "the guest shut down; its exit code is not known".into(),
             (Some("guest-reset" | "guest-panic"), _) => "the guest's kernel panicked or asked for a reset".into(),
             (Some("host-signal"), _) => "QEMU ended by a signal to it".into(),
             (Some(other), _) => format!("QEMU shut down: {other}"),
@@ -134,6 +135,9 @@ mod tests {
         assert_eq!(stopped(Rung::Powerdown, false).by, EndedBy::Mcp);
         let killed = end(Traces { qemu_signal: Some(9), ..Traces::default() });
         assert_eq!((killed.exit_code(), killed.by), (137, EndedBy::Unknown));
+        // A newer QEMU tells of isa-debug-exit, an adopter sees no exit code.
+        let told = end(Traces { shutdown: Some("guest-shutdown".into()), ..Traces::default() });
+        assert_eq!((told.exit_code(), told.by), (111, EndedBy::Guest));
         let adopted = end(Traces::default());
         assert_eq!((adopted.exit_code(), adopted.by), (111, EndedBy::Unknown));
     }

@@ -118,6 +118,38 @@ fn doctor_as_an_ordinary_user() {
 }
 
 #[test]
+fn doctor_finds_the_firewall_that_netavark_uses() {
+    let test = "doctor_finds_the_firewall_that_netavark_uses";
+    let netavark = ["/usr/lib/podman/netavark", "/usr/libexec/podman/netavark"];
+    let Some(netavark) = netavark.into_iter().find(|path| Path::new(path).is_file()) else {
+        return skip(test, "no netavark: apt-get install netavark");
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "to hide a program needs root");
+    }
+    let version = Command::new(netavark).arg("version").output().unwrap().stdout;
+    let version: Value = serde_json::from_slice(&version).unwrap();
+    let (program, package) = match version["default_fw_driver"].as_str() {
+        Some("nftables") => ("/usr/sbin/nft", "nftables"),
+        _ => ("/usr/sbin/iptables", "iptables"),
+    };
+    let node = Node::new();
+    let text = "name = \"x\"\n[[components]]\nname = \"x\"\nimage = \"localhost/x:1\"\n";
+    node.define("x", text);
+    own_mounts();
+    finds(&doctor(&node), "firewall", "firewall", "ok", program);
+    let none: Option<&str> = None;
+    nix::mount::mount(Some("/dev/null"), program, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
+    let remedy = format!("not found, and x/x needs it; apt install {package}");
+    finds(&doctor(&node), "firewall", Path::new(program).file_name().unwrap().to_str().unwrap(), "fail", &remedy);
+    // The node's own network needs no rule.
+    node.define("x", &format!("{text}network = \"host\"\n"));
+    let told = doctor(&node);
+    assert!(told["findings"].as_array().unwrap().iter().all(|f| f["id"] != "firewall"), "{told:#}");
+    nix::mount::umount2(program, nix::mount::MntFlags::MNT_DETACH).unwrap();
+}
+
+#[test]
 fn doctor_of_programs() {
     let node = Node::new();
     let without = |more: &str| {

@@ -16,6 +16,10 @@ use std::time::Duration;
 
 /// The oldest QEMU that has all that VMs are started with: `-sandbox` with `fdset` disks and `chardev-change` to one.
 const OLDEST: (u32, u32) = (6, 0);
+/// What mcp-get-guest-kernel unpacks kernels and modules with, and their packages.
+const UNPACKERS: [(&str, &str); 3] = [("lz4", "lz4"), ("xz", "xz-utils"), ("zstd", "zstd")];
+/// Where podman looks for its network program.
+const NETAVARK: [&str; 2] = ["/usr/lib/podman/netavark", "/usr/libexec/podman/netavark"];
 /// How long a program may take to tell its version: one that has to come from a slow disk takes seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,6 +29,7 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     found.push(ops(patient));
     found.extend(microvms(patient));
     found.push(podman(patient));
+    found.extend(firewall(patient));
     found
 }
 
@@ -152,9 +157,13 @@ fn microvms(patient: &Patient<'_>) -> Vec<Finding> {
     };
     program("tar2sqfs", "squashfs-tools-ng", &packs);
     program("mke2fs", "e2fsprogs", &formats);
-    if patient.has(Runtime::Microvm) && tool::find("lz4", "lz4").is_err() {
-        let text = "not found, so mcp-get-guest-kernel can't unpack the guest kernel, which each microvm then does at its start";
-        found.push(Finding::note("lz4", "lz4", text).way_out("apt install lz4, then mcp-get-guest-kernel"));
+    // The kernel that is there has been unpacked; the next one may be compressed another way.
+    for (name, package) in UNPACKERS.into_iter().filter(|_| patient.has(Runtime::Microvm)) {
+        if let Err(e) = tool::find(name, package) {
+            let mut finding = Finding::of_error(name, Grade::Note, &e);
+            finding.text += ", and mcp-get-guest-kernel may need it for the next guest kernel";
+            found.push(finding);
+        }
     }
     found
 }
@@ -172,6 +181,32 @@ fn podman(patient: &Patient<'_>) -> Finding {
         Ok(version) => Finding::ok("podman", "podman", format!("{} {version}", podman.program().display())),
         Err(e) => Finding::of_error("podman", missing(needed), &e),
     }
+}
+
+/// The program by which netavark, podman's network, sets up the firewall of a container; `None` where no netavark is.
+fn firewall(patient: &Patient<'_>) -> Option<Finding> {
+    /// What `netavark version` prints. One that names no default knows iptables alone.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        #[serde(default)]
+        default_fw_driver: String,
+    }
+    let has_network = |c: &Component| {
+        let network = c.container.network.as_deref().unwrap_or_default();
+        c.runtime == Runtime::Container && !matches!(network, "host" | "none")
+    };
+    patient.names_of(has_network)?;
+    let netavark = NETAVARK.iter().map(Path::new).find(|path| path.is_file())?;
+    let version: Version = serde_json::from_str(&says(netavark, &["version"]).ok()??).ok()?;
+    let (name, package) = match version.default_fw_driver.as_str() {
+        "nftables" => ("nft", "nftables"),
+        "" | "iptables" => ("iptables", "iptables"),
+        _ => return None,
+    };
+    Some(match tool::find(name, package) {
+        Ok(path) => Finding::ok("firewall", "firewall", format!("{}, for {}", path.display(), netavark.display())),
+        Err(e) => absent(patient, "firewall", &e, has_network),
+    })
 }
 
 /// Whether podman answers. It lays down a storage when it is first asked, so it is only where it has something to say.
