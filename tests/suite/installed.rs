@@ -352,7 +352,9 @@ fn without_restarts_an_unhealthy_container_ends() {
     record(&node, "web");
     node.mcp("mcp-run", &["--detach", "--wait", "--no-restart", "web"]).expect(0);
     let name = podman.names().pop().unwrap();
-    podman.ask(&["exec", &name, "rm", "/www/index.html"]);
+    // From outside: the container may end before a `podman exec` in it has answered.
+    let pid = podman.ask(&["inspect", "--format", "{{.State.Pid}}", &name]);
+    fs::remove_file(format!("/proc/{pid}/root/www/index.html")).unwrap();
     until("the end", || node.supervisor("web/web") == 0);
     assert_eq!(node.state("web/web")["end"]["by"], "mcp");
     assert_eq!(podman.names(), Vec::<String>::new());

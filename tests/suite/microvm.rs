@@ -207,6 +207,50 @@ fn the_guest_kernel_is_laid_down_once() {
 }
 
 #[test]
+fn modules_of_a_guest_kernel_are_unpacked_whatever_compressed_them() {
+    let test = "modules_of_a_guest_kernel_are_unpacked";
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "a kernel of this machine's own needs root");
+    }
+    let node = Node::new();
+    // A kernel that stands in for the one of this machine, each of its modules compressed in another way.
+    let script = r#"
+        release=$(uname -r)
+        mkdir -p /boot /lib/modules
+        mount -t tmpfs t /boot && mount -t tmpfs t /lib/modules
+        head -c 4096 /dev/zero >/boot/vmlinuz-$release
+        mkdir /lib/modules/$release && cd /lib/modules/$release
+        module() { printf '\0name=%s\0depends=\0' "$1"; }
+        module virtio-blk >virtio_blk.ko
+        module virtio-net | xz >virtio_net.ko.xz
+        module ext4 | zstd -q >ext4.ko.zst
+        module squashfs | gzip >squashfs.ko.gz
+    "#;
+    let run = |more: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", &format!("{script}\n{more} \"$@\""), "sh"]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/get-guest-kernel"));
+        command.arg("--own").arg(node.root.join("kernel"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(command, "get-guest-kernel --own")
+    };
+    run("").expect(0);
+    for (file, name) in
+        [("virtio_blk", "virtio-blk"), ("virtio_net", "virtio-net"), ("ext4", "ext4"), ("squashfs", "squashfs")]
+    {
+        let module = fs::read(node.root.join(format!("kernel/modules/{file}.ko"))).unwrap();
+        assert_eq!(module, format!("\0name={name}\0depends=\0").into_bytes());
+    }
+    // Without zstd the kernel that is there stays.
+    fs::write(node.root.join("kernel/version"), "another").unwrap();
+    let hidden = "mount --bind /dev/null $(command -v zstd);";
+    let refused = run(hidden).expect(100);
+    assert!(refused.err.contains("run apt-get install zstd"), "{refused:#?}");
+    assert!(node.root.join("kernel/modules/ext4.ko").is_file());
+    assert_eq!(leftovers(&node.root), Vec::<String>::new());
+}
+
+#[test]
 fn killed_while_it_packs_it_leaves_nothing_that_stays() {
     let Some(bench) = Bench::new("killed_while_it_packs") else { return };
     // Nothing that could be packed well: it takes a second.

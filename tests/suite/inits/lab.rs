@@ -104,6 +104,19 @@ impl Lab {
                 lab.link(&dinit.join(name), &format!("/usr/sbin/{name}"));
             }
         }
+        // A build of s6-rc or dinit fits the Debian that it was made on.
+        for name in wanted {
+            let lacks =
+                lab.sh(&format!("ldd $(command -v {name}) | sed -n 's/^[[:space:]]*\\(.*\\) => not found$/\\1/p'")).out;
+            if !lacks.is_empty() {
+                let lacks = lacks.trim().replace('\n', ", ");
+                skip(
+                    test,
+                    &format!("this {name} needs {lacks}: build one here and set MCP_TEST_S6_RC or MCP_TEST_DINIT"),
+                );
+                return None;
+            }
+        }
         Some(lab)
     }
 
