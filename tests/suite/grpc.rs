@@ -7,7 +7,7 @@ mod guests;
 mod probe_script;
 mod servers;
 
-use crate::health::{closed_port, health, peer, says};
+use crate::health::{closed_port, health, peer, says, until_expired};
 use certs::Certs;
 use servers::{Make, Server, start};
 use std::process::{Child, Command, Stdio};
@@ -93,7 +93,7 @@ fn grpc_over_tls() {
     let test = "grpc_over_tls";
     let Some(certs) = Certs::new(test) else { return };
     certs.issue("good", "ca", "DNS:api.example,IP:127.0.0.1", "30");
-    certs.issue("old", "ca", "IP:127.0.0.1", "-1");
+    certs.issue("old", "ca", "IP:127.0.0.1", "0");
     certs.issue("named", "ca", "DNS:api.example", "30");
     certs.run("req -x509 -newkey rsa:2048 -nodes -keyout self.key -out self.pem -subj /CN=x -days 9 -addext subjectAltName=IP:127.0.0.1");
     let (ca, other) = (certs.path("ca.pem"), certs.path("other.pem"));
@@ -116,6 +116,7 @@ fn grpc_over_tls() {
             plain.out
         );
         let Some(old) = tls(test, make, &certs, "old", &[]) else { continue };
+        until_expired(&["--ca", &ca, &old.tls_url("up")]);
         says(&health(&["--ca", &ca, &old.tls_url("up")]), 1, "TLS: certificate has expired\n");
         says(&health(&["--tls-no-verify", &old.tls_url("up")]), 0, "SERVING");
         let Some(named) = tls(test, make, &certs, "named", &[]) else { continue };
