@@ -125,7 +125,7 @@ pub fn stop_by_state(context: &Context<'_>) -> Result<Option<End>> {
     let Some(state) = State::read(&paths)? else { return Ok(None) };
     let Some(container) = state.container.clone() else { return Ok(None) };
     let conmon = Conmon::open(container.conmon, container.control);
-    if conmon.wait(Deadline::after(Duration::ZERO)) {
+    if conmon.has_ended() {
         return Ok(None);
     }
     let Some(first) = first_process(state.pid, container.conmon) else {
@@ -134,7 +134,7 @@ pub fn stop_by_state(context: &Context<'_>) -> Result<Option<End>> {
     let rungs = [(libc::SIGTERM, context.component.stop_timeout, Rung::Term), (libc::SIGKILL, DYING, Rung::Kill)];
     for (signal, patience, rung) in rungs {
         first.signal(signal)?;
-        if conmon.wait(Deadline::after(patience)) {
+        if conmon.wait(Deadline::after(patience))? {
             return write_end(&paths, state, Known::Nothing, Some((rung, true))).map(Some);
         }
     }

@@ -189,7 +189,7 @@ impl<'a> Attended<'a> {
         };
         // It may have ended just now, which its conmon's end says.
         if let Err(e) = done
-            && !instance.conmon.wait(Deadline::after(std::time::Duration::ZERO))
+            && !instance.conmon.has_ended()
         {
             log::warn!("{}: {e}", self.context.id);
             if ladder.due().is_some() {

@@ -166,7 +166,7 @@ impl Instance {
 
     /// Whether its program is known to have ended, which its conmon may not have yet.
     pub fn program_has_ended(&self) -> bool {
-        self.first.as_ref().is_some_and(|first| first.wait(Deadline::after(Duration::ZERO)))
+        self.first.as_ref().is_some_and(|first| first.has_ended())
     }
 
     /// By the kernel, which needs no podman; but the processes of a container without root may be of users that are not
@@ -286,7 +286,7 @@ pub(super) fn settle(podman: &Podman, id: &str, conmon: &Conmon, removing: Durat
         std::thread::sleep(pause);
         pause = (pause * 2).min(SETTLING_PAUSE.1);
     }
-    debug_assert!(conmon.wait(Deadline::after(Duration::ZERO)));
+    debug_assert!(conmon.has_ended());
     // Nobody writes its log, and nobody will see its end.
     Known::Orphaned
 }

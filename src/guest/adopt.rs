@@ -94,7 +94,7 @@ impl Instance {
             }
             let Some(pidfd) = PidFd::of_lock(&paths.lock())? else { continue };
             pidfd.signal(libc::SIGKILL)?;
-            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT))? {
                 return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
             }
             bury(&paths, &traces)?;
@@ -105,12 +105,12 @@ impl Instance {
 
 /// Waits for the end of a QEMU that closed its monitor, or (`kill`) sees to it that one we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths, kill: bool) -> Result<()> {
-    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) {
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1)))? {
         if !kill {
             return Err(Error::busy(paths.supervisor().display(), "closed, but the VM runs; mcp-stop ends it"));
         }
         pidfd.signal(libc::SIGKILL)?;
-        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT))? {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }

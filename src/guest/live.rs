@@ -102,9 +102,10 @@ impl Live {
 /// Ends an instance that serves nobody, and writes that down.
 pub fn end_now(mut instance: Instance) {
     quit(&mut instance.qmp);
-    if !instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+    let ended = |instance: &Instance| instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)).unwrap_or(false);
+    if !ended(&instance) {
         let _ = instance.pidfd.signal(libc::SIGKILL);
-        instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT));
+        ended(&instance);
     }
     instance.traces.stopped = Some((crate::model::state::Rung::Quit, false));
     if let Err(e) = instance.finish() {

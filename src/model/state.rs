@@ -4,10 +4,9 @@ use super::{Port, Restart};
 use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Deadline, Error, Result, file, lock, time};
+use crate::sys::{Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
@@ -192,7 +191,7 @@ impl Process {
         // Checked after the handle is there: the number can't be given to another process any more.
         let is_it = lock::start_time(self.pid)? == self.start_time;
         // A zombie has ended: the handle is readable.
-        (is_it && !handle.wait(Deadline::after(Duration::ZERO))).then_some(handle)
+        (is_it && !handle.has_ended()).then_some(handle)
     }
 }
 

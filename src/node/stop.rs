@@ -116,10 +116,10 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
     }
     let Some(supervisor) = PidFd::of_lock(&files.lock())? else { return Ok(true) };
     supervisor.signal(libc::SIGTERM)?;
-    if !supervisor.wait(ladder) {
+    if !supervisor.wait(ladder)? {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());
         supervisor.signal(libc::SIGKILL)?;
-        supervisor.wait(Deadline::after(LOCK_TIMEOUT));
+        supervisor.wait(Deadline::after(LOCK_TIMEOUT))?;
     }
     Ok(true)
 }

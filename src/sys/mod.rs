@@ -1,5 +1,6 @@
 //! What the operating system gives: locks, paths, deadlines, whole files, children, terminal, errors.
 
+pub mod alarm;
 pub mod deadline;
 pub mod disk;
 pub mod error;

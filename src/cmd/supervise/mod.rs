@@ -246,7 +246,7 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
         }
         let holder = lock::holder(&path);
         match holder.as_ref().and_then(PidFd::of_holder) {
-            Some(process) if !deadline.passed() && process.wait(deadline) => {}
+            Some(process) if !deadline.passed() && process.wait(deadline)? => {}
             None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
             Some(_) if holder.as_ref().is_some_and(|h| h.program != crate::cmd::program()) => {
                 let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();
