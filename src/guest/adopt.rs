@@ -6,6 +6,7 @@ use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::remains::bury;
+use crate::model::event::{EventKind, InstanceEvent};
 use crate::model::state::{End, Phase, SCHEMA, State};
 use crate::supervise::Context;
 use crate::sys::lock;
@@ -79,7 +80,7 @@ impl Instance {
             user: None,
             uids: context.paths.run.join(".uids"),
         };
-        instance.note("adopted");
+        instance.note(EventKind::Adopted);
         Ok(Some(instance))
     }
 
@@ -132,6 +133,8 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         uid,
         started_at: time::now(),
         ready_at: None,
+        ready_answer: None,
+        stopping: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),
@@ -141,7 +144,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         image: std::path::PathBuf::new(),
         qemu: format!("{}.{}.{}", version.0, version.1, version.2),
         argv,
-        events: vec![(time::now(), "state lost and rebuilt".into())],
+        events: vec![InstanceEvent { at: time::now(), kind: EventKind::Rebuilt }],
         console: None,
         container: None,
         end: None,

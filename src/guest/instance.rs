@@ -11,6 +11,7 @@ use crate::guest::monitor::forward;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::model::ComponentId;
+use crate::model::event::EventKind;
 use crate::model::node::Accel;
 use crate::model::state::{End, Mark, Phase, SCHEMA, State};
 use crate::supervise::reserve::Reservation;
@@ -177,6 +178,8 @@ impl Instance {
             uid: prepared.user.uid,
             started_at: time::now(),
             ready_at: None,
+            ready_answer: None,
+            stopping: None,
             restarts: before.count,
             restarted_at: before.at,
             spec: context.digest(),
@@ -197,7 +200,7 @@ impl Instance {
             }
             _ => None,
         };
-        state.events.push((time::now(), "started".into()));
+        state.add_event(EventKind::Started);
         state.write(&paths)?;
         if !prepared.beside {
             link_current(&context.files(), paths.slot)?;
@@ -225,7 +228,7 @@ impl Instance {
     }
 
     /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the guest.
-    pub fn note(&mut self, event: &str) {
+    pub fn note(&mut self, event: EventKind) {
         self.state.add_event(event);
         if let Err(e) = self.state.write(&self.paths) {
             log::warn!("{e}");
@@ -307,7 +310,7 @@ impl Instance {
         let end = conclude(&self.traces, last_lines(&self.paths, self.state.console.as_ref(), LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
         self.state.end = Some(end.clone());
-        self.note(&end.reason);
+        self.note(EventKind::Ended { reason: end.reason.clone() });
         remove_sockets(&self.paths);
         remove_lock(&self.paths.lock());
         match self.user.take() {

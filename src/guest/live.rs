@@ -4,6 +4,7 @@ use crate::console::last_lines;
 use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
 use crate::guest::supervise::StartWatcher;
+use crate::model::event::EventKind;
 use crate::supervise::{Asked, Context};
 use crate::sys::{Deadline, Result};
 use nix::poll::{PollFd, PollFlags};
@@ -67,7 +68,7 @@ impl Live {
             port.read();
             if port.up && !was_up {
                 // The state file changes with it, which wakes whoever waits for the guest to listen.
-                instance.note("the guest's program was started");
+                instance.note(EventKind::ProgramStarted);
             }
         }
         if stderr {

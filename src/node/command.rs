@@ -240,7 +240,7 @@ impl Begun<'_> {
         let mut ended = None;
         for instance in slots.map(|slot| self.files.instance(slot)) {
             // The state is asked first: one that is written between the two looks is found the next time.
-            let state = State::read(&instance)?;
+            let state = State::read(&instance).map_err(|e| log::debug!("{e}")).ok().flatten();
             if state::is_alive(&instance)? {
                 let ready = state.is_some_and(|s| s.phase == Phase::Ready);
                 return Ok(if ready { Progress::Ready } else { Progress::Coming });

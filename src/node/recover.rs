@@ -76,9 +76,8 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     let state = state?;
     let mut end = state.end.filter(|end| end.at.as_str() >= since)?;
     // What it was stopped for is more than how.
-    let stopping = state.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: "));
-    if let Some(why) = stopping.filter(|_| end.by == EndedBy::Mcp) {
-        end.reason = format!("{why}; {}", end.reason);
+    if let Some(why) = state.stopping.filter(|_| end.by == EndedBy::Mcp) {
+        end.reason = format!("{}; {}", why.text(), end.reason);
     }
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }

@@ -109,7 +109,7 @@ fn a_lost_state_is_rebuilt_from_podmans_labels() {
     node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
     let after = node.state(ID);
     assert_eq!(before["uuid"], after["uuid"]);
-    assert!(after["events"].to_string().contains("state lost and rebuilt"));
+    assert!(after["events"].to_string().contains("rebuilt"));
     assert_eq!(podman.names().len(), 1);
 }
 
