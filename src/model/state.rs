@@ -284,7 +284,8 @@ impl State {
     /// Adds an event, now, and notes the facts that it brings. The oldest event goes where there are too many.
     pub fn add_event(&mut self, kind: EventKind) {
         match &kind {
-            EventKind::Ready { answer } => self.ready_answer.clone_from(answer),
+            // One that is adopted is ready without another answer.
+            EventKind::Ready { answer: Some(answer) } => self.ready_answer = Some(answer.clone()),
             EventKind::Stopping { why } => self.stopping = Some(*why),
             // A stop that its supervisor had begun is over.
             EventKind::Adopted => self.stopping = None,

@@ -21,6 +21,10 @@ const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a supervisor that was killed, or one that just began, may keep the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many are stopped at the same time. A stop is nearly all waiting, and has a handful of descriptors open: 1024 are
+/// what a process has as a rule.
+pub const AT_ONCE: usize = 128;
+
 /// How a stop went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {

@@ -12,6 +12,7 @@ pub mod notify;
 pub mod out;
 pub mod paths;
 pub mod pidfd;
+pub mod pool;
 pub mod signals;
 pub mod sink;
 pub mod squashfs;
