@@ -1,6 +1,7 @@
 //! VMs whose supervisor died: taken over, or, where that is of no use, ended.
 
 use crate::console::rotate::Console;
+use crate::guest::complaints::Complaints;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
@@ -77,6 +78,7 @@ impl Instance {
             monitor_open: true,
             child: None,
             stderr: None,
+            complaints: Complaints::default(),
             user: None,
             uids: context.paths.run.join(".uids"),
         };

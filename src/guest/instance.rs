@@ -2,6 +2,7 @@
 
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
+use crate::guest::complaints::Complaints;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
@@ -79,6 +80,7 @@ pub struct Instance {
     pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
     pub(super) stderr: Option<ChildStderr>,
+    pub(super) complaints: Complaints,
     pub(super) user: Option<User>,
     pub(super) uids: PathBuf,
 }
@@ -222,6 +224,7 @@ impl Instance {
             monitor_open: true,
             child: None,
             stderr: None,
+            complaints: Complaints::default(),
             user: Some(prepared.user),
             uids: context.paths.run.join(".uids"),
         })
@@ -257,12 +260,7 @@ impl Instance {
         let mut chunk = [0; 2048];
         match stderr.read(&mut chunk) {
             Ok(0) => self.stderr = None,
-            Ok(n) => {
-                let text = String::from_utf8_lossy(&chunk[..n]);
-                for line in text.lines().take(8) {
-                    log::warn!("qemu: {}", line.chars().filter(|c| !c.is_control()).take(300).collect::<String>());
-                }
-            }
+            Ok(n) => self.complaints.log(&chunk[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.stderr = None,
         }
@@ -295,6 +293,7 @@ impl Instance {
             self.traces.program = guest.program.clone();
         }
         self.read_stderr();
+        self.complaints.end();
         if let Some(mut child) = self.child.take() {
             match waitid(
                 Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32)),

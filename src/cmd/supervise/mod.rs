@@ -92,7 +92,7 @@ impl Supervisor<'_> {
         let spec = &start.version.spec;
         let patience = spec.start_timeout + spec.stop_timeout + SPARE;
         let (files, object) = (self.base.files(), self.base.id.to_string());
-        match detach(&files, self.options.wait, patience, &object, || take_lock(&self.base))? {
+        match detach(&files, &self.base.node.log, self.options.wait, patience, &object, || take_lock(&self.base))? {
             Side::Caller(code) => Ok(code),
             Side::Supervisor(caller, lock) => {
                 let caller = Rc::new(RefCell::new(caller));
