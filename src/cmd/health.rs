@@ -11,12 +11,10 @@ use crate::model::{Component, ComponentId, Target, duration};
 use crate::node::{probe::ComponentSubject, resolve};
 use crate::sys::error::EXIT_USAGE;
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, pool};
 use answer::{Answer, Outcome};
 use options::Options;
 use record::Recorded;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// How long a check may take where nobody says so.
@@ -141,27 +139,7 @@ pub fn run(args: Args) -> Result<u8> {
 fn check_all(args: &Args) -> Result<Vec<Answer>> {
     let jobs = plan(args)?;
     let started = Deadline::after(args.wait.unwrap_or(Duration::MAX));
-    let answers: Vec<Mutex<Option<Answer>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let workers = jobs.len().min(WORKERS);
-    let queue = Mutex::new(jobs.into_iter().enumerate());
-    let work = || {
-        loop {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((i, job)) = next else { return };
-            let answer = judge(job, args, started);
-            if let Some(place) = answers.get(i) {
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..workers {
-            // With fewer threads it only takes longer.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    Ok(answers.into_iter().filter_map(|a| a.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+    Ok(pool::each(jobs, WORKERS, |job| judge(job, args, started)))
 }
 
 /// Turns all targets into jobs. One that can't be checked does not keep the others from it, but a wrong command line

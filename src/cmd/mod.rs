@@ -89,6 +89,7 @@ fn start_logger(name: &'static str) {
             log::Level::Error | log::Level::Warn | log::Level::Info => writeln!(f, "{name}: {}", record.args()),
             level => writeln!(f, "{name}: {}: {}", level.as_str().to_lowercase(), record.args()),
         })
+        .target(env_logger::Target::Pipe(Box::new(crate::console::own::Stderr)))
         .init();
     // At "trace" the HTTP library writes down whole requests, with the logins in them.
     log::set_max_level(log::max_level().min(log::LevelFilter::Debug));

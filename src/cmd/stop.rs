@@ -9,7 +9,7 @@ use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Error, Result, out};
+use crate::sys::{Deadline, Error, Result, out, pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -59,26 +59,25 @@ pub fn run(args: Args) -> Result<u8> {
         // What can't be told is stopped, or says why not.
         chosen.retain(|what| stop::is_unsupervised(&paths, &what.id).unwrap_or(true));
     }
-    let results: Vec<Result<String>> = std::thread::scope(|scope| {
-        let (paths, node, signals, args) = (&paths, &node, &signals, &args);
-        let begin = |what: Resolved, listed: bool| {
-            let id = what.id.clone();
-            let manner = Manner { listed, for_now: args.for_now, within: args.within };
-            (id, scope.spawn(move || stop_one(paths, node, &what, manner, signals)))
-        };
-        let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();
-        let mut threads: Vec<_> = chosen.into_iter().map(|what| begin(what, false)).collect();
-        let (listed, failed) = match question.map(Question::ours).transpose() {
-            Ok(listed) => (listed.unwrap_or_default(), None),
-            Err(e) => (BTreeMap::new(), Some(e)),
-        };
-        threads.extend(lost(listed, &ids, others).into_iter().map(|what| begin(what, true)));
-        let unexpected = |id: &ComponentId| Error::busy(id, "its stop ended unexpectedly; try again");
-        let ended = threads.into_iter().map(|(id, t)| t.join().unwrap_or_else(|_| Err(unexpected(&id))));
-        // One that ended by itself after we looked is none of those that run.
-        let is_news = |result: &Result<String>| !args.all || !matches!(result, Err(Error::No { .. }));
-        ended.chain(failed.map(Err)).filter(is_news).collect()
+    let until = args.within.map(Deadline::after);
+    let ids: BTreeSet<ComponentId> = chosen.iter().map(|what| what.id.clone()).collect();
+    let mut unasked = None;
+    let listed = std::iter::once_with(|| match question.map(Question::ours).transpose() {
+        Ok(listed) => lost(listed.unwrap_or_default(), &ids, others),
+        Err(e) => {
+            unasked = Some(Err(e));
+            Vec::new()
+        }
     });
+    let all = chosen.into_iter().map(|what| (what, false)).chain(listed.flatten().map(|what| (what, true)));
+    let mut results = pool::each(all, stop::AT_ONCE, |(what, listed)| {
+        // One that has to wait for its turn has what is left then.
+        let manner = Manner { listed, for_now: args.for_now, within: until.map(|until| until.left()) };
+        stop_one(&paths, &node, &what, manner, &signals)
+    });
+    results.extend(unasked);
+    // One that ended by itself after we looked is none of those that run.
+    results.retain(|result| !args.all || !matches!(result, Err(Error::No { .. })));
     let mut worst = EXIT_OK;
     for result in results {
         match result {

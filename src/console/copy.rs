@@ -3,6 +3,7 @@
 
 use super::copied::Copied;
 use super::cri::{self, Decoder};
+use crate::sys::{Error, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::VecDeque;
@@ -56,11 +57,11 @@ pub struct Copy {
 impl Copy {
     /// Copies `file` from byte `offset` on, and tells `copied`. `is_cri`: it is a container's log, and a record that ends
     /// behind `offset` was copied by nobody.
-    pub fn start(mut file: File, mut offset: u64, is_cri: bool, copied: Option<Copied>) -> Copy {
+    pub fn start(mut file: File, mut offset: u64, is_cri: bool, copied: Option<Copied>) -> Result<Copy> {
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
         let (tell_done, done) = channel();
-        let thread = std::thread::spawn(move || {
+        let work = move || {
             let mut records = is_cri.then(Records::default);
             if is_cri {
                 offset = cri::record_before(&file, offset).unwrap_or(offset);
@@ -68,8 +69,9 @@ impl Copy {
             let _ = file.seek(SeekFrom::Start(offset));
             run(file, &of_thread, &mut records, copied.as_ref());
             let _ = tell_done.send(());
-        });
-        Copy { shared, thread: Some(thread), done }
+        };
+        let thread = std::thread::Builder::new().spawn(work).map_err(Error::os("start", "a thread"))?;
+        Ok(Copy { shared, thread: Some(thread), done })
     }
 
     /// Tells it that there is more.

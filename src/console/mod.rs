@@ -14,6 +14,7 @@ pub mod cri;
 pub mod files;
 pub mod harmless;
 pub mod index;
+pub mod own;
 pub mod rotate;
 pub mod tail;
 #[cfg(test)]

@@ -79,14 +79,14 @@ fn start_copy(paths: &InstancePaths, live: &File, seen: u64) -> Result<Copy> {
     if let Some((inode, offset)) = copied.get() {
         let mut files = series.open()?.into_iter().skip_while(|f| f.inode != inode || f.length < offset);
         if let Some(first) = files.next() {
-            let copy = Copy::start(first.file, offset, series.is_cri(), Some(copied));
+            let copy = Copy::start(first.file, offset, series.is_cri(), Some(copied))?;
             files.for_each(|next| copy.switch(next.file));
             copy.more();
             return Ok(copy);
         }
     }
     let log = open_again(live, &paths.console(), OpenOptions::new().read(true))?;
-    Ok(Copy::start(log, seen, series.is_cri(), Some(copied)))
+    Copy::start(log, seen, series.is_cri(), Some(copied))
 }
 
 impl Console {

@@ -9,6 +9,7 @@ use super::podman::{self, Podman, QUESTION};
 use crate::console::last_lines;
 use crate::console::rotate::Console;
 use crate::model::ComponentId;
+use crate::model::event::EventKind;
 use crate::model::state::{End, Phase, Process, Rung, State};
 use crate::supervise::{Context, link_current, remains};
 use crate::sys::paths::{InstancePaths, Paths, Slot};
@@ -76,7 +77,7 @@ fn adopt(context: &Context<'_>, podman: Podman, paths: InstancePaths, id: &str) 
         let mut state = new_state(context, &about);
         state.started_at = about.state.started_at.clone();
         state.spec = String::new();
-        state.add_event("state lost and rebuilt");
+        state.add_event(EventKind::Rebuilt);
         state
     });
     state.supervisor = std::process::id() as i32;
@@ -91,7 +92,7 @@ fn adopt(context: &Context<'_>, podman: Podman, paths: InstancePaths, id: &str) 
     if let Err(e) = instance.console.reattach(&mut instance.conmon) {
         log::warn!("{e}");
     }
-    instance.note("adopted");
+    instance.note(EventKind::Adopted);
     link_current(&context.files(), instance.paths.slot)?;
     Ok(instance)
 }
@@ -112,7 +113,7 @@ fn bury(podman: &Podman, paths: &InstancePaths, id: &str) -> Result<()> {
 fn write_end(paths: &InstancePaths, mut state: State, known: Known, stopped: Option<(Rung, bool)>) -> Result<End> {
     let end = conclude(known, stopped, last_lines(paths, state.console.as_ref(), LAST_LINES, LAST_BYTES));
     state.phase = Phase::Ended;
-    state.add_event(&end.reason);
+    state.add_event(EventKind::Ended { reason: end.reason.clone() });
     state.end = Some(end.clone());
     state.write(paths)?;
     Ok(end)
@@ -125,7 +126,7 @@ pub fn stop_by_state(context: &Context<'_>) -> Result<Option<End>> {
     let Some(state) = State::read(&paths)? else { return Ok(None) };
     let Some(container) = state.container.clone() else { return Ok(None) };
     let conmon = Conmon::open(container.conmon, container.control);
-    if conmon.wait(Deadline::after(Duration::ZERO)) {
+    if conmon.has_ended() {
         return Ok(None);
     }
     let Some(first) = first_process(state.pid, container.conmon) else {
@@ -134,7 +135,7 @@ pub fn stop_by_state(context: &Context<'_>) -> Result<Option<End>> {
     let rungs = [(libc::SIGTERM, context.component.stop_timeout, Rung::Term), (libc::SIGKILL, DYING, Rung::Kill)];
     for (signal, patience, rung) in rungs {
         first.signal(signal)?;
-        if conmon.wait(Deadline::after(patience)) {
+        if conmon.wait(Deadline::after(patience))? {
             return write_end(&paths, state, Known::Nothing, Some((rung, true))).map(Some);
         }
     }

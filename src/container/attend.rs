@@ -3,11 +3,12 @@
 use super::instance::Instance;
 use super::ladder::{Action, Ladder};
 use super::supervise::{Hooks, Live, Outcome};
-use crate::model::state::{Phase, REPLACED, UNASKED};
+use crate::model::event::{EventKind, StopReason};
+use crate::model::state::Phase;
 use crate::model::{OnUnhealthy, Version, duration};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
-use crate::supervise::request::{self, answer};
+use crate::supervise::request;
 use crate::supervise::{Context, Mode};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::notify::Notify;
@@ -50,14 +51,14 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.asked.start_deadline.is_none() {
-            self.ready(UNASKED);
+            self.ready(None);
         }
     }
 
     /// Watches until it has ended.
     pub(super) fn watch(mut self) -> Result<Watched<Instance>> {
         if self.mode.stop_only {
-            self.begin_stop(true, "stop asked for");
+            self.begin_stop(true, StopReason::Asked);
         }
         while !self.turn()? {}
         self.live.asked.no_more();
@@ -89,16 +90,16 @@ impl<'a> Attended<'a> {
         }
         self.live.instance.look();
         match self.signals.take() {
-            Some(Signal::Stop) => self.begin_stop(true, "stop asked for by a signal"),
+            Some(Signal::Stop) => self.begin_stop(true, StopReason::Signal),
             Some(Signal::Hangup) if request::means_replace(&self.context.files()) => self.begin_replace(),
-            Some(Signal::Hangup) => self.begin_stop(true, "the terminal closed"),
+            Some(Signal::Hangup) => self.begin_stop(true, StopReason::Hangup),
             None => {}
         }
         self.take_reports();
         if self.live.asked.is_late() {
             let after = duration::format(self.context.component.start_timeout);
             self.complain(&format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, "not healthy in time");
+            self.begin_stop(false, StopReason::Late);
         }
         self.climb();
         Ok(false)
@@ -110,39 +111,40 @@ impl<'a> Attended<'a> {
         let chosen = request::choose(&self.context.files(), is_stopping, self.next.as_ref(), self.hooks.next);
         let Some(version) = chosen else { return };
         self.next = Some(version);
-        self.begin_stop(false, REPLACED);
+        self.begin_stop(false, StopReason::Replaced);
     }
 
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
-                Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
-                Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(Some(answer)),
+                Health::Healthy(answer) => self.live.instance.note(EventKind::Healthy { answer }),
                 Health::Unhealthy(reason) => {
-                    self.live.instance.note(&format!("unhealthy: {reason}"));
+                    self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
                     let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
                     if restarts && self.live.asked.start_deadline.is_none() {
                         self.complain(&format!("unhealthy: {reason}"));
-                        self.begin_stop(false, "unhealthy");
+                        self.begin_stop(false, StopReason::Unhealthy);
                     }
                 }
             }
         }
     }
 
-    fn ready(&mut self, detail: &str) {
+    fn ready(&mut self, answer: Option<String>) {
+        let detail = answer.clone().unwrap_or_else(|| "started".into());
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
         self.live.instance.state.becomes_ready();
         // Written and answered before it is told: whoever waited for it finds it so, and what is asked after that is not
         // answered by this.
-        self.live.instance.note(&format!("ready: {detail}"));
+        self.live.instance.note(EventKind::Ready { answer });
         let files = self.context.files();
         match &self.mode.fallback {
             _ if self.mode.stop_only => {}
-            Some(failure) => answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
-            None => answer(&files, EXIT_OK, detail),
+            Some(failure) => request::answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
+            None => request::answer(&files, EXIT_OK, &detail),
         }
         self.notify.ready();
         self.notify.status(&format!("ready: {detail}"));
@@ -152,27 +154,27 @@ impl<'a> Attended<'a> {
         crate::sys::memory::trim();
     }
 
-    fn begin_stop(&mut self, by_operator: bool, why: &str) {
+    fn begin_stop(&mut self, by_operator: bool, why: StopReason) {
         if by_operator && self.next.take().is_some() {
             request::call_off(&self.context.files());
         }
         if let Some(ladder) = &mut self.ladder {
             // Stopped for good, whatever it was stopped for before.
             if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
-                log::info!("{}: {why}", self.context.id);
+                log::info!("{}: {}", self.context.id, why.text());
                 self.notify.stopping();
-                self.live.instance.note(&format!("stopping: {why}"));
+                self.live.instance.note(EventKind::Stopping { why });
             }
             return;
         }
-        log::info!("{}: {why}", self.context.id);
+        log::info!("{}: {}", self.context.id, why.text());
         if self.next.is_none() {
             self.notify.stopping();
         }
         self.live.asked.no_more();
         self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, by_operator));
         self.live.instance.state.phase = Phase::Stopping;
-        self.live.instance.note(&format!("stopping: {why}"));
+        self.live.instance.note(EventKind::Stopping { why });
     }
 
     fn climb(&mut self) {
@@ -189,7 +191,7 @@ impl<'a> Attended<'a> {
         };
         // It may have ended just now, which its conmon's end says.
         if let Err(e) = done
-            && !instance.conmon.wait(Deadline::after(std::time::Duration::ZERO))
+            && !instance.conmon.has_ended()
         {
             log::warn!("{}: {e}", self.context.id);
             if ladder.due().is_some() {

@@ -41,8 +41,13 @@ impl Conmon {
     }
 
     /// Whether it ends before the deadline.
-    pub fn wait(&self, deadline: Deadline) -> bool {
-        self.handle.as_ref().is_none_or(|handle| handle.wait(deadline))
+    pub fn wait(&self, deadline: Deadline) -> Result<bool> {
+        self.handle.as_ref().map_or(Ok(true), |handle| handle.wait(deadline))
+    }
+
+    /// Whether it is known to have ended.
+    pub fn has_ended(&self) -> bool {
+        self.handle.as_ref().is_none_or(PidFd::has_ended)
     }
 
     /// Whether it has `file` open.
@@ -63,7 +68,7 @@ impl Conmon {
     fn go_on(&mut self, path: &Path) -> Result<File> {
         let deadline = Deadline::after(REOPEN);
         loop {
-            let has_ended = self.wait(Deadline::after(Duration::ZERO));
+            let has_ended = self.has_ended();
             if let Some(live) = self.live(path, has_ended) {
                 self.is_asked = false;
                 // It makes it for its group too.
@@ -81,7 +86,7 @@ impl Conmon {
                 return Err(Error::busy(path.display(), "conmon does not go on with it yet"));
             }
             // It tells nobody when it has done it.
-            self.wait(Deadline::after(LOOK_PAUSE));
+            self.wait(Deadline::after(LOOK_PAUSE))?;
         }
     }
 

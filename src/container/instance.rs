@@ -9,6 +9,7 @@ use super::prepare::{Prepared, image_gone, name_taken};
 use super::volume;
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
+use crate::model::event::EventKind;
 use crate::model::state::{ContainerState, End, Mark, Phase, Process, Rung, SCHEMA, State};
 use crate::supervise::{Context, Restarts, link_current};
 use crate::sys::paths::{InstancePaths, Slot};
@@ -104,7 +105,7 @@ impl Instance {
         state.qemu = prepared.version.clone();
         state.argv = std::iter::once(program).chain(prepared.argv.iter().cloned()).collect();
         state.console = Some(mark);
-        state.add_event("started");
+        state.add_event(EventKind::Started);
         let instance = Instance::of(prepared.podman.clone(), &about, paths, state, console)?;
         instance.state.write(&instance.paths)?;
         link_current(&context.files(), instance.paths.slot)?;
@@ -142,7 +143,7 @@ impl Instance {
     }
 
     /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the container.
-    pub fn note(&mut self, event: &str) {
+    pub fn note(&mut self, event: EventKind) {
         self.state.add_event(event);
         if let Err(e) = self.state.write(&self.paths) {
             log::warn!("{e}");
@@ -166,7 +167,7 @@ impl Instance {
 
     /// Whether its program is known to have ended, which its conmon may not have yet.
     pub fn program_has_ended(&self) -> bool {
-        self.first.as_ref().is_some_and(|first| first.wait(Deadline::after(Duration::ZERO)))
+        self.first.as_ref().is_some_and(|first| first.has_ended())
     }
 
     /// By the kernel, which needs no podman; but the processes of a container without root may be of users that are not
@@ -202,7 +203,7 @@ impl Instance {
         let end = conclude(known, self.stopped, self.last_lines(LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
         self.state.end = Some(end.clone());
-        self.note(&end.reason);
+        self.note(EventKind::Ended { reason: end.reason.clone() });
         if let Err(e) = remove(&self.podman, &self.state.uuid, &self.paths) {
             // The next start does it.
             log::warn!("{e}");
@@ -228,6 +229,8 @@ pub(super) fn new_state(context: &Context<'_>, about: &Inspected) -> State {
         uid: nix::unistd::geteuid().as_raw(),
         started_at: time::now(),
         ready_at: None,
+        ready_answer: None,
+        stopping: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),
@@ -286,7 +289,7 @@ pub(super) fn settle(podman: &Podman, id: &str, conmon: &Conmon, removing: Durat
         std::thread::sleep(pause);
         pause = (pause * 2).min(SETTLING_PAUSE.1);
     }
-    debug_assert!(conmon.wait(Deadline::after(Duration::ZERO)));
+    debug_assert!(conmon.has_ended());
     // Nobody writes its log, and nobody will see its end.
     Known::Orphaned
 }

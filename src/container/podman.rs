@@ -203,13 +203,13 @@ pub fn parse<T: DeserializeOwned>(object: &str, answer: &[u8]) -> Result<T> {
 pub fn wait_for_last(sign: &Path) -> Result<()> {
     if let Some((pid, start_time)) = tool::signed(sign)?
         && let Some(handle) = (Process { pid, start_time }).open()
-        && !handle.wait(Deadline::after(CHANGE))
+        && !handle.wait(Deadline::after(CHANGE))?
     {
         log::warn!("{}: podman, process {pid}, does not end; killed", sign.display());
         handle.signal(libc::SIGTERM)?;
-        if !handle.wait(Deadline::after(GRACE)) {
+        if !handle.wait(Deadline::after(GRACE))? {
             handle.signal(libc::SIGKILL)?;
-            handle.wait(Deadline::after(GRACE));
+            handle.wait(Deadline::after(GRACE))?;
         }
     }
     file::remove_if_there(sign)

@@ -1,11 +1,13 @@
 //! VMs whose supervisor died: taken over, or, where that is of no use, ended.
 
 use crate::console::rotate::Console;
+use crate::guest::complaints::Complaints;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::remains::bury;
+use crate::model::event::{EventKind, InstanceEvent};
 use crate::model::state::{End, Phase, SCHEMA, State};
 use crate::supervise::Context;
 use crate::sys::lock;
@@ -76,10 +78,11 @@ impl Instance {
             monitor_open: true,
             child: None,
             stderr: None,
+            complaints: Complaints::default(),
             user: None,
             uids: context.paths.run.join(".uids"),
         };
-        instance.note("adopted");
+        instance.note(EventKind::Adopted);
         Ok(Some(instance))
     }
 
@@ -94,7 +97,7 @@ impl Instance {
             }
             let Some(pidfd) = PidFd::of_lock(&paths.lock())? else { continue };
             pidfd.signal(libc::SIGKILL)?;
-            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+            if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT))? {
                 return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
             }
             bury(&paths, &traces)?;
@@ -105,12 +108,12 @@ impl Instance {
 
 /// Waits for the end of a QEMU that closed its monitor, or (`kill`) sees to it that one we can't use is gone.
 fn end_of_it(pidfd: &PidFd, paths: &InstancePaths, kill: bool) -> Result<()> {
-    if !pidfd.wait(Deadline::after(Duration::from_secs(1))) {
+    if !pidfd.wait(Deadline::after(Duration::from_secs(1)))? {
         if !kill {
             return Err(Error::busy(paths.supervisor().display(), "closed, but the VM runs; mcp-stop ends it"));
         }
         pidfd.signal(libc::SIGKILL)?;
-        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+        if !pidfd.wait(Deadline::after(COMMAND_TIMEOUT))? {
             return Err(Error::busy(paths.lock().display(), "its holder can't be killed"));
         }
     }
@@ -132,6 +135,8 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         uid,
         started_at: time::now(),
         ready_at: None,
+        ready_answer: None,
+        stopping: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),
@@ -141,7 +146,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         image: std::path::PathBuf::new(),
         qemu: format!("{}.{}.{}", version.0, version.1, version.2),
         argv,
-        events: vec![(time::now(), "state lost and rebuilt".into())],
+        events: vec![InstanceEvent { at: time::now(), kind: EventKind::Rebuilt }],
         console: None,
         container: None,
         end: None,

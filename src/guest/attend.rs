@@ -7,7 +7,8 @@ use crate::guest::monitor::handover::{Side, refuse};
 use crate::guest::monitor::qmp::QmpError;
 use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
-use crate::model::state::{Phase, REPLACED, UNASKED};
+use crate::model::event::{EventKind, StopReason};
+use crate::model::state::Phase;
 use crate::model::{OnUnhealthy, Version};
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -75,14 +76,14 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         if self.live.asked.start_deadline.is_none() {
-            self.ready(UNASKED);
+            self.ready(None);
         }
     }
 
     /// Watches until QEMU has ended.
     pub(super) fn watch(mut self) -> Result<Watched<Instance>> {
         if self.mode.stop_only {
-            self.begin_stop(true, "stop asked for");
+            self.begin_stop(true, StopReason::Asked);
         }
         while !self.turn()? {}
         self.live.asked.no_more();
@@ -139,7 +140,7 @@ impl<'a> Attended<'a> {
         if self.live.asked.is_late() {
             let after = crate::model::duration::format(self.context.component.start_timeout);
             self.live.complain(self.context, &format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, "not healthy in time");
+            self.begin_stop(false, StopReason::Late);
         }
         self.climb()?;
         Ok(false)
@@ -147,15 +148,15 @@ impl<'a> Attended<'a> {
 
     fn take_signals(&mut self) {
         match self.signals.take() {
-            Some(Signal::Stop) => self.stop("stop asked for by a signal"),
+            Some(Signal::Stop) => self.stop(StopReason::Signal),
             Some(Signal::Hangup) if request::means_replace(&self.context.files()) => self.begin_replace(),
-            Some(Signal::Hangup) => self.stop("the terminal closed"),
+            Some(Signal::Hangup) => self.stop(StopReason::Hangup),
             None => {}
         }
     }
 
     /// What an operator wants, whatever is under way.
-    fn stop(&mut self, why: &str) {
+    fn stop(&mut self, why: StopReason) {
         match self.replacing.take() {
             // The new one serves: it is stopped as soon as the old one is gone.
             Some(replacement) if replacement.serves() => {
@@ -174,7 +175,7 @@ impl<'a> Attended<'a> {
     }
 
     fn hurry(&mut self) {
-        self.begin_stop(false, REPLACED);
+        self.begin_stop(false, StopReason::Replaced);
         if let Some(ladder) = &mut self.ladder {
             ladder.hurry(ENDING);
         }
@@ -190,7 +191,7 @@ impl<'a> Attended<'a> {
         match hindrance(self.context, &next, &mut self.live.instance) {
             None => match Replacement::begin(self.context, version.clone(), &self.live.instance, self.hooks) {
                 Ok(replacement) => {
-                    self.live.instance.note("a new version boots beside");
+                    self.live.instance.note(EventKind::SuccessorBoots);
                     self.notify.status("a new version boots beside");
                     self.replacing = Some(replacement);
                 }
@@ -203,7 +204,7 @@ impl<'a> Attended<'a> {
             Some(why) => {
                 log::info!("{}: {why}: stopped and started", self.context.id);
                 self.next = Some(version);
-                self.begin_stop(false, REPLACED);
+                self.begin_stop(false, StopReason::Replaced);
             }
         }
     }
@@ -218,14 +219,14 @@ impl<'a> Attended<'a> {
             }
             Progress::Drained => {
                 self.live.asked.no_more();
-                self.begin_stop(false, REPLACED);
+                self.begin_stop(false, StopReason::Replaced);
             }
             Progress::Failed(reason, console) => {
                 if let Some(Replacement { version, live, .. }) = self.replacing.take() {
                     live.end_now();
                     (self.hooks.failed)(&version);
                 }
-                self.live.instance.note(&format!("serves on: the new version {reason}"));
+                self.live.instance.note(EventKind::SuccessorFailed { reason: reason.clone() });
                 let text = failure(&reason, &console);
                 answer(&self.context.files(), EXIT_NO, &format!("{text}\nthe old version serves on"));
             }
@@ -235,34 +236,35 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
-                Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
-                Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(Some(answer)),
+                Health::Healthy(answer) => self.live.instance.note(EventKind::Healthy { answer }),
                 Health::Unhealthy(reason) => {
-                    self.live.instance.note(&format!("unhealthy: {reason}"));
+                    self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
                     if self.context.component.on_unhealthy == OnUnhealthy::Restart
                         && self.live.asked.start_deadline.is_none()
                     {
                         self.live.complain(self.context, &format!("unhealthy: {reason}"));
-                        self.begin_stop(false, "unhealthy");
+                        self.begin_stop(false, StopReason::Unhealthy);
                     }
                 }
             }
         }
     }
 
-    fn ready(&mut self, detail: &str) {
+    fn ready(&mut self, answer: Option<String>) {
+        let detail = answer.clone().unwrap_or_else(|| "started".into());
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);
         self.live.instance.state.becomes_ready();
         // Written and answered before it is told: whoever waited for it finds it so, and what is asked after that is not
         // answered by this.
-        self.live.instance.note(&format!("ready: {detail}"));
+        self.live.instance.note(EventKind::Ready { answer });
         let files = self.context.files();
         match &self.mode.fallback {
             _ if self.mode.stop_only => {}
-            Some(failure) => answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
-            None => answer(&files, EXIT_OK, detail),
+            Some(failure) => request::answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
+            None => request::answer(&files, EXIT_OK, &detail),
         }
         self.notify.ready();
         self.notify.status(&format!("ready: {detail}"));
@@ -272,20 +274,20 @@ impl<'a> Attended<'a> {
         crate::sys::memory::trim();
     }
 
-    fn begin_stop(&mut self, by_operator: bool, why: &str) {
+    fn begin_stop(&mut self, by_operator: bool, why: StopReason) {
         if by_operator && self.next.take().is_some() {
             request::call_off(&self.context.files());
         }
         if let Some(ladder) = &mut self.ladder {
             // Stopped for good, whatever it was stopped for before.
             if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
-                log::info!("{}: {why}", self.context.id);
+                log::info!("{}: {}", self.context.id, why.text());
                 self.notify.stopping();
-                self.live.instance.note(&format!("stopping: {why}"));
+                self.live.instance.note(EventKind::Stopping { why });
             }
             return;
         }
-        log::info!("{}: {why}", self.context.id);
+        log::info!("{}: {}", self.context.id, why.text());
         if self.next.is_none() && self.replacing.is_none() {
             self.notify.stopping();
         }
@@ -293,7 +295,7 @@ impl<'a> Attended<'a> {
         let was_ready = self.live.instance.state.ready_at.is_some();
         self.ladder = Some(Ladder::begin(self.context.component.stop_timeout, was_ready, by_operator));
         self.live.instance.state.phase = Phase::Stopping;
-        self.live.instance.note(&format!("stopping: {why}"));
+        self.live.instance.note(EventKind::Stopping { why });
     }
 
     fn climb(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::console::rotate::Console;
 use crate::console::{last_lines, tail};
+use crate::guest::complaints::Complaints;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
@@ -11,6 +12,7 @@ use crate::guest::monitor::forward;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::model::ComponentId;
+use crate::model::event::EventKind;
 use crate::model::node::Accel;
 use crate::model::state::{End, Mark, Phase, SCHEMA, State};
 use crate::supervise::reserve::Reservation;
@@ -78,6 +80,7 @@ pub struct Instance {
     pub(super) monitor_open: bool,
     pub(super) child: Option<Child>,
     pub(super) stderr: Option<ChildStderr>,
+    pub(super) complaints: Complaints,
     pub(super) user: Option<User>,
     pub(super) uids: PathBuf,
 }
@@ -177,6 +180,8 @@ impl Instance {
             uid: prepared.user.uid,
             started_at: time::now(),
             ready_at: None,
+            ready_answer: None,
+            stopping: None,
             restarts: before.count,
             restarted_at: before.at,
             spec: context.digest(),
@@ -197,7 +202,7 @@ impl Instance {
             }
             _ => None,
         };
-        state.events.push((time::now(), "started".into()));
+        state.add_event(EventKind::Started);
         state.write(&paths)?;
         if !prepared.beside {
             link_current(&context.files(), paths.slot)?;
@@ -219,13 +224,14 @@ impl Instance {
             monitor_open: true,
             child: None,
             stderr: None,
+            complaints: Complaints::default(),
             user: Some(prepared.user),
             uids: context.paths.run.join(".uids"),
         })
     }
 
     /// Adds an event to the state and writes it. That it can't be written is said, and no reason to leave the guest.
-    pub fn note(&mut self, event: &str) {
+    pub fn note(&mut self, event: EventKind) {
         self.state.add_event(event);
         if let Err(e) = self.state.write(&self.paths) {
             log::warn!("{e}");
@@ -254,12 +260,7 @@ impl Instance {
         let mut chunk = [0; 2048];
         match stderr.read(&mut chunk) {
             Ok(0) => self.stderr = None,
-            Ok(n) => {
-                let text = String::from_utf8_lossy(&chunk[..n]);
-                for line in text.lines().take(8) {
-                    log::warn!("qemu: {}", line.chars().filter(|c| !c.is_control()).take(300).collect::<String>());
-                }
-            }
+            Ok(n) => self.complaints.log(&chunk[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => self.stderr = None,
         }
@@ -292,6 +293,7 @@ impl Instance {
             self.traces.program = guest.program.clone();
         }
         self.read_stderr();
+        self.complaints.end();
         if let Some(mut child) = self.child.take() {
             match waitid(
                 Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32)),
@@ -307,7 +309,7 @@ impl Instance {
         let end = conclude(&self.traces, last_lines(&self.paths, self.state.console.as_ref(), LAST_LINES, LAST_BYTES));
         self.state.phase = Phase::Ended;
         self.state.end = Some(end.clone());
-        self.note(&end.reason);
+        self.note(EventKind::Ended { reason: end.reason.clone() });
         remove_sockets(&self.paths);
         remove_lock(&self.paths.lock());
         match self.user.take() {

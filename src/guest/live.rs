@@ -4,6 +4,7 @@ use crate::console::last_lines;
 use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
 use crate::guest::supervise::StartWatcher;
+use crate::model::event::EventKind;
 use crate::supervise::{Asked, Context};
 use crate::sys::{Deadline, Result};
 use nix::poll::{PollFd, PollFlags};
@@ -67,7 +68,7 @@ impl Live {
             port.read();
             if port.up && !was_up {
                 // The state file changes with it, which wakes whoever waits for the guest to listen.
-                instance.note("the guest's program was started");
+                instance.note(EventKind::ProgramStarted);
             }
         }
         if stderr {
@@ -102,9 +103,10 @@ impl Live {
 /// Ends an instance that serves nobody, and writes that down.
 pub fn end_now(mut instance: Instance) {
     quit(&mut instance.qmp);
-    if !instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)) {
+    let ended = |instance: &Instance| instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)).unwrap_or(false);
+    if !ended(&instance) {
         let _ = instance.pidfd.signal(libc::SIGKILL);
-        instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT));
+        ended(&instance);
     }
     instance.traces.stopped = Some((crate::model::state::Rung::Quit, false));
     if let Err(e) = instance.finish() {

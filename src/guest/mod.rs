@@ -2,6 +2,7 @@
 
 pub mod adopt;
 mod attend;
+mod complaints;
 pub mod end;
 pub mod instance;
 pub mod ladder;

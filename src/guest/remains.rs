@@ -3,6 +3,7 @@
 use crate::console::last_lines;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::instance::{LAST_BYTES, LAST_LINES, remove_lock, remove_sockets};
+use crate::model::event::EventKind;
 use crate::model::state::{Phase, State};
 use crate::supervise::{Context, remains};
 use crate::sys::lock::{self, Lock};
@@ -49,7 +50,7 @@ pub(super) fn bury(paths: &InstancePaths, traces: &Traces) -> Result<()> {
     {
         let end = conclude(traces, last_lines(paths, state.console.as_ref(), LAST_LINES, LAST_BYTES));
         state.phase = Phase::Ended;
-        state.events.push((end.at.clone(), end.reason.clone()));
+        state.add_event(EventKind::Ended { reason: end.reason.clone() });
         state.end = Some(end);
         state.write(paths)?;
     }

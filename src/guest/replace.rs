@@ -9,6 +9,7 @@ use crate::guest::live::{Live, POLLED, end_now};
 use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
 use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::supervise::Hooks;
+use crate::model::event::EventKind;
 use crate::model::state::Phase;
 use crate::model::{Component, RootMode, Version, duration};
 use crate::supervise::report::Health;
@@ -118,7 +119,7 @@ impl Replacement {
         }
         while let Some(health) = self.live.asked.take() {
             if let Health::Unhealthy(reason) = health {
-                self.live.instance.note(&format!("unhealthy: {reason}"));
+                self.live.instance.note(EventKind::Unhealthy { reason });
             }
         }
         let Stage::Draining { until, look, pause } = &mut self.stage else { return Progress::Waiting };
@@ -162,13 +163,13 @@ impl Replacement {
         // First its state, so that whoever finds it current finds it ready.
         let new = &mut self.live.instance;
         new.state.becomes_ready();
-        new.note(&format!("ready: {}", detail.as_deref().unwrap_or("started")));
+        new.note(EventKind::Ready { answer: detail });
         if let Err(e) = link_current(&context.files(), new.paths.slot) {
             return fail(&self.live, &e.to_string());
         }
         (hooks.ready)(&context);
         old.state.phase = Phase::Stopping;
-        old.note("replaced");
+        old.note(EventKind::Replaced);
         if let Err(e) = take_ports(new, Some(old)) {
             // The old one's end gives them up, and the rest is done then.
             log::warn!("{}: {e}; the old VM is stopped to free its ports", context.id);
@@ -191,7 +192,7 @@ pub fn take_ports(new: &mut Instance, old: Option<&mut Instance>) -> Result<()> 
     let other = old.map(|old| Side { qmp: &mut old.qmp, qemu: &old.pidfd });
     hand_over(&mut side, other, &ports, std::mem::take(&mut new.reserved), Deadline::after(HAND_OVER_TIMEOUT))?;
     new.state.scratch.clear();
-    new.note("has the ports");
+    new.note(EventKind::HasPorts);
     Ok(())
 }
 

@@ -2,13 +2,14 @@
 
 use super::oci::{Layer, RunConfig};
 use super::store::Store;
-use crate::model::{Digest, Runtime};
+use crate::model::{Digest, Document, Runtime};
 use crate::sys::{Error, Result, file};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document { what: "image", schema: SCHEMA, remedy: "run mcp-pull" };
 
 /// Its file name.
 pub const FILE: &str = "image.json";
@@ -84,17 +85,7 @@ impl Pulled {
     pub fn try_read(dir: &Path) -> Result<Option<Pulled>> {
         let path = dir.join(FILE);
         let Some(bytes) = file::read_regular(&path, SIZE_MAX)? else { return Ok(None) };
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged: {e}; run mcp-pull"));
-        let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if version.schema != SCHEMA {
-            let which = if version.schema > SCHEMA { "newer" } else { "older" };
-            return Err(Error::refused(path.display(), format!("written by a {which} mcp; run mcp-pull again")));
-        }
-        serde_json::from_slice(&bytes).map_err(damaged).map(Some)
+        DOCUMENT.parse(&path, &bytes).map(Some)
     }
 
     /// Whether all that a build needs is there: a unikernel's files in `dir`, a microvm's layers in `store`. Contents

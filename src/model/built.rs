@@ -1,6 +1,6 @@
 //! `boot.json`: what `mcp-build` made of an image. It lies beside the files that it names.
 
-use super::Runtime;
+use super::{Document, Runtime};
 use crate::model::Digest;
 use crate::sys::{Error, Result, file};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use std::path::Path;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document { what: "build", schema: SCHEMA, remedy: "run mcp-build" };
 
 /// Its file name in the directory of a build.
 pub const FILE: &str = "boot.json";
@@ -66,17 +67,7 @@ impl Built {
         let bytes = file::read_regular(&path, SIZE_MAX)?.ok_or_else(|| {
             Error::refused(dir.display(), format!("not a build: no {FILE} in it; mcp-build prints where one is"))
         })?;
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged: {e}; run mcp-build"));
-        let version: Version = serde_json::from_slice(&bytes).map_err(damaged)?;
-        if version.schema != SCHEMA {
-            let which = if version.schema > SCHEMA { "newer" } else { "older" };
-            return Err(Error::refused(path.display(), format!("written by a {which} mcp; run mcp-build again")));
-        }
-        let built: Built = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let built: Built = DOCUMENT.parse(&path, &bytes)?;
         let names = [Some(&built.disk), built.kernel.as_ref()].into_iter().flatten();
         for name in names.chain(built.volumes.iter().map(|v| &v.empty)) {
             // It may have been copied here from anywhere: no name leads out of the directory.

@@ -1,5 +1,6 @@
 //! `probe.json`: what the last probe of a component said, and since when it is so. `mcp-health --record` writes it.
 
+use super::Document;
 use crate::sys::paths::ComponentPaths;
 use crate::sys::{Error, Result, file, time, turns};
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use std::time::SystemTime;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document { what: "health record", schema: SCHEMA, remedy: "remove it" };
 
 const SIZE_MAX: u64 = 64 << 10;
 /// The most of a reason that is kept, in characters: it may have a peer's words in it.
@@ -126,16 +128,7 @@ impl Probed {
     /// What was recorded of a component; `None`: nothing.
     pub fn read(files: &ComponentPaths) -> Result<Option<Probed>> {
         let path = files.probe();
-        file::read_bounded(&path, SIZE_MAX)?.map(|bytes| Probed::parse(&path, &bytes)).transpose()
-    }
-
-    fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Probed> {
-        let damaged = |why: String| Error::refused(path.display(), format!("damaged: {why}; remove it"));
-        let probed: Probed = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-        match probed.schema {
-            SCHEMA => Ok(probed),
-            other => Err(damaged(format!("schema {other}, and this mcp knows {SCHEMA}"))),
-        }
+        file::read_bounded(&path, SIZE_MAX)?.map(|bytes| DOCUMENT.parse(&path, &bytes)).transpose()
     }
 
     /// Writes `probe` down; the news that it makes. Two who probe at once take turns: each counts, and one of them has
@@ -146,7 +139,7 @@ impl Probed {
         turns::update(&path, SIZE_MAX, |old| {
             let before = old.and_then(|bytes| {
                 // Nothing depends on it: it begins anew.
-                Probed::parse(&path, &bytes).map_err(|e| log::warn!("{e}; written anew")).ok()
+                DOCUMENT.parse(&path, &bytes).map_err(|e| log::warn!("{e}; written anew")).ok()
             });
             let (now, transition) = Probed::after(before, probe);
             news = transition;

@@ -4,7 +4,7 @@
 //! put in its place: it is started in current's stead, and becomes current only when it was healthy; a deploy that is
 //! killed at any moment thus leaves something that the next start can go on from. `previous` is what current replaced.
 
-use super::{Component, ComponentId, Digest};
+use super::{Component, ComponentId, Digest, Document};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file, turns};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use std::path::Path;
 
 /// The version that this code writes. Version 1 had one specification and no image.
 pub const SCHEMA: u32 = 2;
+const DOCUMENT: Document = Document { what: "record", schema: SCHEMA, remedy: "" };
 
 /// No record of ours comes near this many bytes.
 const SIZE_MAX: u64 = 1 << 20;
@@ -171,20 +172,9 @@ impl Record {
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Record> {
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let damaged = |e: serde_json::Error| Error::refused(path.display(), format!("damaged record: {e}"));
-        let head: Head = serde_json::from_slice(bytes).map_err(damaged)?;
-        match head.schema {
-            SCHEMA => serde_json::from_slice(bytes).map_err(damaged),
-            1 => serde_json::from_slice::<First>(bytes).map(Record::from).map_err(damaged),
-            0 => Err(Error::refused(path.display(), "damaged record: schema 0")),
-            newer => Err(Error::refused(
-                path.display(),
-                format!("record of schema {newer} was written by a newer mcp; this one reads up to {SCHEMA}"),
-            )),
+        match DOCUMENT.schema_of(path, bytes)? {
+            1 => DOCUMENT.body::<First>(path, bytes).map(Record::from),
+            _ => DOCUMENT.body(path, bytes),
         }
     }
 

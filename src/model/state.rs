@@ -1,24 +1,20 @@
 //! `state.json`: what is known of one instance. Written by its supervisor alone, whole each time.
 
-use super::{Port, Restart};
+use super::event::{Earlier, EventKind, InstanceEvent, StopReason};
+use super::{Document, Port, Restart};
 use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Slot};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Deadline, Error, Result, file, lock, time};
+use crate::sys::{Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 /// The version that this code writes.
-pub const SCHEMA: u32 = 1;
-/// Why one is stopped whose place another version takes.
-pub const REPLACED: &str = "replaced";
+pub const SCHEMA: u32 = 2;
+const DOCUMENT: Document = Document { what: "state", schema: SCHEMA, remedy: "" };
 
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
-
-/// What is said of one that is ready because it has started.
-pub const UNASKED: &str = "started";
 
 /// How far an instance has come, as its supervisor last wrote it. Whether it lives is told by its locks alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,7 +188,7 @@ impl Process {
         // Checked after the handle is there: the number can't be given to another process any more.
         let is_it = lock::start_time(self.pid)? == self.start_time;
         // A zombie has ended: the handle is readable.
-        (is_it && !handle.wait(Deadline::after(Duration::ZERO))).then_some(handle)
+        (is_it && !handle.has_ended()).then_some(handle)
     }
 }
 
@@ -234,8 +230,12 @@ pub struct State {
     pub qemu: String,
     /// QEMU's argument vector, or podman's.
     pub argv: Vec<String>,
-    /// What happened, newest last, at most 32: RFC 3339 and a few words.
-    pub events: Vec<(String, String)>,
+    /// The answer of the health check that made it ready; `None`: it is not ready, or has no check.
+    pub ready_answer: Option<String>,
+    /// Why it is being stopped, or was.
+    pub stopping: Option<StopReason>,
+    /// What happened, newest last, at most 32: for people. What decisions depend on has fields of its own.
+    pub events: Vec<InstanceEvent>,
     /// Where its console begins in its slot's; `None`: an older `mcp` started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<Mark>,
@@ -249,23 +249,26 @@ pub struct State {
 impl State {
     /// When (RFC 3339, UTC) and by which answer it was found healthy; `None`: it was not, or is ready unasked.
     pub fn proof(&self) -> Option<(&str, &str)> {
-        let at = self.ready_at.as_deref()?;
-        let word = self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("ready: "))?;
-        (word != UNASKED).then_some((at, word))
+        self.ready_at.as_deref().zip(self.ready_answer.as_deref())
     }
 
-    /// Reads an instance's state; `None` when there is none.
+    /// Reads an instance's state; `None` when there is none. A damaged or newer one is an error.
     pub fn read(paths: &InstancePaths) -> Result<Option<State>> {
         let path = paths.state();
         let Some(bytes) = file::read_bounded(&path, SIZE_MAX)? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| Error::refused(path.display(), format!("damaged state: {e}")))
+        State::parse(&path, &bytes).map(Some)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<State> {
+        match DOCUMENT.schema_of(path, bytes)? {
+            1 => DOCUMENT.body::<First>(path, bytes)?.migrate().map_err(|e| DOCUMENT.damaged(path, e)),
+            _ => DOCUMENT.body(path, bytes),
+        }
     }
 
     /// Whether it was stopped for another version's sake, which is no failure of its.
     pub fn was_replaced(&self) -> bool {
-        self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: ")) == Some(REPLACED)
+        self.stopping == Some(StopReason::Replaced)
     }
 
     /// It is ready: since now, unless it has been before. One that is being stopped stays so.
@@ -278,12 +281,20 @@ impl State {
         }
     }
 
-    /// Adds an event, now; the oldest goes where there are too many.
-    pub fn add_event(&mut self, event: &str) {
+    /// Adds an event, now, and notes the facts that it brings. The oldest event goes where there are too many.
+    pub fn add_event(&mut self, kind: EventKind) {
+        match &kind {
+            // One that is adopted is ready without another answer.
+            EventKind::Ready { answer: Some(answer) } => self.ready_answer = Some(answer.clone()),
+            EventKind::Stopping { why } => self.stopping = Some(*why),
+            // A stop that its supervisor had begun is over.
+            EventKind::Adopted => self.stopping = None,
+            _ => {}
+        }
         if self.events.len() >= EVENTS_MAX {
             self.events.remove(0);
         }
-        self.events.push((time::now(), event.to_string()));
+        self.events.push(InstanceEvent { at: time::now(), kind });
     }
 
     /// Writes it, whole.
@@ -294,13 +305,67 @@ impl State {
     }
 }
 
+/// Version 1: events were pairs of a time and words, and what decisions depend on was among the words.
+#[derive(Deserialize)]
+struct First {
+    events: Vec<(String, String)>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl First {
+    fn migrate(mut self) -> serde_json::Result<State> {
+        let Earlier { ready_answer, stopping, events } = Earlier::of(self.events);
+        self.rest.insert("schema".into(), SCHEMA.into());
+        self.rest.insert("events".into(), Vec::<()>::new().into());
+        let state: State = serde_json::from_value(self.rest.into())?;
+        Ok(State { ready_answer, stopping, events, ..state })
+    }
+}
+
+/// Refuses instances that run by a newer mcp, whose state this one would lose when it took them over.
+pub fn refuse_newer(files: &ComponentPaths) -> Result<()> {
+    for slot in Slot::ALL {
+        let paths = files.instance(slot);
+        let path = paths.state();
+        if let Ok(Some(bytes)) = file::read_bounded(&path, SIZE_MAX)
+            && let Err(e) = DOCUMENT.schema_of(&path, &bytes)
+            && serde_json::from_slice::<Life>(&bytes).is_ok_and(|life| life.schema > SCHEMA)
+            && is_alive(&paths)?
+        {
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+/// What every schema says of a container's life, so that what a newer mcp has started can be listed and stopped.
+#[derive(Deserialize)]
+struct Life {
+    schema: u32,
+    container: Option<ContainerLife>,
+}
+
+#[derive(Deserialize)]
+struct ContainerLife {
+    conmon: Process,
+}
+
+/// The process that stays with the container of an instance, by its state of any schema.
+fn conmon(paths: &InstancePaths) -> Result<Option<Process>> {
+    let path = paths.state();
+    let Some(bytes) = file::read_bounded(&path, SIZE_MAX)? else { return Ok(None) };
+    let life: Life = DOCUMENT.body(&path, &bytes)?;
+    Ok(life.container.map(|container| container.conmon))
+}
+
 /// Whether the instance lives. A VM does as long as its QEMU holds the instance's lock. A container can't hold one of
 /// ours: podman hands our descriptors on to whatever it starts, name servers shared by all among them. It lives as long as
 /// its conmon does, by our state; whoever is about to start, stop or remove one asks podman itself.
 pub fn is_alive(paths: &InstancePaths) -> Result<bool> {
     match paths.slot {
         Slot::A | Slot::B => lock::is_held(&paths.lock()),
-        Slot::C => Ok(State::read(paths)?.and_then(|s| s.container).is_some_and(|c| c.conmon.open().is_some())),
+        Slot::C => Ok(conmon(paths)?.is_some_and(|process| process.open().is_some())),
     }
 }
 
@@ -312,4 +377,71 @@ pub fn any_alive(files: &ComponentPaths) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn first(events: serde_json::Value) -> Vec<u8> {
+        let state = json!({
+            "schema": 1, "uuid": "u", "phase": "ready", "pid": 1, "supervisor": 2, "uid": 3,
+            "started_at": "2026-11-30T10:00:00Z", "ready_at": "2026-11-30T10:00:01Z", "restarts": 4,
+            "restarted_at": ["2026-11-30T09:00:00Z"], "spec": "s", "accel": "kvm", "ports": [], "image": "i",
+            "qemu": "7.2.0", "argv": ["q"], "events": events, "end": null,
+        });
+        serde_json::to_vec(&state).unwrap()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<State> {
+        State::parse(Path::new("FILE"), bytes)
+    }
+
+    #[test]
+    fn the_first_schema_is_migrated() {
+        let at = "2026-11-30T10:00:01Z";
+        let of = |texts: &[&str]| parse(&first(json!(texts.iter().map(|t| (at, t)).collect::<Vec<_>>()))).unwrap();
+        let state = of(&["started", "ready: tcp 127.0.0.1:80", "stopping: replaced", "ended by the guest"]);
+        assert_eq!((state.schema, state.restarts, state.pid), (SCHEMA, 4, 1));
+        assert_eq!(state.proof(), Some((at, "tcp 127.0.0.1:80")));
+        assert!(state.was_replaced());
+        assert_eq!((state.events.len(), state.events[0].kind.to_string().as_str()), (4, "started"));
+        let state = of(&["started", "ready: started", "stopping: stop asked for by a signal"]);
+        assert_eq!((state.proof(), state.stopping), (None, Some(StopReason::Signal)));
+        assert_eq!(of(&["started"]).stopping, None);
+        // What is written then is of the new schema.
+        assert_eq!(parse(&serde_json::to_vec(&state).unwrap()).unwrap(), state);
+    }
+
+    #[test]
+    fn newer_and_damaged_ones_are_refused() {
+        let e = parse(b"{\"schema\":3,\"events\":7}").unwrap_err().to_string();
+        assert_eq!(e, "FILE: state of schema 3 was written by a newer mcp; this one reads up to 2");
+        assert_eq!(parse(b"{\"schema\":0}").unwrap_err().to_string(), "FILE: damaged state: schema 0");
+        assert!(parse(b"{\"schema\":1,\"events\":[]}").unwrap_err().to_string().starts_with("FILE: damaged state: "));
+    }
+
+    #[test]
+    fn events_that_go_take_no_fact_with_them() {
+        let mut state = parse(&first(json!([]))).unwrap();
+        state.add_event(EventKind::Ready { answer: Some("tcp".into()) });
+        for _ in 0..EVENTS_MAX {
+            state.add_event(EventKind::Unhealthy { reason: "refused".into() });
+        }
+        assert_eq!(state.events.len(), EVENTS_MAX);
+        assert!(!state.events.iter().any(|e| matches!(e.kind, EventKind::Ready { .. })));
+        assert_eq!(state.proof().map(|(_, answer)| answer), Some("tcp"));
+        state.add_event(EventKind::Stopping { why: StopReason::Replaced });
+        assert!(state.was_replaced());
+        state.add_event(EventKind::Adopted);
+        assert!(!state.was_replaced());
+    }
+
+    #[test]
+    fn kinds_of_events_that_are_not_known_are_no_damage() {
+        let event: InstanceEvent = serde_json::from_value(json!({"at": "t", "kind": "teleported", "to": 1})).unwrap();
+        assert_eq!(event.kind, EventKind::Unknown);
+    }
 }

@@ -8,7 +8,6 @@ use crate::model::state::{self, Phase, State};
 use crate::model::{ComponentId, Record, Runtime, Source, Version, Wish};
 use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
-use crate::sys::pidfd::PidFd;
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
 use nix::poll::{PollFd, PollFlags, poll};
 use std::fs::File;
@@ -107,8 +106,7 @@ pub fn stop(words: &[String], id: &ComponentId, deadline: Deadline) -> Result<()
     command.env_remove("NOTIFY_SOCKET");
     log::debug!("{command:?}");
     let mut child = command.spawn().map_err(Error::os("run", &program))?;
-    if PidFd::open(child.id() as i32).is_some_and(|handle| !handle.wait(deadline)) {
-        tool::end_group(&mut child);
+    if !tool::ends_in_time(&mut child, deadline)? {
         return Err(Error::busy(id, format!("{program} took too long, ended")));
     }
     let status = child.wait().map_err(Error::os("wait for", &program))?;
@@ -203,9 +201,7 @@ impl Begun<'_> {
 
     /// Waits for the command's end; one that takes too long is stopped.
     fn ended(&mut self) -> Result<ExitStatus> {
-        let handle = PidFd::open(self.child.id() as i32);
-        if handle.is_some_and(|handle| !handle.wait(self.deadline)) {
-            tool::end_group(&mut self.child);
+        if !tool::ends_in_time(&mut self.child, self.deadline)? {
             return Err(Error::busy(&self.found.id, format!("{} took too long, stopped", self.program)));
         }
         self.child.wait().map_err(Error::os("wait for", &self.program))
@@ -244,7 +240,7 @@ impl Begun<'_> {
         let mut ended = None;
         for instance in slots.map(|slot| self.files.instance(slot)) {
             // The state is asked first: one that is written between the two looks is found the next time.
-            let state = State::read(&instance)?;
+            let state = State::read(&instance).map_err(|e| log::debug!("{e}")).ok().flatten();
             if state::is_alive(&instance)? {
                 let ready = state.is_some_and(|s| s.phase == Phase::Ready);
                 return Ok(if ready { Progress::Ready } else { Progress::Coming });

@@ -178,6 +178,8 @@ pub(crate) mod tests {
             supervisor: 2,
             uid: 3,
             started_at: "2026-01-01T00:00:00.000Z".into(),
+            ready_answer: None,
+            stopping: None,
             ready_at: None,
             restarts: 0,
             restarted_at: Vec::new(),

@@ -1,13 +1,14 @@
 //! Why a supervisor that an init started could not start its component. An init that takes an order and answers at once has
 //! no words for whoever gave the order; this has.
 
-use crate::model::ComponentId;
+use crate::model::{ComponentId, Document};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document { what: "failure", schema: SCHEMA, remedy: "" };
 const SIZE_MAX: u64 = 64 << 10;
 
 /// What is kept, in the component's run directory.
@@ -46,6 +47,7 @@ pub fn note(paths: &Paths, id: &ComponentId, error: &Error) {
 
 /// The last one, if it came at `since` or later.
 pub fn since(paths: &Paths, id: &ComponentId, since: &str) -> Option<Failure> {
-    let bytes = file::read_bounded(&path(paths, id), SIZE_MAX).ok()??;
-    serde_json::from_slice::<Failure>(&bytes).ok().filter(|failure| failure.at.as_str() >= since)
+    let path = path(paths, id);
+    let bytes = file::read_bounded(&path, SIZE_MAX).ok()??;
+    DOCUMENT.parse(&path, &bytes).ok().filter(|failure: &Failure| failure.at.as_str() >= since)
 }

@@ -8,7 +8,7 @@ use crate::guest::launch::preflight::QEMU_OWN_MIB;
 use crate::model::state::{self, End, EndedBy, State};
 use crate::model::{ComponentId, Node, Record, Version, Wish};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
-use crate::sys::{Error, Result, lock, memory};
+use crate::sys::{Error, Result, lock, memory, pool};
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -76,9 +76,8 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     let state = state?;
     let mut end = state.end.filter(|end| end.at.as_str() >= since)?;
     // What it was stopped for is more than how.
-    let stopping = state.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: "));
-    if let Some(why) = stopping.filter(|_| end.by == EndedBy::Mcp) {
-        end.reason = format!("{why}; {}", end.reason);
+    if let Some(why) = state.stopping.filter(|_| end.by == EndedBy::Mcp) {
+        end.reason = format!("{}; {}", why.text(), end.reason);
     }
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }
@@ -142,6 +141,11 @@ pub fn start(paths: &Paths, node: &Node, found: &Resolved, ready: bool) -> Resul
     command::spawn(paths, &words, found, &version, Complaints::Kept)?.succeed(ready)
 }
 
+/// How many start at once on this node.
+fn at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) * AT_ONCE
+}
+
 /// Lets so many start at once.
 pub struct Gate {
     free: Mutex<usize>,
@@ -151,8 +155,7 @@ pub struct Gate {
 impl Gate {
     /// One for this node.
     pub fn new() -> Gate {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Gate { free: Mutex::new(processors * AT_ONCE), changed: Condvar::new() }
+        Gate { free: Mutex::new(at_once()), changed: Condvar::new() }
     }
 
     /// Does `work` when its turn comes.
@@ -200,27 +203,12 @@ pub fn all(
     let down = chosen.iter().zip(&standings).filter(|(_, standing)| **standing == Standing::Down);
     let starts: Vec<_> = down.filter_map(|((f, _), _)| Some((f.id.clone(), version(paths, f).ok()?))).collect();
     let mut unfit = unfit(&starts);
-    let gate = Gate::new();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = chosen
-            .iter()
-            .zip(standings)
-            .map(|((found, _), standing)| {
-                let unfit = unfit.remove(&found.id);
-                let gate = &gate;
-                scope.spawn(move || match (standing, unfit) {
-                    (_, Some(e)) => Err(e),
-                    (Standing::Unknown(why), _) => Err(Error::refused(&found.id, why)),
-                    (Standing::Down | Standing::Unsupervised, _) => {
-                        gate.pass(|| start(paths, node, found, ready)).map(|()| Recovered::Started)
-                    }
-                    (standing, _) => Ok(Recovered::LeftAlone(standing)),
-                })
-            })
-            .collect();
-        let lost = |(found, _): &(Resolved, _)| Error::busy(&found.id, "its start ended unexpectedly; try again");
-        let ended = threads.into_iter().zip(chosen);
-        ended.map(|(thread, which)| thread.join().unwrap_or_else(|_| Err(lost(which)))).collect()
+    let work = chosen.iter().zip(standings).map(|((found, _), standing)| (found, standing, unfit.remove(&found.id)));
+    pool::each(work, at_once(), |(found, standing, unfit)| match (standing, unfit) {
+        (_, Some(e)) => Err(e),
+        (Standing::Unknown(why), _) => Err(Error::refused(&found.id, why)),
+        (Standing::Down | Standing::Unsupervised, _) => start(paths, node, found, ready).map(|()| Recovered::Started),
+        (standing, _) => Ok(Recovered::LeftAlone(standing)),
     })
 }
 

@@ -4,9 +4,7 @@ use super::Entry;
 use crate::image::source;
 use crate::model::{Digest, Node, Reference, Runtime, Source};
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, Error};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::{Deadline, Error, pool};
 
 /// So many are asked at once; the rest waits for its turn.
 const AT_ONCE: usize = 16;
@@ -36,34 +34,19 @@ impl Remote {
 /// Asks for each of `entries` that is declared with a tag and was deployed from that, side by side; `None` for the
 /// others. What is not answered by `deadline` is unknown.
 pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Option<Remote>> {
-    let asked: Vec<_> = entries.iter().enumerate().filter_map(|(i, e)| Some((i, question(e)?))).collect();
-    let answers = Mutex::new(entries.iter().map(|_| None).collect::<Vec<_>>());
-    let next = AtomicUsize::new(0);
-    let ask = || {
-        while let Some((index, (reference, tagged))) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let resolved = match deadline.passed() {
-                true => Err(Error::busy(reference, "not asked: the others took too long")),
-                false => source::open(reference, node, paths).and_then(|mut source| source.resolve(deadline)),
-            };
-            let answer = match resolved {
-                Ok(found) if found.digest == *tagged => Remote::Same,
-                Ok(found) => Remote::Moved(found.digest),
-                Err(e) => Remote::Unknown(e),
-            };
-            if let Some(place) = answers.lock().unwrap_or_else(PoisonError::into_inner).get_mut(*index) {
-                *place = Some(answer);
-            }
-        }
+    let ask = |entry: &Entry<'_>| {
+        let (reference, tagged) = question(entry)?;
+        let resolved = match deadline.passed() {
+            true => Err(Error::busy(&reference, "not asked: the others took too long")),
+            false => source::open(&reference, node, paths).and_then(|mut source| source.resolve(deadline)),
+        };
+        Some(match resolved {
+            Ok(found) if found.digest == tagged => Remote::Same,
+            Ok(found) => Remote::Moved(found.digest),
+            Err(e) => Remote::Unknown(e),
+        })
     };
-    std::thread::scope(|scope| {
-        for _ in 0..asked.len().min(AT_ONCE) {
-            // No thread to be had: this one does the asking.
-            if std::thread::Builder::new().spawn_scoped(scope, ask).is_err() {
-                ask();
-            }
-        }
-    });
-    answers.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pool::each(entries, AT_ONCE, ask)
 }
 
 /// What to ask for, and what it was when it was deployed. A digest never moves, and another tag than the deployed one

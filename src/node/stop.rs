@@ -21,6 +21,10 @@ const AFTER_STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a supervisor that was killed, or one that just began, may keep the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many are stopped at the same time. A stop is nearly all waiting, and has a handful of descriptors open: 1024 are
+/// what a process has as a rule.
+pub const AT_ONCE: usize = 128;
+
 /// How a stop went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
@@ -116,10 +120,10 @@ fn tell_supervisor(files: &ComponentPaths, ladder: Deadline) -> Result<bool> {
     }
     let Some(supervisor) = PidFd::of_lock(&files.lock())? else { return Ok(true) };
     supervisor.signal(libc::SIGTERM)?;
-    if !supervisor.wait(ladder) {
+    if !supervisor.wait(ladder)? {
         log::warn!("{}: its supervisor does not end; killed", files.run.display());
         supervisor.signal(libc::SIGKILL)?;
-        supervisor.wait(Deadline::after(LOCK_TIMEOUT));
+        supervisor.wait(Deadline::after(LOCK_TIMEOUT))?;
     }
     Ok(true)
 }

@@ -5,9 +5,7 @@ use crate::health::{self, Reason};
 use crate::model::Node;
 use crate::model::probed::{Judged, Probed};
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, time};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::{Deadline, pool, time};
 use std::time::{Duration, SystemTime};
 
 /// So many components are asked at once; the rest waits for its turn.
@@ -107,35 +105,13 @@ pub fn health_of(paths: &Paths, node: &Node, entry: &Entry<'_>, deadline: Deadli
 /// Asks all that live, side by side, and answers in the order of `entries`. After `deadline` none is asked any more;
 /// one that is being asked then still has its own time, so that nobody is called unhealthy for standing in a queue.
 pub fn ask_all(paths: &Paths, node: &Node, entries: &[Entry<'_>], deadline: Deadline) -> Vec<Verdict> {
-    let verdicts = Mutex::new(vec![Verdict::Unasked; entries.len()]);
-    let living: Vec<usize> = entries
-        .iter()
-        .enumerate()
-        .filter(|(_, e)| matches!(Condition::of(e), Condition::Running | Condition::Starting) && e.is_alive())
-        .map(|(i, _)| i)
-        .collect();
-    let next = AtomicUsize::new(0);
-    let ask = || {
-        while let Some((index, entry)) =
-            living.get(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((*i, entries.get(*i)?)))
-        {
-            let verdict = match deadline.passed() {
-                true => Verdict::Unknown("not asked: the others took too long".into()),
-                false => health_of(paths, node, entry, Deadline::after(ONE_AT_MOST)),
-            };
-            let mut all = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(slot) = all.get_mut(index) {
-                *slot = verdict;
-            }
+    let ask = |entry: &Entry<'_>| {
+        let lives = matches!(Condition::of(entry), Condition::Running | Condition::Starting) && entry.is_alive();
+        match deadline.passed() {
+            _ if !lives => Verdict::Unasked,
+            true => Verdict::Unknown("not asked: the others took too long".into()),
+            false => health_of(paths, node, entry, Deadline::after(ONE_AT_MOST)),
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..living.len().min(AT_ONCE) {
-            // No thread to be had: this one does the asking.
-            if std::thread::Builder::new().stack_size(1 << 20).spawn_scoped(scope, ask).is_err() {
-                ask();
-            }
-        }
-    });
-    verdicts.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pool::each(entries, AT_ONCE, ask)
 }

@@ -7,7 +7,7 @@ use crate::model::{Health, OnUnhealthy, Protocol};
 use crate::supervise::Context;
 use crate::supervise::report::{Health as Report, Reporter, Watcher};
 use crate::sys::paths::Slot;
-use crate::sys::{Deadline, Result};
+use crate::sys::{Deadline, Error, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub fn start(
     let deadline = Deadline::after(context.component.start_timeout * 2);
     let thread = {
         let cancel = Arc::clone(&cancel);
-        std::thread::spawn(move || {
+        let ask = move || {
             let ready = |verdict: Verdict| {
                 if let Verdict::Healthy { detail, .. } = verdict {
                     reporter.tell(Report::Healthy(detail));
@@ -95,7 +95,8 @@ pub fn start(
                 true
             };
             watch_for_supervisor(subject, deadline, keep_watching, &cancel, ready, tell);
-        })
+        };
+        std::thread::Builder::new().spawn(ask).map_err(Error::os("start", "a thread"))?
     };
     Ok(Some(Box::new(Asking { cancel, thread: Some(thread) })))
 }

@@ -2,7 +2,7 @@
 
 use super::{Backoff, Context, Mode, Outcome, Restarts, Slept};
 use crate::model::Version;
-use crate::model::state::{End, EndedBy, Phase, State};
+use crate::model::state::{self, End, EndedBy, Phase, State};
 use crate::sys::Result;
 use crate::sys::error::EXIT_RETRY;
 use crate::sys::notify::Notify;
@@ -66,7 +66,13 @@ pub fn run<K: Keeper>(
     let mut trial = mode.trial;
     let mut found = match carried {
         Some(instance) => Some(instance),
-        None => keeper.adopt(mode.stop_only)?,
+        None => {
+            // A stop needs nothing that is in the state.
+            if !mode.stop_only {
+                state::refuse_newer(&files)?;
+            }
+            keeper.adopt(mode.stop_only)?
+        }
     };
     let mut restarts = if found.is_none() { Restarts::of_first(&files) } else { Restarts::default() };
     loop {

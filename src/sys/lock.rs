@@ -3,6 +3,7 @@
 //! They are open-file-description locks of `fcntl`: inherited across `exec` like those of `flock`, but whether one is
 //! held can be asked without taking it, so a status query never makes a start fail.
 
+use super::alarm::Alarm;
 use super::{Deadline, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -11,13 +12,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// The pauses between two looks at a lock that is held: they grow from the first to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LAST_PAUSE: Duration = Duration::from_millis(50);
 /// How often a folder may be removed under our hands before that is an error.
 const REMOVALS_MAX: u32 = 10;
+/// How often the file may be replaced under our hands before that is an error. Each holder before us replaces it once.
+const REPLACEMENTS_MAX: u32 = 10_000;
 
 /// A held lock. Dropping it gives it up, unless a child inherited the descriptor.
 #[derive(Debug)]
@@ -46,59 +45,33 @@ fn whole_file() -> libc::flock {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, creating the file (0600) and its folder (0700) if need be. `None` when somebody has
-    /// it.
+    /// Takes the lock at `path`, creating the file (0600) and its folder (0700) if need be. `None` when another process
+    /// holds it.
     pub fn try_take(path: &Path) -> Result<Option<Lock>> {
-        let mut tries = 0..REMOVALS_MAX;
-        loop {
-            let opened = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(path);
-            let file = match opened {
-                Ok(file) => file,
-                // No folder yet, or an mcp-rm that has just removed it.
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) && tries.next().is_some() => {
-                    if let Some(folder) = path.parent() {
-                        super::file::create_dirs(folder)?;
-                    }
-                    continue;
-                }
-                Err(e) => return Err(Error::path("open", path)(e)),
-            };
-            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-                Ok(_) => {}
-                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
-                Err(e) => return Err(Error::path("lock", path)(e)),
-            }
-            // The holder before us may have removed the file between our open and our lock.
-            let ours = file.metadata().map_err(Error::path("stat", path))?;
-            match std::fs::metadata(path) {
-                Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
-                    return Ok(Some(Lock { file, path: path.to_path_buf() }));
-                }
-                _ => continue,
-            }
-        }
+        take(path, |file| match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(e) => Err(e),
+        })
     }
 
-    /// The same, waiting until `deadline` for whoever has it; `None` when it is still held then.
+    /// The same, waiting for the holder until `deadline`; `None` when it is still held then. The kernel wakes the waiters
+    /// in the order in which they came.
     pub fn wait(path: &Path, deadline: Deadline) -> Result<Option<Lock>> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if let Some(lock) = Lock::try_take(path)? {
-                return Ok(Some(lock));
-            }
-            if deadline.passed() {
-                return Ok(None);
-            }
-            std::thread::sleep(pause.min(deadline.left()));
-            pause = (pause * 3 / 2).min(LAST_PAUSE);
+        if let Some(lock) = Lock::try_take(path)? {
+            return Ok(Some(lock));
         }
+        let _alarm = Alarm::at(deadline)?;
+        take(path, |file| {
+            loop {
+                match fcntl(file, FcntlArg::F_OFD_SETLKW(&whole_file())) {
+                    Ok(_) => return Ok(true),
+                    Err(Errno::EINTR) if deadline.passed() => return Ok(false),
+                    Err(Errno::EINTR) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        })
     }
 
     /// Writes who we are into the lock file.
@@ -121,6 +94,51 @@ impl Lock {
     /// Removes the file while holding the lock, then gives it up. A waiter sees the removal and makes a new one.
     pub fn remove(self) -> Result<()> {
         super::file::remove_if_there(&self.path)
+    }
+}
+
+/// Takes the lock at `path` by `lock`, which says whether it has locked the file.
+fn take(path: &Path, lock: impl Fn(&File) -> nix::Result<bool>) -> Result<Option<Lock>> {
+    for _ in 0..REPLACEMENTS_MAX {
+        let file = open(path)?;
+        if !lock(&file).map_err(Error::path("lock", path))? {
+            return Ok(None);
+        }
+        // The holder before us may have removed the file between our open and our lock.
+        let ours = file.metadata().map_err(Error::path("stat", path))?;
+        match std::fs::metadata(path) {
+            Ok(there) if there.ino() == ours.ino() && there.dev() == ours.dev() => {
+                return Ok(Some(Lock { file, path: path.to_path_buf() }));
+            }
+            Ok(_) => {}
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {}
+            Err(e) => return Err(Error::path("stat", path)(e)),
+        }
+    }
+    Err(Error::busy(path.display(), "replaced again and again while it was locked; try again"))
+}
+
+/// Opens the file at `path`, creating it and its folder if need be.
+fn open(path: &Path) -> Result<File> {
+    let mut tries = 0..REMOVALS_MAX;
+    loop {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path);
+        match opened {
+            // No folder yet, or an mcp-rm that has just removed it.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) && tries.next().is_some() => {
+                if let Some(folder) = path.parent() {
+                    super::file::create_dirs(folder)?;
+                }
+            }
+            opened => return opened.map_err(Error::path("open", path)),
+        }
     }
 }
 
@@ -169,5 +187,74 @@ pub(super) fn start_time_in(stat: &str) -> Option<u64> {
 impl AsRawFd for Lock {
     fn as_raw_fd(&self) -> i32 {
         self.file.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use nix::sys::resource::{UsageWho, getrusage};
+    use std::time::Duration;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("mcp-lock-{name}-{}", std::process::id()))
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(30))
+    }
+
+    #[test]
+    fn a_waiter_sleeps_until_its_deadline() {
+        let path = path("deadline");
+        let held = Lock::try_take(&path).unwrap().unwrap();
+        let slept = || getrusage(UsageWho::RUSAGE_THREAD).unwrap().voluntary_context_switches();
+        let before = slept();
+        let deadline = Deadline::after(Duration::from_millis(300));
+        assert!(Lock::wait(&path, deadline).unwrap().is_none());
+        assert!(deadline.passed());
+        let woken = slept() - before;
+        assert!(woken < 8, "woken {woken} times");
+        assert!(Lock::wait(&path, Deadline::after(Duration::ZERO)).unwrap().is_none());
+        held.remove().unwrap();
+    }
+
+    #[test]
+    fn waiters_get_it_one_after_the_other_though_each_replaces_the_file() {
+        let path = path("replaced");
+        let held = Lock::try_take(&path).unwrap().unwrap();
+        let (inside, most) = (std::sync::atomic::AtomicU32::new(0), std::sync::atomic::AtomicU32::new(0));
+        use std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| {
+                    let lock = Lock::wait(&path, soon()).unwrap().unwrap();
+                    most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                    inside.fetch_sub(1, SeqCst);
+                    lock.remove().unwrap();
+                });
+            }
+            held.remove().unwrap();
+        });
+        assert_eq!(most.into_inner(), 1);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_killed_holder_gives_it_to_the_waiter_and_an_heir_keeps_it() {
+        let path = path("killed");
+        let lock = Lock::try_take(&path).unwrap().unwrap();
+        // As a QEMU does: its standard input is the lock.
+        let file = lock.file.try_clone().unwrap();
+        let mut heir = std::process::Command::new("sleep").arg("60").stdin(file).spawn().unwrap();
+        drop(lock);
+        assert!(Lock::wait(&path, Deadline::after(Duration::from_millis(50))).unwrap().is_none());
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| Lock::wait(&path, soon()).unwrap());
+            heir.kill().unwrap();
+            waits.join().unwrap().unwrap().remove().unwrap();
+        });
+        heir.wait().unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! What the operating system gives: locks, paths, deadlines, whole files, children, terminal, errors.
 
+pub mod alarm;
 pub mod deadline;
 pub mod disk;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod notify;
 pub mod out;
 pub mod paths;
 pub mod pidfd;
+pub mod pool;
 pub mod signals;
 pub mod sink;
 pub mod squashfs;

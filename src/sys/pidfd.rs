@@ -1,6 +1,7 @@
 //! Process handles that never name another process by mistake.
 
 use super::{Deadline, Error, Result, lock};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -69,15 +70,21 @@ impl PidFd {
         if e.raw_os_error() == Some(libc::ESRCH) { Ok(()) } else { Err(Error::os("signal", "process")(e)) }
     }
 
-    /// Whether the process ends before the deadline.
-    pub fn wait(&self, deadline: Deadline) -> bool {
+    /// Whether the process ends before the deadline. An error: the kernel can't wait for it.
+    pub fn wait(&self, deadline: Deadline) -> Result<bool> {
         loop {
             match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-                Ok(n) if n > 0 => return true,
-                _ if deadline.passed() => return false,
-                _ => {}
+                Ok(1..) => return Ok(true),
+                Ok(_) | Err(Errno::EINTR) if deadline.passed() => return Ok(false),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::os("wait for", "process")(e)),
             }
         }
+    }
+
+    /// Whether the process is known to have ended.
+    pub fn has_ended(&self) -> bool {
+        self.wait(Deadline::after(Duration::ZERO)).unwrap_or(false)
     }
 
     /// A copy of descriptor `number` of that process. Needs the right to trace it.
@@ -95,5 +102,32 @@ impl PidFd {
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    #[test]
+    fn a_wait_that_the_kernel_refuses_is_an_error_not_a_busy_loop() {
+        // SAFETY: the child only makes system calls, formats one error and ends without returning.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                // `poll` of more descriptors than a process may have is EINVAL.
+                let own = PidFd::open(std::process::id() as i32);
+                let limited = setrlimit(Resource::RLIMIT_NOFILE, 0, 0);
+                let refused = own.is_some_and(|own| own.wait(Deadline::after(Duration::from_secs(10))).is_err());
+                // SAFETY: ends this process at once.
+                unsafe { libc::_exit(if refused && limited.is_ok() { 0 } else { 1 }) }
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+            }
+        }
     }
 }

@@ -3,13 +3,13 @@
 use crate::sys::pidfd::PidFd;
 use crate::sys::sink::Sink;
 use crate::sys::{Deadline, Error, Result};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -82,13 +82,8 @@ impl Tool {
 
     /// Waits for its end until `deadline`.
     pub fn wait(&mut self, deadline: Deadline) -> Result<ExitStatus> {
-        let handle = PidFd::open(self.child.id() as i32);
-        while let (Some(handle), false) = (&handle, deadline.passed()) {
-            match poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
-                Ok(1..) => break,
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(Error::os("wait for", self.name)(e)),
-            }
+        if let Some(handle) = PidFd::open(self.child.id() as i32) {
+            handle.wait(deadline)?;
         }
         match self.child.try_wait().map_err(Error::os("wait for", self.name))? {
             Some(status) => {
@@ -191,18 +186,26 @@ fn in_one_line(told: &[u8]) -> String {
 pub fn run_group(command: &mut Command, deadline: Deadline) -> Result<ExitStatus> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command.process_group(0).spawn().map_err(Error::os("run", &program))?;
-    if PidFd::open(child.id() as i32).is_none_or(|handle| handle.wait(deadline)) {
-        return child.wait().map_err(Error::os("wait for", &program));
+    match ends_in_time(&mut child, deadline)? {
+        true => child.wait().map_err(Error::os("wait for", &program)),
+        false => Err(Error::busy(program, "took too long, stopped")),
     }
-    end_group(&mut child);
-    Err(Error::busy(program, "took too long, stopped"))
+}
+
+/// Whether a child that leads a process group ends before `deadline`. If not, the group is ended.
+pub fn ends_in_time(child: &mut Child, deadline: Deadline) -> Result<bool> {
+    let ended = PidFd::open(child.id() as i32).map_or(Ok(true), |handle| handle.wait(deadline));
+    if !matches!(ended, Ok(true)) {
+        end_group(child);
+    }
+    ended
 }
 
 /// Ends a child that leads a process group, and the group: SIGTERM, and SIGKILL for what does not go.
 pub fn end_group(child: &mut Child) {
     let group = Pid::from_raw(child.id() as i32);
     let _ = killpg(group, Signal::SIGTERM);
-    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)));
+    let gone = PidFd::open(group.as_raw()).is_none_or(|handle| handle.wait(Deadline::after(GRACE)).unwrap_or(false));
     if !gone {
         let _ = killpg(group, Signal::SIGKILL);
     }
@@ -224,8 +227,8 @@ pub fn memory(name: &str) -> Result<OwnedFd> {
     memory_with(name, 0)
 }
 
-/// The same, whose growth may be forbidden.
-pub(super) fn sealable(name: &str) -> Result<OwnedFd> {
+/// The same, which can be sealed.
+pub fn sealable(name: &str) -> Result<OwnedFd> {
     memory_with(name, libc::MFD_ALLOW_SEALING)
 }
 
@@ -247,19 +250,32 @@ fn memory_with(name: &str, flags: libc::c_uint) -> Result<OwnedFd> {
 }
 
 /// Opens `path` so that the user `reader` can open it again as `/proc/self/fd/N`, as QEMU does with a kernel or an
-/// initrd: the folders above don't matter for that, but the file's mode does. One that only its owner may read is
-/// copied into memory.
-pub fn open_for(path: &Path, reader: Option<u32>) -> Result<OwnedFd> {
+/// initrd: the kernel checks the mode of the file, not those of the directories above it. A file that `reader` may not
+/// read is copied into memory.
+pub fn open_for(path: &Path, reader: u32) -> Result<OwnedFd> {
     let file = File::open(path).map_err(Error::path("open", path))?;
     let about = file.metadata().map_err(Error::path("stat", path))?;
-    let Some(reader) = reader.filter(|_| about.mode() & 0o004 == 0) else { return Ok(file.into()) };
+    if about.mode() & 0o004 != 0 || about.uid() == reader {
+        return Ok(file.into());
+    }
     if !about.is_file() {
         return Err(Error::refused(path.display(), "not a file"));
     }
-    let mut copy = File::from(memory("mcp-copy")?);
+    let mut copy = File::from(sealable("mcp-boot")?);
     std::io::copy(&mut &file, &mut copy).map_err(Error::path("read", path))?;
-    nix::unistd::fchown(copy.as_fd(), Some(reader.into()), None).map_err(Error::path("hand over", path))?;
+    hand_over(&copy, Some(reader))?;
     Ok(copy.into())
+}
+
+/// Seals `memory`, a file from [`sealable`], and makes it readable by `reader` alone; `None`: by its present owner.
+/// Nobody can change it after that, not even `reader`, who could change the mode back.
+pub fn hand_over(memory: &File, reader: Option<u32>) -> Result<()> {
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    fcntl(memory, FcntlArg::F_ADD_SEALS(seals))
+        .map_err(std::io::Error::from)
+        .and_then(|_| memory.set_permissions(Permissions::from_mode(0o400)))
+        .and_then(|()| std::os::unix::fs::fchown(memory, reader, None))
+        .map_err(Error::os("hand over", "file in memory"))
 }
 
 #[cfg(test)]
@@ -308,19 +324,26 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_may_not_read_is_copied() {
-        use std::os::unix::fs::PermissionsExt;
+    fn a_copy_for_another_user_is_sealed_and_only_that_user_reads_it() {
         let path = std::env::temp_dir().join(format!("mcp-open-for-{}", std::process::id()));
         std::fs::write(&path, "kernel").unwrap();
-        let same = |mode: u32| {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let reader = nix::unistd::geteuid().as_raw();
-            let opened = File::from(open_for(&path, Some(reader)).unwrap()).metadata().unwrap();
-            assert_eq!(opened.len(), 6);
-            opened.ino() == std::fs::metadata(&path).unwrap().ino()
+        let owner = nix::unistd::geteuid().as_raw();
+        let open = |mode: u32, reader: u32| {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            File::from(open_for(&path, reader).unwrap())
         };
-        assert!(same(0o644));
-        assert!(!same(0o600));
+        let is_copy = |file: &File| file.metadata().unwrap().ino() != std::fs::metadata(&path).unwrap().ino();
+        assert!(!is_copy(&open(0o644, owner + 1)));
+        assert!(!is_copy(&open(0o600, owner)));
+        // Only root can give a file away.
+        if owner == 0 {
+            let copy = open(0o600, 12345);
+            let about = copy.metadata().unwrap();
+            assert!(is_copy(&copy));
+            assert_eq!((about.len(), about.uid(), about.mode() & 0o7777), (6, 12345, 0o400));
+            let e = std::io::Write::write_all(&mut &copy, b"other").unwrap_err();
+            assert_eq!(e.raw_os_error(), Some(libc::EPERM));
+        }
         std::fs::remove_file(path).unwrap();
     }
 

@@ -161,3 +161,34 @@ fn a_reader_of_the_copy_that_stops_reading_holds_nobody_up() {
     assert!(stopped.took < Duration::from_secs(10), "{stopped:#?}");
     until("the end", || child.try_wait().unwrap().is_some());
 }
+
+#[test]
+fn a_qemu_that_complains_without_end_fills_no_disk() {
+    let Some((node, disk)) = crate::fake_qemu::node_with("a_qemu_that_complains", "chatter") else { return };
+    let config = fs::read_to_string(node.root.join("etc/mcp.toml")).unwrap();
+    node.configure(&format!("{config}[log]\nmax_size = \"64K\"\nkeep = 2\n"));
+    let dir = node.root.join("log/demo/demo");
+    fs::create_dir_all(&dir).unwrap();
+    let old: String = (0..8000).map(|n| format!("old {n}\n")).collect();
+    let args = ["--name", "demo", "--disk", &disk, "--detach", "--wait"];
+    let own = || {
+        let entries = fs::read_dir(&dir).unwrap().flatten().filter(|e| e.metadata().is_ok_and(|m| m.is_file()));
+        entries.map(|e| e.file_name().into_string().unwrap()).collect::<std::collections::BTreeSet<_>>()
+    };
+    for round in 1..=4 {
+        // Full already: one that a supervisor before this one has left.
+        let mut log = fs::OpenOptions::new().append(true).create(true).open(dir.join("supervisor.log")).unwrap();
+        std::io::Write::write_all(&mut log, old.as_bytes()).unwrap();
+        node.mcp("mcp-run-vm", &args).expect(0);
+        let text = || node.mcp("mcp-logs", &["--supervisor", "-n", "all", "demo"]).expect(0).out;
+        until("it is told what was dropped", || text().rsplit("old ").next().unwrap().contains(" lines dropped\n"));
+        node.mcp("mcp-stop", &["demo"]).expect(0);
+        let text = text();
+        let kept = round.min(2);
+        assert_eq!(text.matches("old 0\n").count(), kept, "{} bytes", text.len());
+        assert_eq!(text.matches("old 7999\n").count(), kept, "{} bytes", text.len());
+        assert!(text.matches("chatter").count() < 3000, "{} bytes", text.len());
+        assert_eq!(own().len(), kept + 1, "{:?}", own());
+        assert!(dir.join("supervisor.log").metadata().unwrap().len() < 64 << 10);
+    }
+}

@@ -114,3 +114,17 @@ fn sources_stay_readable() {
         assert!(text.starts_with("//!"), "{} does not say in its first line what it is", file.display());
     }
 }
+
+/// A thread that cannot be had is an error or fewer workers: the short forms of `spawn` panic, which ends the process.
+#[test]
+fn threads_are_started_by_what_returns_an_error() {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for path in files.iter().filter(|p| !p.iter().any(|part| part == "tests" || part == "tests.rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for short in ["thread::spawn(", "scope.spawn("] {
+            assert!(!code.contains(short), "{}: {short}", path.display());
+        }
+    }
+}

@@ -264,7 +264,7 @@ fn health_record_is_what_status_shows() {
     shop.tree().put(&shop.tree().files("shop/web").probe(), "{\"schema\":");
     let a = status(&shop, &[]);
     assert_eq!(a.code, Some(0));
-    assert!(a.err.contains("probe.json: damaged: ") && a.err.lines().count() == 1, "{}", a.err);
+    assert!(a.err.contains("probe.json: damaged health record: ") && a.err.lines().count() == 1, "{}", a.err);
     let a = shop.run(&["--record", "shop"]);
     assert_eq!((a.code, a.out.as_str()), (Some(0), ""));
     assert_eq!(shop.recorded().unwrap().count, 1);

@@ -124,7 +124,7 @@ fn what_is_broken_is_not_installed_and_a_start_says_the_same() {
     // The starts that failed may have made it already.
     let _ = fs::remove_file(node.root.join("lib/volumes/web/web/data.raw"));
     without(&part(&built["volumes"][0]["empty"]), || both_refuse(&node, "web", "empty volume missing: no such file"));
-    cut(&build.join("boot.json"), 7, || both_refuse(&node, "web", "boot.json: damaged: "));
+    cut(&build.join("boot.json"), 7, || both_refuse(&node, "web", "boot.json: damaged build: "));
     let lib = node.root.join("lib/registry/web/web.json");
     cut(&lib, 7, || both_refuse(&node, "web", "web.json: damaged record"));
     for (config, words) in [

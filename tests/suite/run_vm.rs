@@ -112,6 +112,43 @@ fn a_vm_without_supervisor_is_stopped_all_the_same() {
 }
 
 #[test]
+fn a_vm_of_an_older_mcp_is_adopted_and_one_of_a_newer_mcp_only_stopped() {
+    let Some(image) = nanos("older_and_newer", &[]) else { return };
+    let node = Node::new();
+    let forward = format!("{}:8080", free_port());
+    let args = detached(&image, &forward);
+    node.mcp("mcp-run-vm", &args).expect(0);
+    let path = node.run_dir("demo/demo").join("current/state.json");
+    let rewrite = |change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+        kill(node.supervisor("demo/demo"), libc::SIGKILL);
+        until("the lock is free", || node.mcp("mcp-status", &["demo"]).out.contains("unsupervised"));
+        let mut state = node.state("demo/demo");
+        change(state.as_object_mut().unwrap());
+        std::fs::write(&path, state.to_string()).unwrap();
+    };
+    let (qemu, ready_at) = (node.qemu("demo/demo"), node.state("demo/demo")["ready_at"].clone());
+    rewrite(&|state| {
+        state.insert("schema".into(), 1.into());
+        state.retain(|key, _| key != "ready_answer" && key != "stopping");
+        state.insert("events".into(), serde_json::json!([[ready_at, "ready: tcp 127.0.0.1:1"]]));
+    });
+    node.mcp("mcp-run-vm", &args).expect(0);
+    let state = node.state("demo/demo");
+    assert_eq!((&state["schema"], &state["ready_answer"]), (&2.into(), &"tcp 127.0.0.1:1".into()));
+    assert_eq!((node.qemu("demo/demo"), &state["ready_at"]), (qemu, &ready_at));
+    rewrite(&|state| *state = serde_json::json!({ "schema": 3 }).as_object().unwrap().clone());
+    let written = "state of schema 3 was written by a newer mcp; this one reads up to 2";
+    let listed = node.mcp("mcp-status", &["-v", "demo"]).expect(1);
+    assert!(listed.out.contains(written) && listed.out.contains("unsupervised"), "{listed:#?}");
+    let refused = node.mcp("mcp-run-vm", &args).expect(100);
+    assert!(refused.one_line().contains(written), "{refused:#?}");
+    assert_eq!(node.qemu("demo/demo"), qemu);
+    let stopped = node.mcp("mcp-stop", &["demo"]).expect(0);
+    assert!(stopped.out.contains("stopped: "), "{stopped:#?}");
+    assert_eq!(node.qemu("demo/demo"), 0);
+}
+
+#[test]
 fn two_starts_at_once_make_one_vm() {
     let Some(image) = nanos("two_starts_at_once", &[]) else { return };
     let node = Node::new();

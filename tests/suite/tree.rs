@@ -1,6 +1,7 @@
 //! A node made of files: records, states and held locks without any VM, for what only reads them.
 
 use crate::harness::podman;
+use mcp::model::event::{EventKind, InstanceEvent};
 use mcp::model::state::{End, EndedBy, Phase, SCHEMA, State};
 use mcp::model::{Component, ComponentId, Record, Runtime, Source, Version, Wish};
 use mcp::sys::lock::Lock;
@@ -66,6 +67,8 @@ impl Tree {
             supervisor: std::process::id() as i32,
             uid: 1_900_000_007,
             started_at: ago(90),
+            ready_answer: None,
+            stopping: None,
             ready_at: Some(ago(89)),
             restarts: 0,
             restarted_at: Vec::new(),
@@ -76,7 +79,7 @@ impl Tree {
             image: "/images/app.img".into(),
             qemu: "7.2.0".into(),
             argv: vec!["qemu-system-x86_64".into(), "-S".into()],
-            events: vec![(ago(90), "started".into())],
+            events: vec![InstanceEvent { at: ago(90), kind: EventKind::Started }],
             console: None,
             container: None,
             end: None,

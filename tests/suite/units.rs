@@ -278,10 +278,13 @@ fn what_it_cannot_use_is_refused_before_anything_is_written() {
     let manifest = node.root.join("lib/units/openrc.json");
     fs::create_dir_all(manifest.parent().unwrap()).unwrap();
     for (junk, told) in [
-        ("", "damaged: EOF"),
-        ("{\"schema\": 1, \"files\": [", "damaged: "),
-        ("{\"schema\": 2, \"files\": {}}", "has schema 2, and this mcp-units knows 1"),
-        ("\0\0\0", "damaged: "),
+        ("", "damaged list of unit files: EOF"),
+        ("{\"schema\": 1, \"files\": [", "damaged list of unit files: "),
+        (
+            "{\"schema\": 2, \"files\": {}}",
+            "list of unit files of schema 2 was written by a newer mcp; this one reads up to 1",
+        ),
+        ("\0\0\0", "damaged list of unit files: "),
     ] {
         fs::write(&manifest, junk).unwrap();
         let answer = units(&node, &[]).expect(100);

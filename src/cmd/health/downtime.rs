@@ -11,11 +11,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 use std::os::fd::AsFd;
 
+/// Each target has a thread: one that does not answer must not delay a question to another.
+const TARGETS_MAX: usize = 1024;
+
 /// What was seen of one; `None`: it has no check.
 type Seen = Result<Option<Downtime>>;
 
 /// Asks all side by side until standard input ends or we are told to end.
 pub(super) fn run(jobs: Vec<Job>, as_json: bool) -> Result<u8> {
+    if jobs.len() > TARGETS_MAX {
+        return Err(Error::refused("--downtime", format!("at most {TARGETS_MAX} targets are asked at the same time")));
+    }
     let signals = Signals::catch()?;
     let cancel = Cancel::new()?;
     let seen: Vec<(String, Seen)> = std::thread::scope(|scope| {

@@ -57,7 +57,7 @@ pub fn sheet(paths: &Paths, row: &Row<'_>) -> String {
         files(&mut sheet, paths, row);
     }
     if let Some(state) = entry.state.get() {
-        let events: Vec<String> = state.events.iter().map(|(at, what)| format!("{at} {what}")).collect();
+        let events: Vec<String> = state.events.iter().map(|e| format!("{} {}", e.at, e.kind)).collect();
         sheet.list("events", &events);
         sheet.list("argv", &state.argv);
     }

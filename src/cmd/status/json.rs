@@ -141,7 +141,7 @@ struct Instance<'a> {
     qemu: &'a str,
     image: &'a std::path::Path,
     argv: &'a [String],
-    events: &'a [(String, String)],
+    events: Vec<(&'a str, String)>,
 }
 
 /// The document, ending with LF; on a single line when `compact`.
@@ -233,7 +233,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
             qemu: &s.qemu,
             image: &s.image,
             argv: &s.argv,
-            events: &s.events,
+            events: s.events.iter().map(|e| (e.at.as_str(), e.kind.to_string())).collect(),
         }),
         container: entry.container.as_ref().map(|seen| Container {
             id: &seen.listed.id,

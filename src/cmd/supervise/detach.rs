@@ -1,16 +1,17 @@
 //! `--detach`: the supervisor in a process of its own, which tells us how far it has come.
 
+use crate::console::own::OwnLog;
+use crate::model::node::Log;
 use crate::sys::error::{EXIT_NO, EXIT_OK, EXIT_RETRY};
 use crate::sys::lock::Lock;
 use crate::sys::notify::Step;
 use crate::sys::paths::ComponentPaths;
-use crate::sys::{Deadline, Error, Result, file};
+use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::{ForkResult, fork, pipe, setsid};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// Which of the two we are after the fork.
@@ -24,7 +25,7 @@ pub enum Side {
 /// The supervisor's way to tell its caller.
 pub struct Caller {
     pipe: File,
-    log: File,
+    log: Option<OwnLog>,
     tell_at: Step,
     told: bool,
 }
@@ -34,6 +35,7 @@ pub struct Caller {
 /// held, and a stop that comes next finds it. Must be called while there is one thread.
 pub fn detach(
     files: &ComponentPaths,
+    limits: &Log,
     wait: bool,
     patience: Duration,
     object: &str,
@@ -43,15 +45,7 @@ pub fn detach(
     // standard streams.
     // SAFETY: closes descriptors that no value of ours owns.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
-    file::create_dirs(&files.log)?;
-    let path = files.supervisor_log();
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)
-        .map_err(Error::path("open", &path))?;
+    let log = OwnLog::open(files, limits)?;
     let (reader, writer) = pipe().map_err(Error::os("create", "a pipe"))?;
     let lock = take_lock()?;
     // SAFETY: one thread, so the child may do all that we may.
@@ -73,7 +67,7 @@ pub fn detach(
             let pipe = File::from(writer);
             let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
             let tell_at = if wait { Step::Ready } else { Step::Started };
-            Ok(Side::Supervisor(Caller { pipe, log, tell_at, told: false }, lock))
+            Ok(Side::Supervisor(Caller { pipe, log: Some(log), tell_at, told: false }, lock))
         }
     }
 }
@@ -123,7 +117,9 @@ impl Caller {
         }
         // A caller that has gone away no longer wants to know.
         let _ = self.pipe.write_all(&[code]);
-        let _ = replace(&self.log, 2);
+        if let Some(Err(e)) = self.log.take().map(OwnLog::begin) {
+            log::warn!("{e}");
+        }
     }
 
     /// Whether it knows already how the start went.

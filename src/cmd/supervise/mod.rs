@@ -92,7 +92,7 @@ impl Supervisor<'_> {
         let spec = &start.version.spec;
         let patience = spec.start_timeout + spec.stop_timeout + SPARE;
         let (files, object) = (self.base.files(), self.base.id.to_string());
-        match detach(&files, self.options.wait, patience, &object, || take_lock(&self.base))? {
+        match detach(&files, &self.base.node.log, self.options.wait, patience, &object, || take_lock(&self.base))? {
             Side::Caller(code) => Ok(code),
             Side::Supervisor(caller, lock) => {
                 let caller = Rc::new(RefCell::new(caller));
@@ -246,7 +246,7 @@ fn take_lock(context: &Context<'_>) -> Result<Lock> {
         }
         let holder = lock::holder(&path);
         match holder.as_ref().and_then(PidFd::of_holder) {
-            Some(process) if !deadline.passed() && process.wait(deadline) => {}
+            Some(process) if !deadline.passed() && process.wait(deadline)? => {}
             None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
             Some(_) if holder.as_ref().is_some_and(|h| h.program != crate::cmd::program()) => {
                 let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();

@@ -5,13 +5,12 @@ use crate::guest::launch::overlay;
 use crate::sys::lock::{Lock, start_time};
 use crate::sys::pidfd::PidFd;
 use crate::sys::user::User;
-use crate::sys::{Deadline, Error, Result, file};
+use crate::sys::{Deadline, Error, Result, file, tool};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -69,20 +68,6 @@ fn listen(path: &Path) -> Result<OwnedFd> {
     Ok(listener.into())
 }
 
-/// A file that QEMU opens again through /proc: itself where QEMU's user may read it, else a copy in memory.
-fn boot_file(path: &Path, uid: u32) -> Result<OwnedFd> {
-    let mut file = File::open(path).map_err(Error::path("open", path))?;
-    let meta = file.metadata().map_err(Error::path("stat", path))?;
-    if meta.mode() & 0o004 != 0 || meta.uid() == uid {
-        return Ok(file.into());
-    }
-    let copy = memfd_create("mcp-boot", MFdFlags::MFD_CLOEXEC).map_err(Error::os("create", "memory file"))?;
-    let mut copy = File::from(copy);
-    std::io::copy(&mut file, &mut copy).map_err(Error::path("read", path))?;
-    nix::unistd::fchown(&copy, Some(uid.into()), None).map_err(Error::os("change owner of", "memory file"))?;
-    Ok(copy.into())
-}
-
 fn open(what: &Handed, launch: &mut Launch<'_>) -> Result<OwnedFd> {
     match what {
         Handed::Disk(path) => Ok(File::open(path).map_err(Error::path("open", path))?.into()),
@@ -102,7 +87,7 @@ fn open(what: &Handed, launch: &mut Launch<'_>) -> Result<OwnedFd> {
             .open(path)
             .map_err(Error::path("open", path))?
             .into()),
-        Handed::Boot(path) => boot_file(path, launch.user.uid),
+        Handed::Boot(path) => tool::open_for(path, launch.user.uid),
         Handed::Initramfs(path) => launch
             .initramfs
             .take()
@@ -207,7 +192,7 @@ fn sign_lock(number: i32) -> std::io::Result<()> {
 
 /// Ends a QEMU that is no longer to be spoken to: by itself in [`END_TIMEOUT`], else by force.
 fn end(child: &mut Child) {
-    let is_over = PidFd::open(child.id() as i32).is_none_or(|p| p.wait(Deadline::after(END_TIMEOUT)));
+    let is_over = PidFd::open(child.id() as i32).is_none_or(|p| p.wait(Deadline::after(END_TIMEOUT)).unwrap_or(false));
     if !is_over {
         let _ = child.kill();
     }

@@ -10,7 +10,7 @@ use crate::sys::{Deadline, Error, Result, file};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -122,13 +122,10 @@ pub fn initrd(paths: &Paths, kernel: &GuestKernel, handover: &Handover, owner: O
     let shared = open_base(paths, kernel)?;
     let mut archive = Archive::new();
     archive.file(handover::PATH.trim_start_matches('/'), 0o600, &told);
-    let mut memory = File::from(tool::memory("mcp-initrd")?);
+    let mut memory = File::from(tool::sealable("mcp-initrd")?);
     let copied = std::io::copy(&mut &shared, &mut memory).and_then(|_| memory.write_all(&archive.finish()));
     copied.map_err(Error::os("write", "initramfs in memory"))?;
-    if let Some(owner) = owner {
-        nix::unistd::fchown(memory.as_fd(), Some(owner.into()), None)
-            .map_err(Error::os("hand over", "initramfs in memory"))?;
-    }
+    tool::hand_over(&memory, owner)?;
     Ok(memory.into())
 }
 
@@ -221,7 +218,7 @@ mod tests {
         assert!(bytes.starts_with(&shared));
         let told = handover::encode(&handover).unwrap();
         assert!(bytes[shared.len()..].windows(told.len()).any(|w| w == told));
-        assert_eq!(memory.metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(memory.metadata().unwrap().mode() & 0o777, 0o400);
 
         fs::write(&init, "another init").unwrap();
         let second = base(&paths, &kernel).unwrap();

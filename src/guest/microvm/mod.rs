@@ -15,7 +15,6 @@ pub mod root;
 
 pub mod volume;
 
-pub use crate::sys::tool::open_for;
 pub use initramfs::initrd;
 pub use kernel::{GuestKernel, find_kernel};
 pub use root::root_squashfs;

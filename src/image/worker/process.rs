@@ -105,7 +105,7 @@ impl Worker {
     fn end(&mut self, deadline: Deadline) -> Result<ExitStatus> {
         let handle = PidFd::open(self.child.id() as i32);
         if let Some(handle) = handle
-            && !handle.wait(deadline)
+            && !handle.wait(deadline)?
         {
             return Err(Error::busy("worker", "took too long, stopped"));
         }

@@ -15,15 +15,16 @@ mod tests;
 
 pub use recorder::{Plan, Recorder};
 
-use super::{HealthKind, Runtime};
+use super::{Document, HealthKind, Runtime};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, file, lock, time};
+use crate::sys::{Result, file, lock, time};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
 /// The version that this code writes.
 pub const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document { what: "boot record", schema: SCHEMA, remedy: "" };
 
 /// No record of ours has more bytes: [`bounds`] holds that.
 const SIZE_MAX: u64 = 16 << 20;
@@ -230,23 +231,11 @@ impl BootRecord {
 
     /// Reads the bytes of the file `path`, and no other.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<BootRecord> {
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
-        }
-        let damaged = |why: String| Error::refused(path.display(), format!("damaged boot record: {why}"));
-        let head: Head = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-        match head.schema {
-            SCHEMA => {}
-            0 => return Err(damaged("schema 0".into())),
-            newer => {
-                let why = format!("boot record of schema {newer} was written by a newer mcp; this one reads {SCHEMA}");
-                return Err(Error::refused(path.display(), why));
-            }
-        }
-        let record: BootRecord = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+        let record: BootRecord = DOCUMENT.parse(path, bytes)?;
         match record.stages.iter().find(|s| s.run >= record.runs.len()) {
-            Some(stage) => Err(damaged(format!("stage of run {}, which it doesn't have", stage.run))),
+            Some(stage) => {
+                Err(DOCUMENT.damaged(path, format_args!("stage of run {}, which it doesn't have", stage.run)))
+            }
             None => Ok(record),
         }
     }

@@ -170,7 +170,7 @@ fn what_is_not_a_record() {
     assert!(told(b"{\"schema\":1}").starts_with("FILE: damaged boot record: missing field"));
     assert_eq!(
         told(b"{\"schema\":2,\"what\":[]}"),
-        "FILE: boot record of schema 2 was written by a newer mcp; this one reads 1"
+        "FILE: boot record of schema 2 was written by a newer mcp; this one reads up to 1"
     );
     let mut whole = Recorder::begin(&root.1, None, &[plan("a", &["a/a"])]).record();
     whole.stages[0].run = 7;

@@ -8,7 +8,7 @@ use crate::node::stop::{self, Manner, Stopped, describe};
 use crate::node::{command, recover};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, pool};
 use std::time::{Duration, Instant};
 
 /// What a stage takes beyond the longest stop_timeout of its components: QEMU's quit, and a busy node.
@@ -51,17 +51,10 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, budget: Duration, signals: &
         let own = weight(stage);
         let within = share(deadline.left(), own, rest);
         rest = rest.saturating_sub(own);
-        let answers: Vec<Answer> = std::thread::scope(|scope| {
-            let stop = |member| scope.spawn(move || stop_one(paths, node, stage, member, within, signals));
-            let threads: Vec<_> = stage.members.iter().map(|member| (member, stop(member))).collect();
-            let lost = |member: &Member| Answer {
-                stage: stage.stage.name.clone(),
-                id: member.id().clone(),
-                result: Some(Err(Error::busy(member.id(), "its stop ended unexpectedly; try again"))),
-                took: Duration::ZERO,
-            };
-            threads.into_iter().map(|(member, thread)| thread.join().unwrap_or_else(|_| lost(member))).collect()
-        });
+        // One that has to wait for its turn has what is left then.
+        let until = Deadline::after(within);
+        let stop = |member| stop_one(paths, node, stage, member, until, signals);
+        let answers = pool::each(&stage.members, stop::AT_ONCE, stop);
         answers.into_iter().for_each(&mut tell);
     }
 }
@@ -71,11 +64,10 @@ fn stop_one(
     node: &Node,
     stage: &StagePlan,
     member: &Member,
-    within: Duration,
+    deadline: Deadline,
     signals: &Signals,
 ) -> Answer {
     let began = Instant::now();
-    let deadline = Deadline::after(within);
     let what = Resolved { component: member.spec(paths), ..member.found.clone() };
     // What its init does not stop, we do: a service of it that is not there must not keep the node up.
     let placed = what.placement == Placement::Cluster;

@@ -207,7 +207,7 @@ impl Attempt {
     }
 
     /// Brings it up. Returns when there is nothing more to do about it.
-    pub fn run(self) {
+    pub fn run(&self) {
         let mut pause = FIRST_PAUSE;
         let mut first = true;
         // Whether it is us who started what runs, or ran. What ends that was there before gets its start.

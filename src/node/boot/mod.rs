@@ -17,10 +17,13 @@ use crate::health::Kept;
 use crate::model::boot_record::Outcome;
 use crate::model::{ComponentId, Node};
 use crate::node::recover::{self, Gate, Standing};
-use crate::sys::Result;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
+use crate::sys::{Error, Result};
 use std::sync::Arc;
+
+/// The most components of one stage: each has a thread, so that none that waits holds up one that it waits for.
+const MEMBERS_MAX: usize = 1024;
 
 /// How a boot came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,11 @@ pub enum Booted {
 
 /// Runs the stages of `plan`. `strict`: something unhealthy makes it a failure in the record.
 pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Signals, tell: Teller) -> Result<Booted> {
+    if let Some(stage) = plan.stages.iter().find(|s| s.members.len() > MEMBERS_MAX) {
+        let (name, count) = (&stage.stage.name, stage.members.len());
+        let why = format!("has {count} components, and at most {MEMBERS_MAX} are waited for at the same time");
+        return Err(Error::refused(format!("stage {name}"), format!("{why}; split it")));
+    }
     let mut tell = tell;
     let mut starts = Vec::new();
     for member in plan.members() {

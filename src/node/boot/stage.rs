@@ -12,7 +12,7 @@ use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -26,6 +26,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const MARGIN: Duration = Duration::from_secs(60);
 /// An answer older than this is asked for again before the foundation counts as healthy.
 const FRESH: Duration = Duration::from_secs(10);
+/// The pause before a member that got no thread is tried again.
+const NO_THREAD_PAUSE: Duration = Duration::from_secs(1);
 /// What a member's thread needs of stack, in bytes.
 const STACK: usize = 512 << 10;
 
@@ -74,6 +76,8 @@ pub struct Running<'a> {
     began: Instant,
     /// How old an answer may be when the foundation is to count as healthy.
     fresh: Duration,
+    /// Members that have no thread yet.
+    waiting: VecDeque<Arc<Attempt>>,
 }
 
 impl<'a> Running<'a> {
@@ -90,10 +94,10 @@ impl<'a> Running<'a> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(Error::os("create", "an event descriptor"))?);
         let (sender, news) = channel();
-        let mut handles = Vec::new();
+        let (mut handles, mut waiting) = (Vec::new(), VecDeque::new());
         for (index, member) in plan.members.iter().enumerate() {
             let handle = Arc::new(Handle::default());
-            let attempt = Attempt {
+            waiting.push_back(Arc::new(Attempt {
                 shared: Arc::clone(shared),
                 member: member.clone(),
                 index,
@@ -102,15 +106,12 @@ impl<'a> Running<'a> {
                 news: sender.clone(),
                 wake: Arc::clone(&wake),
                 kept: Arc::clone(kept),
-            };
-            // Not joined: one that hangs in a start command must not hold the boot up.
-            let spawned = std::thread::Builder::new().stack_size(STACK).spawn(|| attempt.run());
-            spawned.map_err(Error::os("start", "a thread"))?;
+            }));
             handles.push(handle);
         }
         let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
         let failed = BTreeMap::new();
-        Ok(Running {
+        let mut running = Running {
             plan,
             signals,
             tell,
@@ -125,7 +126,25 @@ impl<'a> Running<'a> {
             quiet: Some(Deadline::after(QUIET)),
             began: Instant::now(),
             fresh: FRESH,
-        })
+            waiting,
+        };
+        running.begin_members();
+        Ok(running)
+    }
+
+    /// Gives a thread of its own to each member that has none: most of what a member does is waiting, and a member that
+    /// waits must not hold up one that it waits for.
+    fn begin_members(&mut self) {
+        while let Some(attempt) = self.waiting.pop_front() {
+            let own = Arc::clone(&attempt);
+            // Not joined: one that hangs in a start command must not hold the boot up.
+            if let Err(e) = std::thread::Builder::new().stack_size(STACK).spawn(move || own.run()) {
+                if let Some(Now::Waiting(why)) = self.now.get_mut(attempt.index) {
+                    *why = format!("no thread for it: {}; it is tried again", Error::os("start", "a thread")(e));
+                }
+                return self.waiting.push_front(attempt);
+            }
+        }
     }
 
     /// Waits for its end.
@@ -136,6 +155,7 @@ impl<'a> Running<'a> {
         self.say(false);
         let ended = loop {
             self.take_news();
+            self.begin_members();
             if self.quiet.is_some_and(|d| d.passed()) && !self.is_settled() {
                 self.listen();
             }
@@ -153,8 +173,11 @@ impl<'a> Running<'a> {
                 self.extend(deadline);
                 self.say(true);
             }
-            let due =
-                [deadline, self.tell.due(), self.quiet, Some(say_again)].into_iter().flatten().reduce(Deadline::min);
+            let again = (!self.waiting.is_empty()).then(|| Deadline::after(NO_THREAD_PAUSE));
+            let due = [deadline, self.tell.due(), self.quiet, again, Some(say_again)]
+                .into_iter()
+                .flatten()
+                .reduce(Deadline::min);
             let timeout = due.unwrap_or(say_again).poll_timeout();
             let polled =
                 [self.signals.as_fd(), self.wake.as_fd()].into_iter().chain(self.bells.as_ref().map(AsFd::as_fd));

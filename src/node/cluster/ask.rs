@@ -4,11 +4,9 @@ use super::answer::{self, Answer};
 use super::pacemaker::{self, Cluster, Member, Trouble};
 use crate::sys::sink::Sink;
 use crate::sys::tool::{self, Tool};
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, pool};
 use std::ffi::OsString;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most that Pacemaker's programs may print: some 300 bytes a resource.
@@ -157,28 +155,7 @@ impl Asking {
 /// Asks `members` for their status, side by side; in their order. What takes longer than until `deadline` is given up.
 pub fn nodes(members: &[Member], via: &Via, health: bool, deadline: Deadline) -> Vec<Asked> {
     let offline = deadline.min(Deadline::after(OFFLINE_AT_MOST));
-    let asked: Mutex<Vec<Option<Asked>>> = Mutex::new(members.iter().map(|_| None).collect());
-    let next = AtomicUsize::new(0);
-    let ask = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(member) = members.get(index) else { break };
-            let one = one(member, via, health, if member.online { deadline } else { offline });
-            if let Some(slot) = asked.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-                *slot = Some(one);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..members.len().min(AT_ONCE) {
-            // No thread to be had: this one does the asking.
-            if std::thread::Builder::new().stack_size(1 << 20).spawn_scoped(scope, ask).is_err() {
-                ask();
-            }
-        }
-    });
-    let nobody = || Asked { answer: Err("not asked".into()), code: 0, took: Duration::ZERO };
-    asked.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().map(|a| a.unwrap_or_else(nobody)).collect()
+    pool::each(members, AT_ONCE, |member| one(member, via, health, if member.online { deadline } else { offline }))
 }
 
 fn one(member: &Member, via: &Via, health: bool, deadline: Deadline) -> Asked {

@@ -2,7 +2,7 @@
 //! changed since is theirs, and left alone unless they say otherwise.
 
 use super::{Content, UnitFile};
-use crate::model::{Digest, Init};
+use crate::model::{Digest, Document, Init};
 use crate::sys::lock::Lock;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, file};
@@ -18,6 +18,11 @@ use std::time::Duration;
 /// No file of an init's comes near this.
 const SIZE_MAX: u64 = 1 << 20;
 const SCHEMA: u32 = 1;
+const DOCUMENT: Document = Document {
+    what: "list of unit files",
+    schema: SCHEMA,
+    remedy: "without it, mcp-units takes all files for a person's",
+};
 /// How long another one is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,17 +65,7 @@ struct Manifest {
 impl Manifest {
     fn read(path: &Path) -> Result<Manifest> {
         let Some(bytes) = file::read_regular(path, SIZE_MAX)? else { return Ok(Manifest::default()) };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| {
-            let way = "remove it, and mcp-units takes all files for a person's";
-            Error::refused(path.display(), format!("damaged: {e}; {way}"))
-        })?;
-        match manifest.schema {
-            SCHEMA => Ok(manifest),
-            other => {
-                let why = format!("has schema {other}, and this mcp-units knows {SCHEMA}: run the newer one");
-                Err(Error::refused(path.display(), why))
-            }
-        }
+        DOCUMENT.parse(path, &bytes)
     }
 
     fn write(&mut self, path: &Path) -> Result<()> {
