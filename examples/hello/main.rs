@@ -32,7 +32,7 @@ Usage: hello [OPTIONS]
 
 Paths: / /health /unhealthy /healthy /args /env /cwd /uptime /slow?ms=N /read?path=P /write?path=P&text=T
 /connect?to=HOST:PORT /log?lines=N&prefix=P /burst?mb=N /longline?mb=N /ignore-term /exit?code=N /crash?signal=segv|abort
-/download?mb=N; the body of a request, of any length, is read and dropped
+/download?mb=N /cd?path=P; the body of a request, of any length, is read and dropped
 ";
 
 /// More connections than this at once are turned away.
@@ -417,6 +417,7 @@ fn page(server: &Server, request: &Request) -> (u16, Vec<u8>) {
             Ok(dir) => format!("{}\n", dir.display()),
             Err(e) => format!("{e}\n"),
         }),
+        "/cd" => outcome(change_directory(&request.query)),
         "/uptime" => text(format!("{}\n", server.started.elapsed().as_millis())),
         "/slow" => {
             let pause = Duration::from_millis(number("ms", 1000));
@@ -463,6 +464,11 @@ fn store(query: &HashMap<String, String>) -> io::Result<Vec<u8>> {
     file.write_all(wanted(query, "text")?.as_bytes())?;
     file.sync_all()?;
     Ok(b"written\n".to_vec())
+}
+
+fn change_directory(query: &HashMap<String, String>) -> io::Result<Vec<u8>> {
+    std::env::set_current_dir(wanted(query, "path")?)?;
+    Ok(b"changed\n".to_vec())
 }
 
 /// Whether the outside can be reached: by connecting to it.

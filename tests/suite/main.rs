@@ -44,6 +44,7 @@ mod microvm;
 mod ocf;
 mod parts;
 mod placement;
+mod program_files;
 mod pull;
 mod readiness;
 mod record;

@@ -3,6 +3,7 @@
 
 mod commands;
 mod extras;
+mod headers;
 mod hostile;
 mod layout;
 mod make;
