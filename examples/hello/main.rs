@@ -32,6 +32,7 @@ Usage: hello [OPTIONS]
 
 Paths: / /health /unhealthy /healthy /args /env /cwd /uptime /slow?ms=N /read?path=P /write?path=P&text=T
 /connect?to=HOST:PORT /log?lines=N&prefix=P /burst?mb=N /longline?mb=N /ignore-term /exit?code=N /crash?signal=segv|abort
+/download?mb=N /cd?path=P; the body of a request, of any length, is read and dropped
 ";
 
 /// More connections than this at once are turned away.
@@ -281,7 +282,7 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
             _ => {}
         }
     }
-    io::copy(&mut reader.take(length.min(FILE_MAX)), &mut io::sink())?;
+    io::copy(&mut reader.take(length), &mut io::sink())?;
     let target = first.split_whitespace().nth(1).unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let query = query
@@ -322,14 +323,24 @@ fn answer(mut stream: &TcpStream, status: u16, body: &[u8], keep: bool) -> io::R
         _ => "Error",
     };
     let connection = if keep { "keep-alive" } else { "close" };
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: \
-         {connection}\r\n\r\n",
-        body.len()
-    );
-    let mut whole = head.into_bytes();
+    let mut whole = head(status, reason, connection, body.len() as u64);
     whole.extend_from_slice(body);
     stream.write_all(&whole)
+}
+
+fn head(status: u16, reason: &str, connection: &str, length: u64) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+         Connection: {connection}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Answers with so many megabytes of zeros, and closes.
+fn download(mut stream: &TcpStream, megabytes: u64) -> io::Result<()> {
+    stream.write_all(&head(200, "OK", "close", megabytes * 1_000_000))?;
+    let chunk = vec![0; 100_000];
+    (0..megabytes * 10).try_for_each(|_| stream.write_all(&chunk))
 }
 
 fn serve(server: &Server, stream: &TcpStream) -> io::Result<()> {
@@ -346,6 +357,9 @@ fn serve(server: &Server, stream: &TcpStream) -> io::Result<()> {
             "/crash" => {
                 last_words(stream, "crashing\n");
                 crash(request.query.get("signal").is_some_and(|s| s == "abort"));
+            }
+            "/download" => {
+                return download(stream, request.query.get("mb").and_then(|n| n.parse().ok()).unwrap_or(1));
             }
             _ => page(server, &request),
         };
@@ -403,6 +417,7 @@ fn page(server: &Server, request: &Request) -> (u16, Vec<u8>) {
             Ok(dir) => format!("{}\n", dir.display()),
             Err(e) => format!("{e}\n"),
         }),
+        "/cd" => outcome(change_directory(&request.query)),
         "/uptime" => text(format!("{}\n", server.started.elapsed().as_millis())),
         "/slow" => {
             let pause = Duration::from_millis(number("ms", 1000));
@@ -449,6 +464,11 @@ fn store(query: &HashMap<String, String>) -> io::Result<Vec<u8>> {
     file.write_all(wanted(query, "text")?.as_bytes())?;
     file.sync_all()?;
     Ok(b"written\n".to_vec())
+}
+
+fn change_directory(query: &HashMap<String, String>) -> io::Result<Vec<u8>> {
+    std::env::set_current_dir(wanted(query, "path")?)?;
+    Ok(b"changed\n".to_vec())
 }
 
 /// Whether the outside can be reached: by connecting to it.

@@ -27,9 +27,13 @@ pub const LAYER_MAX: u64 = 64 << 30;
 pub const IMAGE_MAX: u64 = 128 << 30;
 /// Bytes of all files that a unikernel takes along.
 pub const UNIKERNEL_MAX: u64 = 8 << 30;
-/// Unpacked bytes for each packed one, beyond [`RATIO_FREE`]. DEFLATE can't do more than 1032; nobody's files come near.
-pub const RATIO_MAX: u64 = 1000;
-/// Unpacked bytes of a layer that nobody counts against its packed size.
+/// Bytes of memory that the segments of one ELF file may take.
+pub const PROGRAM_MEMORY_MAX: u64 = 8 << 30;
+/// Unpacked bytes for each packed one, beyond [`RATIO_FREE`]. Real layers have less than 30; DEFLATE packs zeros by 1032.
+pub const RATIO_MAX: u64 = 200;
+/// Bytes for each one that is not in a hole, beyond [`RATIO_FREE`], in the files that a unikernel takes along.
+pub const HOLES_RATIO_MAX: u64 = 16;
+/// Bytes that may come of any number of packed ones, or of holes.
 pub const RATIO_FREE: u64 = 256 << 20;
 /// The largest window that a zstd layer may ask for.
 pub const ZSTD_WINDOW_MAX: u64 = 128 << 20;

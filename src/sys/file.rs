@@ -1,9 +1,11 @@
 //! Files that are always whole: either the old contents or the new, whenever we are killed.
 
 use super::{Error, Result};
+use nix::fcntl::FallocateFlags;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Creates `dir` and its parents, each 0700. One that is there already stays as it is.
@@ -131,4 +133,75 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::Os { action: "write", object: path.display().to_string(), source: e }
     })
+}
+/// The data of `source`; its holes stay holes. The kernel shares blocks where the file system can.
+pub fn copy_data(mut source: &File, mut target: &File) -> std::io::Result<()> {
+    let size = source.metadata()?.len();
+    target.set_len(size)?;
+    let mut at = 0;
+    // No more data, or a file system that can't tell: then all of it is data.
+    while let Some(start) = seek(source, at, libc::SEEK_DATA) {
+        let end = seek(source, start, libc::SEEK_HOLE).unwrap_or(size);
+        source.seek(SeekFrom::Start(start))?;
+        target.seek(SeekFrom::Start(start))?;
+        std::io::copy(&mut std::io::Read::take(source, end - start), &mut target)?;
+        at = end;
+    }
+    Ok(())
+}
+
+fn seek(file: &File, at: u64, whence: i32) -> Option<u64> {
+    // SAFETY: a descriptor that is open.
+    let to = unsafe { libc::lseek(file.as_raw_fd(), i64::try_from(at).ok()?, whence) };
+    u64::try_from(to).ok()
+}
+
+/// Gives the space of long zeros in `file`, open for writing, back to its file system. Contents and size stay the same.
+pub fn dig_holes(file: &File) -> std::io::Result<()> {
+    const STEP: u64 = 64 << 10;
+    let size = file.metadata()?.len();
+    let mut block = vec![0; STEP as usize];
+    let mut at = 0;
+    while let Some(start) = seek(file, at, libc::SEEK_DATA) {
+        let end = seek(file, start, libc::SEEK_HOLE).unwrap_or(size);
+        at = start;
+        while at < end {
+            let length = (STEP - at % STEP).min(end - at);
+            let bytes = block.get_mut(..length as usize).unwrap_or_default();
+            file.read_exact_at(bytes, at)?;
+            if bytes.iter().all(|byte| *byte == 0) {
+                let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                match nix::fcntl::fallocate(file, mode, at as i64, length as i64) {
+                    // A file system without holes: then it is as large as it is.
+                    Err(nix::errno::Errno::EOPNOTSUPP) => return Ok(()),
+                    done => done?,
+                }
+            }
+            at += length;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn long_zeros_become_holes() {
+        let path = std::env::temp_dir().join(format!("mcp-dig-{}", std::process::id()));
+        let mut bytes = vec![0; 3_000_001];
+        for at in [5, 1_500_000, 3_000_000] {
+            bytes[at] = 7;
+        }
+        fs::write(&path, &bytes).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        file.sync_all().unwrap();
+        dig_holes(&file).unwrap();
+        assert!(fs::read(&path).unwrap() == bytes);
+        assert!(file.metadata().unwrap().blocks() * 512 < 1 << 20, "{}", file.metadata().unwrap().blocks());
+        fs::remove_file(path).unwrap();
+    }
 }

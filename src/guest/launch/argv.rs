@@ -250,7 +250,10 @@ pub fn plan(vm: &Vm) -> Plan {
     }
     // VMs are IPv4 only: forwards of libslirp are.
     b.arg("-netdev", if vm.restrict { "user,id=n0,ipv6=off,restrict=on" } else { "user,id=n0,ipv6=off" });
-    b.arg("-device", "virtio-net-pci,netdev=n0,romfile=");
+    // Nanos (July 2026) loses wake-ups with VIRTIO_F_EVENT_IDX: a transfer then stops for good. It accepts that feature of
+    // its network card alone, and Linux drivers are right with it.
+    let nanos = matches!(vm.boot, Boot::Disk(_) | Boot::DiskWithKernel(..));
+    b.arg("-device", format!("virtio-net-pci,netdev=n0,romfile={}", if nanos { ",event_idx=off" } else { "" }));
     if !matches!(vm.boot, Boot::Microvm { .. }) {
         // A microvm's init gets a seed with its configuration.
         b.arg("-device", "virtio-rng-pci");

@@ -4,8 +4,6 @@ use crate::model::Built;
 use crate::supervise::Context;
 use crate::sys::{Error, Result, file};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +58,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&temporary)?;
         target.set_permissions(fs::Permissions::from_mode(0o600))?;
-        copy_data(&source, &target)?;
+        file::copy_data(&source, &target)?;
         target.sync_all()?;
         fs::rename(&temporary, to)?;
         File::open(dir)?.sync_all()
@@ -69,27 +67,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::path("copy to", to)(e)
     })
-}
-
-/// The data of `source`; its holes stay holes. The kernel shares blocks where the file system can.
-fn copy_data(mut source: &File, mut target: &File) -> std::io::Result<()> {
-    let size = source.metadata()?.len();
-    target.set_len(size)?;
-    let seek = |at: u64, whence: i32| -> Option<u64> {
-        // SAFETY: a descriptor that is open.
-        let to = unsafe { libc::lseek(source.as_raw_fd(), i64::try_from(at).ok()?, whence) };
-        u64::try_from(to).ok()
-    };
-    let mut at = 0;
-    // No more data, or a file system that can't tell: then all of it is data.
-    while let Some(start) = seek(at, libc::SEEK_DATA) {
-        let end = seek(start, libc::SEEK_HOLE).unwrap_or(size);
-        source.seek(SeekFrom::Start(start))?;
-        target.seek(SeekFrom::Start(start))?;
-        std::io::copy(&mut std::io::Read::take(source, end - start), &mut target)?;
-        at = end;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use super::parts::Parts;
 use super::sysroot;
-use crate::sys::file::remove_tree;
+use crate::sys::file::{copy_data, remove_tree};
 use crate::sys::{Error, Result};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -169,11 +169,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The same of an open file.
-pub fn copy_of(mut source: File, to: &Path) -> Result<()> {
-    let mut write = || {
-        let mut target = OpenOptions::new().write(true).create_new(true).mode(0o644).open(to)?;
+pub fn copy_of(source: File, to: &Path) -> Result<()> {
+    let write = || {
+        let target = OpenOptions::new().write(true).create_new(true).mode(0o644).open(to)?;
         target.set_permissions(fs::Permissions::from_mode(0o644))?;
-        std::io::copy(&mut source, &mut target)
+        copy_data(&source, &target)
     };
-    write().map(drop).map_err(Error::path("copy to", to))
+    write().map_err(Error::path("copy to", to))
 }

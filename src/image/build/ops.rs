@@ -27,6 +27,8 @@ pub struct Call<'a> {
     pub home: &'a OwnedFd,
     /// Whom to run it as, where that is not ourselves.
     pub user: Option<u32>,
+    /// Bytes of the largest file that it may write.
+    pub file_max: u64,
     /// Its arguments. The home is `{}` in them.
     pub args: &'a [&'a str],
 }
@@ -61,9 +63,9 @@ impl Call<'_> {
             .stdin(Stdio::null())
             .stdout(writer.try_clone().map_err(Error::os("duplicate", "pipe"))?)
             .stderr(writer);
-        let (user, kept) = (self.user, [self.program.as_raw_fd(), self.home.as_raw_fd()]);
+        let (user, file_max, kept) = (self.user, self.file_max, [self.program.as_raw_fd(), self.home.as_raw_fd()]);
         // SAFETY: system calls only, on numbers that were made before.
-        unsafe { command.pre_exec(move || confine(user, kept)) };
+        unsafe { command.pre_exec(move || confine(user, file_max, kept)) };
         log::debug!("ops {}", self.args.join(" "));
         let child = command.spawn().map_err(Error::os("start", "ops"))?;
         // The command holds our ends of the pipe.
@@ -73,7 +75,7 @@ impl Call<'_> {
 }
 
 /// In the child: no network, no other rights than that user's, no end later than ours.
-fn confine(user: Option<u32>, kept: [i32; 2]) -> std::io::Result<()> {
+fn confine(user: Option<u32>, file_max: u64, kept: [i32; 2]) -> std::io::Result<()> {
     let done = |result: i32| if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
     // SAFETY: plain system calls; the limit lives across its call.
     unsafe {
@@ -89,6 +91,8 @@ fn confine(user: Option<u32>, kept: [i32; 2]) -> std::io::Result<()> {
         done(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         done(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
+        let most = libc::rlimit { rlim_cur: file_max, rlim_max: file_max };
+        done(libc::setrlimit(libc::RLIMIT_FSIZE, &most))?;
         for fd in kept {
             done(libc::fcntl(fd, libc::F_SETFD, 0))?;
         }
@@ -244,7 +248,8 @@ mod tests {
 
     fn shell(script: &str, deadline: Deadline) -> Result<Answer> {
         let open = |path: &str| OwnedFd::from(File::open(path).unwrap());
-        Call { program: &open("/bin/sh"), home: &open("/tmp"), user: None, args: &["-c", script] }.run(deadline)
+        Call { program: &open("/bin/sh"), home: &open("/tmp"), user: None, file_max: 1 << 20, args: &["-c", script] }
+            .run(deadline)
     }
 
     fn soon() -> Deadline {
@@ -298,5 +303,14 @@ mod tests {
             assert!(ours.contains(name) || ["PATH", "PWD", "TMPDIR", "_", "SHLVL", "OLDPWD"].contains(name), "{name}");
         }
         assert!(names.contains(&"OPS_HOME"));
+    }
+
+    #[test]
+    fn a_file_that_grows_too_large_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("mcp-ops-large-{}", std::process::id()));
+        let answer = shell(&format!("head -c 3000000 /dev/zero >{}", path.display()), soon()).unwrap();
+        assert!(!answer.ended_well());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+        std::fs::remove_file(path).unwrap();
     }
 }

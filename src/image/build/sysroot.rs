@@ -21,6 +21,8 @@ pub struct Staged {
     pub dir: PathBuf,
     /// Bytes of all files, each in whole sectors.
     pub bytes: u64,
+    /// Bytes of them that are holes.
+    pub holes: u64,
     /// Files, folders and links.
     pub entries: u64,
 }
@@ -29,7 +31,8 @@ pub struct Staged {
 /// need not, else as copies.
 pub fn stage(from: &Path, to: &Path, for_stranger: bool) -> Result<Staged> {
     let top = from.canonicalize().map_err(Error::path("open", from))?;
-    let mut stage = Stage { top, for_stranger, staged: Staged { dir: to.to_path_buf(), bytes: 0, entries: 0 } };
+    let mut stage =
+        Stage { top, for_stranger, staged: Staged { dir: to.to_path_buf(), bytes: 0, holes: 0, entries: 0 } };
     stage.folder(&stage.top.clone(), Path::new(""), 0)?;
     Ok(stage.staged)
 }
@@ -81,6 +84,7 @@ impl Stage {
     fn file(&mut self, from: &Path, about: &fs::Metadata, at: &Path) -> Result<()> {
         let to = self.staged.dir.join(at);
         self.staged.bytes += about.size().next_multiple_of(512);
+        self.staged.holes += about.size().saturating_sub(about.blocks() * 512);
         let readable = !self.for_stranger || about.permissions().mode() & 0o004 != 0;
         // Another file system, or too many links of it already: a copy will do.
         match readable.then(|| fs::hard_link(from, &to)) {

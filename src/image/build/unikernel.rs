@@ -7,11 +7,12 @@ use super::home::{self, Home};
 use super::ops::{Answer, Call};
 use super::parts::{Parts, Print};
 use super::{Changes, Image, VOLUME_SIZE, key, share};
+use crate::image::limits::UNIKERNEL_MAX;
 use crate::image::pulled::{Program, Pulled, ROOTFS};
 use crate::image::store::{Making, Store};
 use crate::model::built::{self, Built, BuiltVolume};
 use crate::model::{Digest, Node, Runtime, Volume};
-use crate::sys::{Deadline, Error, Result, disk};
+use crate::sys::{Deadline, Error, Result, disk, file};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub const DISK: &str = "disk.raw";
 const FREE: u64 = 128 << 20;
 /// What Nanos's boot file system takes.
 const BOOT: u64 = 16 << 20;
+/// Bytes of holes in the files from which on the disk is searched for zeros.
+const DIG_FROM: u64 = 1 << 20;
 /// What an entry of the file system may take in its log.
 const ENTRY: u64 = 4096;
 /// The longest label of a Nanos volume (VOLUME_LABEL_MAX_LEN, its closing NUL counted).
@@ -156,7 +159,9 @@ impl<'a> Plan<'a> {
         let home = Home::new(&making.aside("home"), &self.parts, &kernel, user)?;
         let ops = open_program(&self.parts.ops, user)?;
         let opened = home.open()?;
-        let run = |args: &[&str]| Call { program: &ops, home: &opened, user, args }.run(deadline);
+        // The disk with its free space and what describes it; or a volume.
+        let file_max = self.volumes.iter().map(size).max().unwrap_or(0).max(UNIKERNEL_MAX + (1 << 30));
+        let run = |args: &[&str]| Call { program: &ops, home: &opened, user, file_max, args }.run(deadline);
         self.make_disk(&home, &run, &out.join(DISK))?;
         let mut volumes = Vec::new();
         for volume in &self.volumes {
@@ -217,7 +222,13 @@ impl<'a> Plan<'a> {
         check_image(&made, least).map_err(|e| {
             Error::refused(reference, format!("ops said that all is well, but made no whole image: {e}"))
         })?;
-        home.adopt(&made, to)
+        home.adopt(&made, to)?;
+        if staged.holes > DIG_FROM {
+            // ops has written them as zeros.
+            let disk = OpenOptions::new().read(true).write(true).open(to).map_err(Error::path("open", to))?;
+            file::dig_holes(&disk).map_err(Error::path("make holes in", to))?;
+        }
+        Ok(())
     }
 
     fn config(&self, mounts: &BTreeMap<&String, String>, least: u64) -> Vec<u8> {

@@ -117,6 +117,9 @@ pub fn find(files: &dyn Files, request: &Request) -> Result<Program, Stop> {
     if elf.entry == 0 {
         return Err(refused("is a broken ELF file: it has no entry point".into()));
     }
+    if !elf.entry_is_code {
+        return Err(refused("is a broken ELF file: its entry point is not in an executable segment".into()));
+    }
     Ok(Program { asked, real, file, elf, argv })
 }
 

@@ -3,7 +3,7 @@
 use super::read::{exact, up_to};
 use super::walk::show;
 use super::{FileRef, Files, Stop};
-use crate::image::limits::PATH_MAX;
+use crate::image::limits::{PATH_MAX, PROGRAM_MEMORY_MAX};
 use object::LittleEndian;
 use object::elf::{self, Dyn64, FileHeader64, ProgramHeader64};
 use object::pod::{from_bytes, slice_from_bytes};
@@ -13,6 +13,8 @@ use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 const HEADERS_MAX: usize = 65536;
 /// Bytes of a dynamic section; those of real files have less than two thousand.
 const DYNAMIC_MAX: usize = 1 << 20;
+/// The end of a process's addresses on x86-64 with four levels of page tables.
+const ADDRESS_END: u64 = 1 << 47;
 /// Libraries that one file may ask for.
 const NEEDED_MAX: usize = 2048;
 /// Bytes of all their names.
@@ -25,6 +27,8 @@ pub struct Elf {
     pub relocatable: bool,
     /// Where it starts; 0: nowhere.
     pub entry: u64,
+    /// That address lies in an executable segment.
+    pub entry_is_code: bool,
     /// PT_INTERP.
     pub interpreter: Option<Vec<u8>>,
     /// It has a dynamic section.
@@ -168,9 +172,11 @@ pub fn read(files: &dyn Files, file: &FileRef) -> Result<Elf, Fail> {
     let bytes = exact(files, file, header.e_phoff(e), size)?.ok_or(broken("its program headers lie beyond its end"))?;
     let (segments, _) =
         slice_from_bytes::<ProgramHeader64<LittleEndian>>(&bytes, count).map_err(|()| broken("its program headers"))?;
-    if !segments.iter().any(|s| s.p_type(e) == elf::PT_LOAD) {
-        return Err(broken("it has nothing to load"));
-    }
+    check_segments(segments, file.size)?;
+    elf.entry_is_code = segments.iter().any(|s| {
+        let code = s.p_type(e) == elf::PT_LOAD && s.p_flags(e).0 & elf::PF_X.0 != 0;
+        code && elf.entry != 0 && elf.entry.checked_sub(s.p_vaddr(e)).is_some_and(|into| into < s.p_memsz(e))
+    });
     if let Some(segment) = segments.iter().find(|s| s.p_type(e) == elf::PT_INTERP) {
         let size = usize::try_from(segment.p_filesz(e)).unwrap_or(usize::MAX);
         if !(2..=PATH_MAX).contains(&size) {
@@ -189,6 +195,30 @@ pub fn read(files: &dyn Files, file: &FileRef) -> Result<Elf, Fail> {
         dynamic(files, file, segments, segment, &mut elf)?;
     }
     Ok(elf)
+}
+
+/// Refuses segments that no kernel could load from a file of `size` bytes (elf(5), Phdr).
+fn check_segments(segments: &[ProgramHeader64<LittleEndian>], size: u64) -> Result<(), Fail> {
+    let e = LittleEndian;
+    let (mut loaded, mut memory) = (false, 0_u64);
+    for segment in segments.iter().filter(|s| matches!(s.p_type(e), elf::PT_LOAD | elf::PT_TLS)) {
+        let (in_file, in_memory) = (segment.p_filesz(e), segment.p_memsz(e));
+        if segment.p_offset(e).checked_add(in_file).is_none_or(|end| end > size) {
+            return Err(broken("a segment lies beyond its end"));
+        }
+        if in_file > in_memory {
+            return Err(broken("a segment has more bytes in the file than in memory"));
+        }
+        if segment.p_vaddr(e).checked_add(in_memory).is_none_or(|end| end > ADDRESS_END) {
+            return Err(broken("a segment lies beyond the address space"));
+        }
+        memory = memory.saturating_add(in_memory);
+        loaded |= segment.p_type(e) == elf::PT_LOAD;
+    }
+    if memory > PROGRAM_MEMORY_MAX {
+        return Err(broken("its segments take more memory than a unikernel may have"));
+    }
+    if loaded { Ok(()) } else { Err(broken("it has nothing to load")) }
 }
 
 /// The header, where it is one of a program or library for x86-64 Linux.

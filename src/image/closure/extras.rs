@@ -39,6 +39,15 @@ const SMALL: [&str; 10] = [
     "/etc/timezone",
 ];
 
+/// Directories that programs expect, whatever is in their image (hier(7)).
+pub const STANDARD: [&str; 7] = ["/run", "/tmp", "/var/run", "/var/log", "/var/lib", "/var/tmp", "/var/cache"];
+/// Directories of the image that are taken without a file in them; Debian's base has 700.
+const DIRECTORIES_MAX: usize = 10_000;
+/// Bytes of all their paths.
+const DIRECTORY_PATHS_MAX: usize = 2 << 20;
+/// Directories that Nanos fills itself.
+const KERNEL: [&[u8]; 3] = [b"/dev", b"/proc", b"/sys"];
+
 /// What a file that says "CA roots" in a program is named by.
 const MENTION: &[u8] = b"/etc/ssl/certs";
 const MENTION_MAX: u64 = 1 << 30;
@@ -133,11 +142,32 @@ pub fn take(
         ));
     }
     arguments(program, run.workdir.as_bytes(), &mut optional, &mut warnings)?;
-    // A place for temporary files, and one to start in.
-    for dir in [b"/tmp".to_vec(), workdir(run)] {
+    for dir in STANDARD.iter().map(|path| path.as_bytes().to_vec()).chain([workdir(run)]) {
         optional.tree.make(&dir)?;
     }
     Ok(warnings)
+}
+
+/// Takes all directories of the layers that are there, without what is in them: programs write into
+/// directories that hold no file yet. Gives a warning where there are too many.
+pub fn directories(files: &dyn Files, tree: &mut Tree) -> Result<Option<String>, Stop> {
+    let (paths, mut bytes) = (files.directories(DIRECTORIES_MAX + 1), 0);
+    for (number, path) in paths.iter().enumerate() {
+        bytes += path.len();
+        if number == DIRECTORIES_MAX || bytes > DIRECTORY_PATHS_MAX || !tree.has_room() {
+            return Ok(Some(format!(
+                "the image has many directories: of those that hold no needed file only the upper {number} are taken \
+                 along; name others in `include`"
+            )));
+        }
+        let kernel = |dir: &&[u8]| path.strip_prefix(*dir).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+        // What ops can't take is not worth a refusal here.
+        let strange = std::str::from_utf8(path).is_err() || memchr::memmem::find(path, b"sysroot").is_some();
+        if !strange && !KERNEL.iter().any(kernel) {
+            tree.directory(path)?;
+        }
+    }
+    Ok(None)
 }
 
 /// The modules that nsswitch.conf(5) names, and what glibc loads by name: none of them has to be there.

@@ -77,6 +77,10 @@ impl<'a> Libraries<'a> {
         });
         all.reals.insert(program.real.clone());
         match all.search.named(interpreter, &file, real) {
+            Ok(hit) if !hit.elf.entry_is_code => {
+                let reason = format!("is the loader of {who}, and its entry point is not in an executable segment");
+                return Err(Stop::Failed(Error::refused(show(interpreter), reason)));
+            }
             Ok(hit) => all.admit(hit, walk::name(interpreter), 0, false)?,
             Err(Fail::Stop(stop)) => return Err(stop),
             Err(Fail::Unfit(unfit)) => {

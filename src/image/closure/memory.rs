@@ -114,6 +114,11 @@ impl Files for Memory {
         Ok(self.nodes.keys().filter(inside).map(|p| super::walk::name(p).to_vec()).collect())
     }
 
+    fn directories(&self, most: usize) -> Vec<Vec<u8>> {
+        let directories = self.nodes.iter().filter(|(_, node)| matches!(node, Node::Directory));
+        directories.map(|(path, _)| path.clone()).take(most).collect()
+    }
+
     fn read_at(&self, id: u64, offset: u64, into: &mut [u8]) -> Result<usize, Stop> {
         let all = &self.contents[usize::try_from(id).unwrap()];
         let from = usize::try_from(offset).unwrap().min(all.len());

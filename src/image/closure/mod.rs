@@ -10,7 +10,7 @@
 //! | [`elf`], [`imports`] | one ELF file |
 //! | [`search`], [`cache`], [`missing`] | where glibc's and musl's loaders look for a library |
 //! | [`libraries`] | all of them, breadth first |
-//! | [`extras`], [`mod@include`] | files that no ELF names |
+//! | [`extras`], [`mod@include`] | files that no ELF names, and directories |
 //! | [`tree`], [`walk`] | what `rootfs/` will look like; paths and links of the image |
 //!
 //! # What it makes for `ops`
@@ -84,6 +84,9 @@ pub trait Files {
 
     /// Names in the directory `path`, sorted.
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Stop>;
+
+    /// Real paths of the directories that are known, the upper ones first, at most `most`.
+    fn directories(&self, most: usize) -> Vec<Vec<u8>>;
 
     /// Reads the file `id` from `offset` on; fewer bytes than asked for only at its end.
     fn read_at(&self, id: u64, offset: u64, into: &mut [u8]) -> Result<usize, Stop>;
@@ -172,6 +175,7 @@ pub fn settle(files: &dyn Files, request: &Request) -> Result<Closure, Stop> {
         paths.push(utf8(path)?);
     }
     warnings.extend(libraries.map(|l| l.warnings).unwrap_or_default());
+    warnings.extend(extras::directories(files, &mut tree)?);
     let interpreter = program.elf.interpreter.as_deref().map(utf8).transpose()?;
     let real = utf8(&program.real)?;
     let (entries, left_out) = tree.finish()?;

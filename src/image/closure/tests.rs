@@ -3,6 +3,7 @@
 
 mod commands;
 mod extras;
+mod headers;
 mod hostile;
 mod layout;
 mod make;
@@ -42,12 +43,14 @@ fn refused(files: &Memory, request: &Request) -> String {
     }
 }
 
-/// Each entry as a word: `/path`, `/path/` for a directory, `/path -> target` for a link.
+/// Each entry as a word: `/path`, `/path/` for a directory, `/path -> target` for a link. Directories that every closure
+/// has are left out, but for `/tmp`.
 fn paths(closure: &Closure) -> Vec<String> {
+    let standard = |path: &str| path == "/var" || path != "/tmp" && super::extras::STANDARD.contains(&path);
     let word = |t: &super::Taken| match &t.what {
         What::Directory => format!("{}/", t.path),
         What::Symlink(to) => format!("{} -> {to}", t.path),
         What::File(..) => t.path.clone(),
     };
-    closure.entries.iter().map(word).collect()
+    closure.entries.iter().filter(|t| !standard(&t.path)).map(word).collect()
 }

@@ -74,6 +74,11 @@ impl<'a> Tree<'a> {
         Ok(Some(walked))
     }
 
+    /// Whether there is room for one more directory, and all above it.
+    pub fn has_room(&self) -> bool {
+        self.entries.len() + 1024 < TAKEN_MAX && self.bytes + (1 << 20) < PATHS_MAX
+    }
+
     /// Takes the directory `path`, and makes what the image hasn't got of it. What it has there instead stays.
     pub fn make(&mut self, path: &[u8]) -> Result<(), Stop> {
         let mut real = b"/".to_vec();
@@ -98,7 +103,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
+    /// Takes the directory `path`, a real path, without what is in it.
+    pub fn directory(&mut self, path: &[u8]) -> Result<(), Stop> {
         if path == b"/" || path.is_empty() {
             return Ok(());
         }

@@ -74,6 +74,23 @@ impl Files for Image {
         Ok(names)
     }
 
+    fn directories(&self, most: usize) -> Vec<Vec<u8>> {
+        let (mut paths, mut level) = (Vec::new(), vec![(Vec::new(), 0)]);
+        while !level.is_empty() && paths.len() < most {
+            let mut next = Vec::new();
+            for (path, directory) in level {
+                let directories = self.tree.children(directory).filter(|n| self.tree.kind(*n) == Some(Kind::Directory));
+                next.extend(directories.map(|node| ([&path[..], b"/", self.tree.name(node)].concat(), node)));
+            }
+            next.sort_unstable();
+            next.truncate(most);
+            paths.extend(next.iter().map(|(path, _)| path.clone()));
+            level = next;
+        }
+        paths.truncate(most);
+        paths
+    }
+
     fn read_at(&self, id: u64, offset: u64, into: &mut [u8]) -> Result<usize, Stop> {
         let found = InodeId::try_from(id).ok().and_then(|id| self.tree.content(id));
         let (layer, content) = found.ok_or_else(|| Stop::Failed(Error::refused("image", "no such file")))?;

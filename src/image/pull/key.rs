@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// The form of what a pull makes. One more makes all nodes pull anew: when the closure takes other files along, or
 /// `rootfs/` is laid down in another way.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// What is asked of an image, beside which image it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,7 +1,7 @@
 //! A unikernel's files, laid down below one directory: nothing that an image says leads out of it.
 
 use crate::image::closure::{Taken, What};
-use crate::image::limits::UNIKERNEL_MAX;
+use crate::image::limits::{HOLES_RATIO_MAX, RATIO_FREE, UNIKERNEL_MAX};
 use crate::image::pulled::PulledFile;
 use crate::image::worker::{self, Answer, Unpacked};
 use crate::sys::{Deadline, Error, Result};
@@ -24,6 +24,17 @@ pub(super) fn lay_down(
     let total = answer.places.values().fold(0_u64, |sum, place| sum.saturating_add(place.content.size));
     if total > UNIKERNEL_MAX {
         let reason = format!("the files of its program are {total} bytes, and {UNIKERNEL_MAX} are allowed");
+        return Err(Error::refused("unikernel", reason));
+    }
+    // ops writes holes out as zeros.
+    let pieces = answer.places.values().flat_map(|place| &place.content.pieces);
+    let there = pieces.fold(0_u64, |sum, piece| sum.saturating_add(piece.length));
+    if total > RATIO_FREE && total / HOLES_RATIO_MAX > there {
+        let reason = format!(
+            "the files of its program are {total} bytes, of which {there} are no holes; from {} MiB on at most \
+             {HOLES_RATIO_MAX} times that many are allowed",
+            RATIO_FREE >> 20
+        );
         return Err(Error::refused("unikernel", reason));
     }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -134,7 +134,7 @@ fn in_order(content: &Content) -> bool {
         })
 }
 
-/// Copies the contents at `content` in `plain` into `into`, which is empty: holes stay holes. The digest of them all.
+/// Copies the contents at `content` in `plain` into `into`, which is empty: holes stay holes, and long zeros become some. The digest of them all.
 pub fn copy(content: &Content, plain: &File, into: &File) -> Result<Digest> {
     let mut buffer = vec![0; CHUNK];
     let mut hasher = sha2::Sha256::new();
@@ -150,7 +150,9 @@ pub fn copy(content: &Content, plain: &File, into: &File) -> Result<Digest> {
                 _ => Error::os("read", "unpacked layer")(e),
             })?;
             hasher.update(&*bytes);
-            into.write_all_at(bytes, piece.at + done).map_err(Error::os("write", "file of an image"))?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                into.write_all_at(bytes, piece.at + done).map_err(Error::os("write", "file of an image"))?;
+            }
             done += count as u64;
         }
         at = piece.at + piece.length;

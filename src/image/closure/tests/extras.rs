@@ -142,3 +142,58 @@ fn a_directory_that_an_argument_names_is_told() {
     wanted.include = vec!["/srv/www".into()];
     assert!(closed(&files, &wanted).warnings.is_empty());
 }
+
+/// All directories and links, as words.
+fn skeleton(files: &Memory) -> Vec<String> {
+    let closure = closed(files, &request(&["/app/server"]));
+    let words = closure.entries.iter().filter_map(|taken| match &taken.what {
+        What::Directory => Some(taken.path.clone()),
+        What::Symlink(to) => Some(format!("{} -> {to}", taken.path)),
+        What::File(..) => None,
+    });
+    words.collect()
+}
+
+const USUAL: [&str; 8] = ["/run", "/tmp", "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/tmp"];
+
+#[test]
+fn directories_without_a_needed_file_come_along() {
+    let mut files = static_over_nothing();
+    assert_eq!(skeleton(&files), [&["/app"][..], &USUAL].concat());
+    for dir in ["/etc/name", "/var/lib/name/db", "/dev/shm", "/proc", "/sys/fs", "/opt/my-sysroot/usr", "/device"] {
+        files.dir(dir);
+    }
+    files.file("/etc/other/not-needed", b"");
+    let taken = skeleton(&files);
+    for there in ["/etc/name", "/var/lib/name/db", "/etc/other", "/device"] {
+        assert!(taken.iter().any(|t| t == there), "{there}: {taken:?}");
+    }
+    for kernel in ["/dev", "/proc", "/sys"] {
+        assert!(!taken.iter().any(|t| t == kernel || t.starts_with(&format!("{kernel}/"))), "{kernel}: {taken:?}");
+    }
+}
+
+#[test]
+fn links_in_place_of_usual_directories_stay() {
+    let mut files = static_over_nothing();
+    files.dir("/run");
+    files.link("/var/run", "/run");
+    files.link("/var/tmp", "../tmp");
+    files.dir("/data/tmp");
+    files.link("/tmp", "/data/tmp");
+    let taken = skeleton(&files);
+    for there in ["/run", "/var/run -> ../run", "/var/tmp -> ../data/tmp", "/data/tmp", "/tmp"] {
+        assert!(taken.iter().any(|t| t == there), "{there}: {taken:?}");
+    }
+}
+
+#[test]
+fn more_directories_than_any_image_has_are_no_error() {
+    let mut files = static_over_nothing();
+    for number in 0..11_000 {
+        files.dir(&format!("/many/{number}"));
+    }
+    let closure = closed(&files, &request(&["/app/server"]));
+    assert!(closure.entries.len() < 10_100, "{}", closure.entries.len());
+    assert!(closure.warnings.iter().any(|w| w.contains("many directories")), "{:?}", closure.warnings);
+}

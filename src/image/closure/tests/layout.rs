@@ -80,7 +80,9 @@ fn links_never_lead_out_and_loops_end() {
         "/world/app -> ../app",
         "/world/etc -> ../etc",
         "/world/root-file -> ../root-file",
+        "/world/run -> ../run",
         "/world/tmp -> ../tmp",
+        "/world/var -> ../var",
     ];
     assert_eq!(paths(&closure), want);
 }

@@ -73,7 +73,7 @@ impl Make {
         let mut all = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
         all.extend(if self.executable { [2, 0] } else { [3, 0] });
         all.extend([62, 0, 1, 0, 0, 0]);
-        for field in [0x1000, 64, 0_u64] {
+        for field in [64, 64, 0_u64] {
             all.extend(field.to_le_bytes());
         }
         all.extend([0, 0, 0, 0, 64, 0, 56, 0]);
@@ -81,7 +81,7 @@ impl Make {
         all.extend([64, 0, 0, 0, 0, 0]);
         let mut segment = |kind: u32, from: usize, length: usize| {
             all.extend(kind.to_le_bytes());
-            all.extend(4_u32.to_le_bytes());
+            all.extend(5_u32.to_le_bytes());
             for field in [from, from, from, length, length, 8] {
                 all.extend(word(field).to_le_bytes());
             }
