@@ -3,7 +3,7 @@
 
 mod offline;
 
-use crate::harness::{Answer, Node, finish, program, skip};
+use crate::harness::{Answer, Node, finish, have, program, skip};
 use offline::{Cluster, SIZES, meaning, with_environment};
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -342,6 +342,20 @@ fn a_dry_run_shows_what_lands_where_and_what_a_lost_node_moves() {
     assert_eq!(moves, [format!("vm moves to {to}"), format!("my-web moves to {to}")], "{answer:#?}");
     let told = cluster.sh("", "mcp-cluster --dry-run").expect(111);
     assert_eq!(told.err, "mcp-cluster: no cluster answers; name nodes for one: --node NAME=SIZE\n");
+}
+
+#[test]
+fn a_simulated_fleet_is_placed_and_moves() {
+    let test = "cluster_commands::a_simulated_fleet_is_placed_and_moves";
+    let Some(cluster) = Cluster::new(test) else { return };
+    if !have(test, "python3") {
+        return;
+    }
+    let answer = cluster.sh("", "simulate-cluster --nodes 4 --components 16 --rounds 1").expect(0);
+    let row: Vec<&str> = answer.out.lines().last().unwrap().split('|').map(str::trim).collect();
+    let (unplaced, ran_there, no_place) = (row[6], row[8], row[10]);
+    assert_eq!((row[1], row[2], unplaced, no_place), ("4", "16", "0", "0"), "{answer:#?}");
+    assert_ne!(ran_there, "0", "{answer:#?}");
 }
 
 #[test]

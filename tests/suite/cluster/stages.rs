@@ -35,7 +35,7 @@ fn images(test: &str) -> Option<PathBuf> {
 #[test]
 fn the_example_node_comes_up_across_the_nodes_in_stage_order() {
     let test = "cluster::stages::the_example_node_comes_up_across_the_nodes_in_stage_order";
-    if !["podman", "crun", "busybox", "iptables"].iter().all(|program| have(test, program)) {
+    if !["podman", "crun", "busybox"].iter().all(|program| have(test, program)) {
         return;
     }
     let (Some(kernel), Some(_)) = (std::env::var_os("MCP_TEST_KERNEL").map(PathBuf::from), guest_init()) else {

@@ -23,6 +23,9 @@ grep -q '^haclient:' "$l/etc/group" || echo 'haclient:x:189:' >>"$l/etc/group"
 grep -q '^hacluster:' "$l/etc/passwd" || echo 'hacluster:x:189:189::/var/lib/pacemaker:/usr/sbin/nologin' >>"$l/etc/passwd"
 user=$(sed -n 's/^hacluster:[^:]*:\([0-9]*\):.*/\1/p' "$l/etc/passwd")
 group=$(sed -n 's/^haclient:[^:]*:\([0-9]*\):.*/\1/p' "$l/etc/group")
+# Debian 13's IPaddr2 says awk, and means the gawk that resource-agents brings.
+mkdir -p "$l/etc/alternatives"
+[ ! -x "$l/usr/bin/gawk" ] || ln -sf /usr/bin/gawk "$l/etc/alternatives/awk"
 {
     cat <<CONF
 totem {

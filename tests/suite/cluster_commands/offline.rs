@@ -130,7 +130,8 @@ pub fn meaning(xml: &str) -> String {
             let (name, rest) = text.split_once(' ').unwrap_or((text, ""));
             let named = ["primitive", "node", "resource_ref"].contains(&name) || name.starts_with("rsc_");
             let mut attributes: Vec<&str> = rest.split("\" ").map(|a| a.trim_end_matches('"')).collect();
-            attributes.retain(|a| named || !a.starts_with("id="));
+            // pcs writes the default out where Pacemaker is 3.
+            attributes.retain(|a| (named || !a.starts_with("id=")) && *a != "boolean-op=\"and");
             attributes.sort_unstable();
             let line = format!("{name} {}", attributes.join(" "))
                 .replace("interval=\"0", "interval=\"0s")
