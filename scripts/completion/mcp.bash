@@ -7,9 +7,9 @@ _mcp_options() {
     mcp) echo '--root --help --version' ;;
     mcp-pull) echo '--root --for --dry-run --json --quiet --timeout --help --version' ;;
     mcp-build) echo '--root --for --arg --env --volume --json --timeout --gc --dry-run --help --version' ;;
-    mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run' ;;
-    mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --dry-run --help --version' ;;
-    mcp-run) echo '--root --all --detach --by-init --wait --ready --console --notify-fd --recover --by-policy --no-restart --replace --dry-run --help --version' ;;
+    mcp-run-vm) echo '--root --help --version --name --disk --kernel --initrd --cmdline --rootfs --image --port --memory --vcpus --egress --volume --env --env-file --persistent --restart --stop-timeout --start-timeout --health --health-path --health-service --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --adopt --dry-run' ;;
+    mcp-run-container) echo '--root --detach --wait --ready --console --notify-fd --recover --by-policy --no-restart --adopt --dry-run --help --version' ;;
+    mcp-run) echo '--root --all --detach --by-init --wait --ready --console --notify-fd --recover --by-policy --no-restart --adopt --replace --dry-run --help --version' ;;
     mcp-stop) echo '--root --all --for-now --within --unsupervised --help --version' ;;
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;

@@ -145,6 +145,7 @@ complete -c mcp-run-vm -l notify-fd -x -d 'Tell readiness by a newline on this d
 complete -c mcp-run-vm -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
 complete -c mcp-run-vm -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run-vm -l no-restart -d 'With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one'
+complete -c mcp-run-vm -l adopt -d 'With --detach: adopt what has lost its supervisor, and start nothing; 1 where nothing runs'
 complete -c mcp-run-vm -l dry-run -d 'Print QEMU\'s argument vector, one argument a line, and start nothing'
 complete -c mcp-run-vm -a '(__mcp_targets)'
 
@@ -158,6 +159,7 @@ complete -c mcp-run-container -l notify-fd -x -d 'Tell readiness by a newline on
 complete -c mcp-run-container -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
 complete -c mcp-run-container -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run-container -l no-restart -d 'With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one'
+complete -c mcp-run-container -l adopt -d 'With --detach: adopt what has lost its supervisor, and start nothing; 1 where nothing runs'
 complete -c mcp-run-container -l dry-run -d 'Print podman\'s argument vector, one argument a line, and start nothing'
 complete -c mcp-run-container -s h -l help -d 'Print help'
 complete -c mcp-run-container -s V -l version -d 'Print version'
@@ -175,6 +177,7 @@ complete -c mcp-run -l notify-fd -x -d 'Tell readiness by a newline on this desc
 complete -c mcp-run -l recover -d 'For units and mcp-boot: start nothing that an operator stopped, and change no wish'
 complete -c mcp-run -l by-policy -d 'Start it again by its restart policy, as --detach does: for an init to which all ends are the same, as dinit\'s'
 complete -c mcp-run -l no-restart -d 'With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one'
+complete -c mcp-run -l adopt -d 'With --detach: adopt what has lost its supervisor, and start nothing; 1 where nothing runs'
 complete -c mcp-run -l replace -d 'Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves'
 complete -c mcp-run -l dry-run -d 'With --replace: start nothing, say how each would be replaced'
 complete -c mcp-run -s h -l help -d 'Print help'

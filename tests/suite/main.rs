@@ -54,6 +54,7 @@ mod rm;
 mod run_vm;
 mod status;
 mod status_cluster;
+mod stop;
 mod tree;
 mod under_init;
 mod units;
