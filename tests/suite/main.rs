@@ -16,6 +16,7 @@ mod container_image;
 mod cron;
 mod deploy;
 mod deploy_container;
+mod deploy_targets;
 mod deployed;
 mod disk_trouble;
 mod dispatch;
