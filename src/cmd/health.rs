@@ -150,7 +150,7 @@ fn plan(args: &Args) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     if args.all {
         let paths = paths()?;
-        jobs.extend(resolve::all(&paths, false)?.into_iter().map(|c| of_component(args, &paths, c)));
+        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &paths, c)));
     }
     for text in &args.targets {
         let made = match Check::parse_url(text, &args.options.tls(), args.timeout.unwrap_or(TIMEOUT)) {

@@ -2,13 +2,13 @@
 
 use super::Common;
 use crate::container::podman::Podman;
-use crate::model::state;
 use crate::model::{ComponentId, Node, Record, Runtime, Target, Version, Wish};
+use crate::model::{load, problem, state};
 use crate::node::resolve::{self, Resolved};
-use crate::node::{container_image, provide, start};
+use crate::node::{container_image, inventory, provide, reach, start};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
-use crate::sys::{Error, Result, out, time};
+use crate::sys::{Error, Result, listeners, out, time};
 
 /// What `--check` says: the definition is what was deployed.
 const CURRENT: &str = "current";
@@ -35,7 +35,7 @@ pub struct Args {
     #[command(flatten)]
     common: Common,
     /// Which components: SERVICE or SERVICE/COMPONENT
-    #[arg(value_name = "TARGET", required = true)]
+    #[arg(value_name = "TARGET", required_unless_present = "deployable")]
     targets: Vec<String>,
     /// Start next what the definition says, of the image as it was last pulled and built
     #[arg(long, group = "change")]
@@ -49,8 +49,12 @@ pub struct Args {
     /// Answer whether what the definition says, of the image as it was last pulled and built, is the current version
     #[arg(long, group = "change")]
     check: bool,
+    /// Print the services that mcp-deploy may start, one a line, and say what else there is to say before that; without TARGET
+    /// those of all definitions
+    #[arg(long, group = "change", conflicts_with = "json")]
+    deployable: bool,
     /// With --new or --back: without a trial, so that nothing leads back by itself
-    #[arg(long, conflicts_with_all = ["drop", "check"])]
+    #[arg(long, conflicts_with_all = ["drop", "check", "deployable"])]
     now: bool,
     /// Print one JSON object a component
     #[arg(long)]
@@ -63,6 +67,10 @@ pub fn run(args: Args) -> Result<u8> {
         return Err(Error::Usage { what: "--now wants --new or --back".into() });
     }
     let paths = Paths::find(args.common.root.as_deref())?;
+    if args.deployable {
+        let targets = args.targets.iter().map(|t| Target::parse(t)).collect::<Result<Vec<_>>>()?;
+        return deployable(&paths, &targets);
+    }
     let (mut errors, mut answer) = (Vec::new(), EXIT_OK);
     for text in &args.targets {
         let (node, found) = resolve::components(&paths, &Target::parse(text)?)?;
@@ -95,6 +103,46 @@ pub fn run(args: Args) -> Result<u8> {
     }
     let failed = super::report_all(&errors);
     Ok(if errors.is_empty() { answer } else { failed })
+}
+
+/// Prints the services of `targets` that a deploy may start, of all definitions where there is none. One that is named must be
+/// defined and active; of all, inactive ones are skipped, and bad ones reported.
+fn deployable(paths: &Paths, targets: &[Target]) -> Result<u8> {
+    let loaded = load::load(paths)?;
+    let mut names: Vec<&str> = targets.iter().map(|t| t.service.as_str()).collect();
+    names.dedup();
+    let mut code = EXIT_OK;
+    if targets.is_empty() {
+        code = super::report_all(&problem::unless(loaded.problems.clone(), ()).err().into_iter().collect::<Vec<_>>());
+        code = code.min(EXIT_NO);
+        names = loaded.services.iter().map(|s| s.name.as_str()).collect();
+    }
+    for name in names {
+        load::find(&loaded, &Target { service: name.into(), component: None })?;
+        let Some(service) = loaded.service(name) else { continue };
+        match (service.active, targets.is_empty()) {
+            (true, _) => out::print(format_args!("{name}\n")),
+            (false, true) => log::warn!("{name}: skipped: its definition has active = false"),
+            (false, false) => {
+                let file = service.file.display();
+                let reason =
+                    format!("active = false in {file}, so it must not run; set active = true, or use --record-only");
+                return Err(Error::refused(name, reason));
+            }
+        }
+        // Of all, each is asked about once more when its turn comes.
+        let reaching = service.components.iter().filter(|c| reach::is_open(c)).map(|c| c.name.as_str());
+        let reaching: Vec<&str> = reaching.filter(|_| !targets.is_empty()).collect();
+        if !reaching.is_empty()
+            && let Some(others) = reach::others(&inventory::collect(paths, &loaded)?, &listeners::all())
+        {
+            let guests = reaching.join(", ");
+            log::warn!(
+                "{name}: guests ({guests}) reach this node's loopback as 10.0.2.2, where others listen: {others}; egress = \"none\" closes that"
+            );
+        }
+    }
+    Ok(code)
 }
 
 /// How the component stands to what its definition says now. Writes nothing.

@@ -68,6 +68,7 @@ fn start(args: &Args, paths: &Paths) -> Result<u8> {
     // What runs needs no image any more.
     let start = match state::any_alive(&context.files())? {
         true => start,
+        false if options.adopt => return Err(Error::no(id, "not running")),
         false => Start { version: provide::ensure(paths, &node, id, start.version)?, ..start },
     };
     let runner = Runner { adhoc: found.adhoc, wants_health: options.wants_health() };

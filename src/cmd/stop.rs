@@ -2,11 +2,11 @@
 
 use super::Common;
 use crate::container::listing::Listed;
-use crate::model::{Component, ComponentId, Node, Placement, Runtime, Source, Target, duration, load};
+use crate::model::{Component, ComponentId, Node, Placement, Problem, Runtime, Source, Target, duration, problem};
 use crate::node::containers::Question;
-use crate::node::resolve::{self, Resolved};
+use crate::node::resolve::{self, Resolved, Stoppable};
 use crate::node::stop::{self, Manner, Stopped, describe};
-use crate::sys::error::EXIT_OK;
+use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
 use crate::sys::{Deadline, Error, Result, out, pool};
@@ -46,7 +46,7 @@ Examples:
   mcp-stop --all                everything that runs
   mcp-stop --for-now shop/api   until mcp-boot, its init or mcp-run starts it
 
-Exit codes: 0 stopped, 1 something was not running, 100 no such target, 111 try again.";
+Exit codes: 0 stopped, 1 something was not running or a file is bad, 100 no such target, 111 try again.";
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
@@ -54,7 +54,16 @@ pub fn run(args: Args) -> Result<u8> {
     let signals = Signals::catch()?;
     // What runs though its files are lost, only podman knows. Nothing that has its files waits for that answer.
     let question = (args.all && !args.unsupervised).then(|| Question::begin(&paths, true));
-    let (node, mut chosen, others) = choose(&paths, &args)?;
+    let Choice { node, mut chosen, others, absent, problems } = choose(&paths, &args)?;
+    // A stop must not leave anything running because a file is bad: that is said, and the rest done.
+    let mut worst = match problem::unless(problems, ()) {
+        Ok(()) => EXIT_OK,
+        Err(bad) => {
+            super::report(super::program(), &bad);
+            // To a unit a stop that has stopped everything has succeeded.
+            if args.for_now { EXIT_OK } else { EXIT_NO }
+        }
+    };
     if args.unsupervised {
         // What can't be told is stopped, or says why not.
         chosen.retain(|what| stop::is_unsupervised(&paths, &what.id).unwrap_or(true));
@@ -75,10 +84,10 @@ pub fn run(args: Args) -> Result<u8> {
         let manner = Manner { listed, for_now: args.for_now, within: until.map(|until| until.left()) };
         stop_one(&paths, &node, &what, manner, &signals)
     });
+    results.extend(absent.iter().map(|target| Err(Error::no(target, "not running"))));
     results.extend(unasked);
     // One that ended by itself after we looked is none of those that run.
     results.retain(|result| !args.all || !matches!(result, Err(Error::No { .. })));
-    let mut worst = EXIT_OK;
     for result in results {
         match result {
             Ok(line) => out::print(format_args!("{line}\n")),
@@ -92,38 +101,38 @@ pub fn run(args: Args) -> Result<u8> {
 }
 
 /// What to stop, and with `--all` the rest: what does not run, as far as our own files tell.
-fn choose(paths: &Paths, args: &Args) -> Result<(Node, Vec<Resolved>, Vec<Resolved>)> {
-    // A unit's stop must not leave anything running because somebody has just mistyped something.
-    let node = match (args.for_now, resolve::node(paths)) {
-        (true, Err(bad)) => {
-            super::report(super::program(), &bad);
-            load::load_node(paths).0
+#[derive(Default)]
+struct Choice {
+    node: Node,
+    chosen: Vec<Resolved>,
+    others: Vec<Resolved>,
+    /// Targets whose definition is bad and of which nothing is left on the node.
+    absent: Vec<Target>,
+    problems: Vec<Problem>,
+}
+
+fn choose(paths: &Paths, args: &Args) -> Result<Choice> {
+    let mut choice = Choice::default();
+    let targets = args.targets.iter().map(|t| Target::parse(t).map(Some)).collect::<Result<Vec<_>>>()?;
+    let targets = if args.all { vec![None] } else { targets };
+    for target in targets {
+        let Stoppable { found, node, problems } = resolve::stoppable(paths, target.as_ref())?;
+        choice.node = node;
+        choice.problems.extend(problems.into_iter().filter(|p| !choice.problems.contains(p)).collect::<Vec<_>>());
+        if found.is_empty() {
+            choice.absent.extend(target);
         }
-        (_, node) => node?,
-    };
-    let mut chosen: Vec<Resolved> = Vec::new();
-    let mut others = Vec::new();
-    if args.all {
-        for (id, component) in resolve::all(paths, args.for_now)? {
-            let runs = stop::is_there(paths, &id)?;
-            let what = Resolved { id, component, adhoc: false, placement: Placement::Node };
-            if runs { chosen.push(what) } else { others.push(what) }
-        }
-        return Ok((node, chosen, others));
-    }
-    for target in &args.targets {
-        let target = Target::parse(target)?;
-        let found = match args.for_now {
-            true => resolve::as_started(paths, &target)?,
-            false => resolve::as_running(paths, &target)?,
-        };
         for (id, component) in found {
-            if !chosen.iter().any(|c| c.id == id) {
-                chosen.push(Resolved { id, component, adhoc: false, placement: Placement::Node });
+            let what = Resolved { id, component, adhoc: false, placement: Placement::Node };
+            // What can't be told is tried, and says why not.
+            if args.all && !stop::is_there(paths, &what.id).unwrap_or(true) {
+                choice.others.push(what);
+            } else if !choice.chosen.iter().any(|c| c.id == what.id) {
+                choice.chosen.push(what);
             }
         }
     }
-    Ok((node, chosen, others))
+    Ok(choice)
 }
 
 /// Those of `listed` that run and are not in `chosen`. One that nothing of ours knows any more has defaults.

@@ -15,6 +15,7 @@ pub mod installed;
 pub mod inventory;
 pub mod probe;
 pub mod provide;
+pub mod reach;
 pub mod recover;
 pub mod remote;
 pub mod resolve;

@@ -2,9 +2,12 @@
 
 use crate::model::load::{self, Loaded};
 use crate::model::state;
-use crate::model::{Component, ComponentId, Node, Placement, Record, Service, Target, name, problem};
-use crate::sys::paths::Paths;
+use crate::model::{
+    Component, ComponentId, Node, Placement, Problem, Record, Runtime, Service, Source, Target, name, problem,
+};
+use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A component as it shall run.
@@ -72,11 +75,7 @@ pub fn one(paths: &Paths, target: &Target) -> Result<(Node, Resolved)> {
 fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
     let mut names: Vec<String> = match &target.component {
         Some(name) => vec![name.clone()],
-        None => {
-            let dir = paths.lib.join("registry").join(&target.service);
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            entries.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".json")?.to_string())).collect()
-        }
+        None => recorded_names(paths, &target.service),
     };
     names.sort_unstable();
     let mut found = Vec::new();
@@ -89,34 +88,119 @@ fn recorded(paths: &Paths, target: &Target) -> Result<Vec<Resolved>> {
     Ok(found)
 }
 
+/// Names of the components of the service that have a record.
+fn recorded_names(paths: &Paths, service: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(paths.lib.join("registry").join(service)).into_iter().flatten().flatten();
+    entries.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".json")?.to_string())).collect()
+}
+
 /// The components that `target` means, each as it runs now where it runs, else as it shall run.
 pub fn as_running(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
     let (_, found) = components(paths, target)?;
     found.into_iter().map(|r| running_spec(paths, r)).collect()
 }
 
-/// As [`as_running`]; where a definition or the node config is bad, by the records of what was started.
-pub fn as_started(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
-    match as_running(paths, target) {
-        Err(bad @ Error::Definitions { .. }) => match recorded(paths, target)? {
-            found if found.is_empty() => Err(bad),
-            found => found.into_iter().map(|r| running_spec(paths, r)).collect(),
-        },
-        other => other,
-    }
-}
-
 /// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc. What is wrong in
-/// any file is an error, or with `despite` no reason: what was started by a definition that is bad now has its record.
-pub fn all(paths: &Paths, despite: bool) -> Result<Vec<(ComponentId, Component)>> {
-    let loaded = load::load(paths)?;
-    let loaded = if despite { loaded } else { loaded.whole()? };
+/// any file is an error.
+pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
+    let loaded = load::load(paths)?.whole()?;
     let declared = loaded.components().map(|(id, service, c)| Resolved::declared(id, service, c));
     let mut found = declared.collect::<Vec<_>>();
     for service in undeclared(paths, &loaded) {
         found.extend(recorded(paths, &Target { service, component: None })?);
     }
     found.into_iter().map(|r| running_spec(paths, r)).collect()
+}
+
+/// What a stop works on.
+#[derive(Debug, Default)]
+pub struct Stoppable {
+    /// The components, each as it runs now where it runs.
+    pub found: Vec<(ComponentId, Component)>,
+    /// The node config; what could not be read of it has its default.
+    pub node: Node,
+    /// What is wrong with the files, which keeps nothing running.
+    pub problems: Vec<Problem>,
+}
+
+/// The components of `target`, or of the node, that a stop is about: declared ones, recorded ones, and those whose locks or
+/// runtime state show that they were started, whatever is wrong with definitions, node config or records. A target that is
+/// known to none of these is an error.
+pub fn stoppable(paths: &Paths, target: Option<&Target>) -> Result<Stoppable> {
+    let unreadable = |e: Error| Problem::of_file(&paths.services, e.to_string());
+    let loaded = match target {
+        Some(target) => load::load_one(paths, &target.service),
+        None => load::load(paths).unwrap_or_else(|e| {
+            let (node, mut problems) = load::load_node(paths);
+            problems.push(unreadable(e));
+            Loaded { node, problems, ..Loaded::default() }
+        }),
+    };
+    let mut names: BTreeMap<ComponentId, Option<&Component>> = BTreeMap::new();
+    for service in target.map_or_else(|| started_services(paths), |t| vec![t.service.clone()]) {
+        let is_declared = loaded.service(&service).is_some();
+        for component in started_components(paths, &service) {
+            let id = ComponentId { service: service.clone(), component };
+            // What is no more in a good definition is of interest where it runs, or is named.
+            let is_named = target.is_some_and(|t| t.component.is_some());
+            if !is_declared || is_named || is_there(paths, &id) {
+                names.insert(id, None);
+            }
+        }
+    }
+    names.extend(loaded.components().map(|(id, _, component)| (id, Some(component))));
+    names.retain(|id, _| target.is_none_or(|t| t.matches(id)));
+    if let (true, Some(target)) = (names.is_empty(), target) {
+        let mut problems = loaded.problems;
+        match load::load(paths) {
+            Ok(_) if loaded.broken.is_empty() => {
+                return components(paths, target).and(Err(Error::refused(target, "no such component")));
+            }
+            Ok(_) => {}
+            Err(e) => problems.push(unreadable(e)),
+        }
+        return Ok(Stoppable { node: loaded.node, problems, ..Stoppable::default() });
+    }
+    let found = names.into_iter().map(|(id, declared)| {
+        let component = to_stop(paths, &id, declared);
+        (id, component)
+    });
+    let found = found.collect();
+    Ok(Stoppable { found, node: loaded.node, problems: loaded.problems })
+}
+
+/// Whether it has a supervisor or an instance. Where that can't be told, a stop has to look.
+fn is_there(paths: &Paths, id: &ComponentId) -> bool {
+    super::stop::is_there(paths, id).unwrap_or(true)
+}
+
+/// The specification to stop it by: the recorded one of what runs or has no definition, else the declared one; with neither,
+/// what its runtime state tells.
+fn to_stop(paths: &Paths, id: &ComponentId, declared: Option<&Component>) -> Component {
+    let recorded = || Record::read(paths, id).ok().flatten().and_then(|r| r.current).map(|v| v.spec);
+    let recorded = if declared.is_none() || is_there(paths, id) { recorded() } else { None };
+    recorded.or_else(|| declared.cloned()).unwrap_or_else(|| {
+        let files = paths.component(&id.service, &id.component);
+        let is_vm = Slot::VMS.iter().any(|slot| files.instance(*slot).run.is_dir());
+        let runtime = if is_vm { Runtime::Unikernel } else { Runtime::Container };
+        Component::new(&id.component, runtime, Source::Image { reference: String::new() })
+    })
+}
+
+/// Services of which something was recorded or started.
+fn started_services(paths: &Paths) -> Vec<String> {
+    let mut names = subdirectories(&paths.lib.join("registry"));
+    names.extend(subdirectories(&paths.run));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Components of the service of which something was recorded or started.
+fn started_components(paths: &Paths, service: &str) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = subdirectories(&paths.run.join(service)).into_iter().collect();
+    names.extend(recorded_names(paths, service));
+    names
 }
 
 /// Those that were started ad hoc and have no definition. A record that can't be read is said, and hides no other.

@@ -83,14 +83,18 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
     if told {
         note();
     }
-    let alive = state::any_alive(&files)?;
+    // A damaged state of a container must not keep it running: podman is asked then.
+    let alive = state::any_alive(&files).unwrap_or_else(|e| {
+        log::warn!("{e}");
+        false
+    });
     let mut component = what.component.clone();
     if manner.within.is_some() {
         component.stop_timeout = component.stop_timeout.min(ladder.left());
     }
     let in_time = Context { component: &component, ..context };
     let stopped = match alive {
-        true if !state::is_alive(&files.instance(Slot::C))? => stop_unsupervised(&in_time, signals),
+        true if !state::is_alive(&files.instance(Slot::C)).unwrap_or(true) => stop_unsupervised(&in_time, signals),
         // Its supervisor has ended it, and has left nothing.
         _ if told && ended_since(&files.instance(Slot::C), &began) => Ok(None),
         // What podman has may be more than we know of.

@@ -10,6 +10,8 @@ pub struct Mode {
     pub restarts: bool,
     /// Stop what runs instead of supervising it.
     pub stop_only: bool,
+    /// Adopt what runs, and start nothing where nothing runs.
+    pub adopt_only: bool,
     /// What is started is on trial: its end before it was ready is not answered by the restart policy.
     pub trial: bool,
     /// Why the version on trial before this one was no good: whoever asked for that is told so when this one is ready.

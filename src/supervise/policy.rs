@@ -81,7 +81,7 @@ pub fn run<K: Keeper>(
                 let state = K::state(live);
                 restarts = Restarts { count: state.restarts, at: state.restarted_at.clone() };
             }),
-            None if mode.stop_only => return Ok(Outcome::Ended(None)),
+            None if mode.stop_only || (mode.adopt_only && last.is_none()) => return Ok(Outcome::Ended(None)),
             None => keeper.start(restarts.clone()).and_then(|instance| keeper.watch(instance)),
         };
         let live = match (begun, &mut last) {

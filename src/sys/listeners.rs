@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 /// No table of /proc/net is read beyond this many bytes.
 const TABLE_MAX: u64 = 16 << 20;
@@ -29,6 +30,17 @@ pub fn all() -> Vec<Listener> {
         }
     }
     found
+}
+
+/// The ports that the kernel gives to sockets that ask for none.
+pub fn ephemeral_ports() -> RangeInclusive<u16> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut ports = text.split_whitespace().map(|word| word.parse().ok());
+    match (ports.next().flatten(), ports.next().flatten()) {
+        (Some(first), Some(last)) => first..=last,
+        // The kernel's default.
+        _ => 32768..=60999,
+    }
 }
 
 /// One row of a table: `sl local_address rem_address st … inode …`.

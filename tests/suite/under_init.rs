@@ -170,9 +170,6 @@ fn what_is_mistyped_keeps_no_unit_from_stopping() {
         // What runs is listed all the same: a removal of the package goes by that.
         let listed = node.mcp("mcp-status", &["--list", "--state", "running"]);
         assert_eq!(listed.out, "demo/vm\nother/vm\n", "{listed:#?}");
-        // For people it is a reason to look first.
-        node.mcp("mcp-stop", &["demo"]).expect(100);
-        node.mcp("mcp-stop", &["--all"]).expect(100);
         let answer = node.mcp("mcp-stop", &["--for-now", "demo/vm"]).expect(0);
         assert!(answer.out.starts_with("demo/vm: stopped: "), "{answer:#?}");
         let answer = node.mcp("mcp-stop", &["--for-now", "--all"]).expect(0);

@@ -57,6 +57,9 @@ pub struct Args {
     /// With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one
     #[arg(long, requires = "detach")]
     no_restart: bool,
+    /// With --detach: adopt what has lost its supervisor, and start nothing; 1 where nothing runs
+    #[arg(long, requires = "detach", conflicts_with_all = ["all", "recover", "replace"])]
+    adopt: bool,
     /// Put a new VM in the place of the running one, by what was deployed or the definition, and answer when it serves
     #[arg(long, conflicts_with_all = ["background", "console", "notify_fd", "recover", "by_policy"])]
     replace: bool,
@@ -203,6 +206,7 @@ fn command(args: &Args, id: &ComponentId, runtime: Runtime) -> Result<Command> {
         ("--recover", args.recover),
         ("--by-policy", args.by_policy),
         ("--no-restart", args.no_restart),
+        ("--adopt", args.adopt),
     ];
     for (flag, is_set) in flags {
         if is_set {

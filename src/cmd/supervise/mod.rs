@@ -101,7 +101,10 @@ impl Supervisor<'_> {
                     Ok(code) => *code,
                     Err(e) => e.exit_code(),
                 };
-                if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
+                if self.options.adopt && matches!(result, Ok(EXIT_OK)) && !caller.borrow().is_told() {
+                    log::warn!("{}: not running", self.base.id);
+                    code = EXIT_NO;
+                } else if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
                     // To whoever places it, a start that leaves nothing running is none.
                     log::warn!(
                         "{}: ended before it {}",
@@ -138,24 +141,30 @@ impl Supervisor<'_> {
         if let Some(caller) = caller {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }
-        if !self.options.recover {
+        if self.options.adopt {
+            // What runs goes on; whether it is to start again is not asked here.
+        } else if !self.options.recover {
             set_wish(paths, id, Wish::Run)?;
         } else if shall_stay_stopped(paths, id)? {
             // A stop came while we waited for the lock of the supervisor that it ended.
             return Ok(None);
         }
         let Start { mut version, trial } = start;
-        let mut mode = Mode { restarts, stop_only: false, trial, fallback: None };
+        let adopt_only = self.options.adopt;
+        // The end of what was only adopted is never answered by a start.
+        let trial = trial && !adopt_only;
+        let mut mode = Mode { restarts, stop_only: false, adopt_only, trial, fallback: None };
         let mut carried = None;
         loop {
             match self.run_version(&version, &mode, carried.take(), &mut notify, signals) {
                 Ok(Outcome::Start(next)) => {
                     version = *next;
-                    mode = Mode { trial: true, fallback: None, ..mode };
+                    mode = Mode { trial: true, adopt_only: false, fallback: None, ..mode };
                 }
                 Ok(Outcome::Replaced(next, instance)) => {
                     version = *next;
-                    mode = Mode { trial: instance.state.ready_at.is_none(), fallback: None, ..mode };
+                    let trial = instance.state.ready_at.is_none();
+                    mode = Mode { trial, adopt_only: false, fallback: None, ..mode };
                     carried = Some(*instance);
                 }
                 // Where the one on trial before it was no good, that is what is told.

@@ -32,6 +32,9 @@ pub struct Options {
     /// With --detach: leave its restart policy to whoever watches it, a cluster manager: each end of it is one
     #[arg(long, requires = "detach")]
     pub no_restart: bool,
+    /// With --detach: adopt what has lost its supervisor, and start nothing; 1 where nothing runs
+    #[arg(long, requires = "detach", conflicts_with = "recover")]
+    pub adopt: bool,
 }
 
 impl Options {

@@ -122,13 +122,22 @@ pub fn load_service(paths: &Paths, name: &str) -> Result<(Node, Service)> {
 
 /// The same; `None` when there is no definition, as for what was started ad hoc.
 pub fn try_service(paths: &Paths, name: &str) -> Result<Option<(Node, Service)>> {
-    let mut loaded = Loaded::default();
-    (loaded.node, loaded.problems) = load_node(paths);
-    if !name::is_valid(name) || !take(&mut loaded, paths, &format!("{name}.toml")) {
+    let loaded = load_one(paths, name);
+    if loaded.services.is_empty() && loaded.broken.is_empty() {
         return Ok(None);
     }
     let mut loaded = loaded.whole()?;
     Ok(loaded.services.pop().map(|service| (loaded.node, service)))
+}
+
+/// The node config and one service, with the problems of both. Without a definition it is in neither list of services.
+pub fn load_one(paths: &Paths, name: &str) -> Loaded {
+    let mut loaded = Loaded::default();
+    (loaded.node, loaded.problems) = load_node(paths);
+    if name::is_valid(name) {
+        take(&mut loaded, paths, &format!("{name}.toml"));
+    }
+    loaded
 }
 
 /// The node config, with defaults where there is none or where it could not be read, and its problems.

@@ -1,15 +1,12 @@
 //! Host ports: whether what shall run can have its own, and who else is in the guests' reach.
 
 use super::{Finding, Grade, Patient, rights};
-use crate::model::{Component, Egress, Port, Protocol};
+use crate::model::Port;
 use crate::node::Entry;
+use crate::node::reach::{self, meets};
 use crate::supervise::reserve;
 use crate::sys::listeners::{self, Listener};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
-
-/// So many strangers are named; of more the number is told.
-const NAMED_MAX: usize = 8;
+use std::net::UdpSocket;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let listeners = listeners::all();
@@ -46,13 +43,6 @@ fn taken(patient: &Patient<'_>, listeners: &[Listener]) -> Vec<Finding> {
     found
 }
 
-/// Whether a listener is where `port` is wanted. One on all IPv6 addresses may take IPv4 clients too.
-fn meets(listener: &Listener, port: &Port) -> bool {
-    let (at, wanted) = (listener.at.ip(), port.host_addr().ip());
-    let same = at == wanted || at.is_unspecified() || wanted.is_unspecified();
-    listener.tcp == (port.protocol == Protocol::Tcp) && listener.at.port() == port.host && same
-}
-
 /// Whether nothing but another listener could be in the way.
 fn may_have(port: &Port) -> bool {
     let allowed = nix::unistd::geteuid().is_root() || port.host >= rights::first_port();
@@ -68,31 +58,10 @@ fn component_at(patient: &Patient<'_>, own: &Entry<'_>, port: &Port) -> Option<S
 
 /// Who listens where guests reach the node's loopback, and is none of ours.
 fn in_reach(patient: &Patient<'_>, listeners: &[Listener]) -> Option<Finding> {
-    let guests = patient.names_of(|c: &Component| c.is_vm() && c.egress == Egress::All)?;
-    let declared: Vec<Port> = patient.entries.iter().filter_map(Entry::spec).flat_map(|c| c.ports.clone()).collect();
-    let reached = |l: &&Listener| match l.at.ip() {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified(),
-        IpAddr::V6(ip) => ip.is_unspecified(),
-    };
-    let strangers =
-        listeners.iter().filter(|l| l.tcp).filter(reached).filter(|l| !declared.iter().any(|p| meets(l, p)));
-    let mut seen = BTreeSet::new();
-    let mut named: Vec<String> = strangers
-        .filter(|l| seen.insert(l.at.port()))
-        .take(NAMED_MAX + 1)
-        .map(|l| match listeners::holder(l.inode) {
-            Some(who) => format!("{} {who}", l.at.port()),
-            None => l.at.port().to_string(),
-        })
-        .collect();
-    if named.is_empty() {
+    let guests = patient.names_of(reach::is_open)?;
+    let Some(others) = reach::others(patient.entries, listeners) else {
         return Some(Finding::ok("egress", "egress", "nobody else listens where guests could reach it"));
-    }
-    if named.len() > NAMED_MAX {
-        named.truncate(NAMED_MAX);
-        named.push("more".into());
-    }
-    let text =
-        format!("guests ({guests}) reach this node's loopback as 10.0.2.2, where others listen: {}", named.join(", "));
+    };
+    let text = format!("guests ({guests}) reach this node's loopback as 10.0.2.2, where others listen: {others}");
     Some(Finding::note("egress", "egress", text).way_out("egress = \"none\" closes that"))
 }

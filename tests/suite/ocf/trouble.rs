@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::harness::{free_port, nanos, until};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -29,6 +30,74 @@ fn what_lost_its_supervisor_is_adopted_and_a_probe_changes_nothing() {
     kill(node.supervisor(ID), libc::SIGKILL);
     web.call("stop").expect(SUCCESS);
     assert_eq!(node.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_monitor_starts_nothing() {
+    let Some(image) = nanos("ocf::a_monitor_starts_nothing", &[]) else { return };
+    let node = Node::new();
+    define(&node, &image, free_port(), "restart = \"always\"");
+    let web = Resource::new(&node, ID);
+    web.call("start").expect(SUCCESS);
+    // The VM ends between the monitor's look and its adoption.
+    let bin = node.root.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\nkill -9 {vm}\nwhile kill -0 {vm} 2>/dev/null; do sleep 0.01; done\nexec {run} \"$@\"\n",
+        vm = node.qemu(ID),
+        run = program("mcp-run").display()
+    );
+    std::fs::write(node.root.join("script"), script).unwrap();
+    std::fs::set_permissions(node.root.join("script"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    crate::harness::copy_to_run(node.root.join("script"), bin.join("mcp-run"));
+    kill(node.supervisor(ID), libc::SIGKILL);
+    until("it is unsupervised", || node.mcp("mcp-status", &[ID]).out.contains("unsupervised"));
+    let programs = program("mcp-run").parent().unwrap().display().to_string();
+    let path = format!("{}:{programs}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+    let why = reason(&web.with("PATH", &path).monitor().expect(NOT_RUNNING));
+    assert!(why.contains("demo/web does not run"), "{why}");
+    assert_eq!(node.processes(), Vec::<String>::new());
+    // Nor does an operator's adoption.
+    let none = node.mcp("mcp-run", &["--detach", "--adopt", ID]).expect(1);
+    assert_eq!(none.one_line(), "mcp-run-vm: demo/web: not running");
+    assert_eq!(node.processes(), Vec::<String>::new());
+    web.call("stop").expect(SUCCESS);
+}
+
+#[test]
+fn a_failure_that_two_monitors_see_counts_once() {
+    let Some(image) = nanos("ocf::a_failure_that_two_monitors_see", &[]) else { return };
+    let node = Node::new();
+    define(&node, &image, free_port(), "");
+    let web = Resource::new(&node, ID);
+    for shallow_first in [true, false] {
+        web.call("start").expect(SUCCESS);
+        web.monitor().expect(SUCCESS);
+        kill(node.qemu(ID), libc::SIGKILL);
+        until("its supervisor has ended", || !node.run_dir(ID).join("lock").exists());
+        let (first, second) = match shallow_first {
+            true => (web.monitor(), web.deep()),
+            false => (web.deep(), web.monitor()),
+        };
+        reason(&first.expect(NOT_RUNNING));
+        let second = second.expect(SUCCESS);
+        assert!(second.err.contains("has reported it"), "{second:#?}");
+        // The one that has reported it goes on to say so, and a probe says what there is.
+        let again = if shallow_first { web.monitor() } else { web.deep() };
+        again.expect(NOT_RUNNING);
+        web.probe().expect(NOT_RUNNING);
+        web.call("stop").expect(SUCCESS);
+    }
+    // One that was reported long ago, or before the node's last boot, and is there all the same, is a failure to each.
+    web.call("start").expect(SUCCESS);
+    kill(node.qemu(ID), libc::SIGKILL);
+    until("its supervisor has ended", || !node.run_dir(ID).join("lock").exists());
+    for at in ["0", "99999999999", "", "junk"] {
+        std::fs::write(node.root.join("run/.ocf.demo.web"), format!("1234 {at}\n")).unwrap();
+        web.deep().expect(NOT_RUNNING);
+    }
+    web.call("stop").expect(SUCCESS);
+    assert!(!node.root.join("run/.ocf.demo.web").exists());
 }
 
 #[test]
