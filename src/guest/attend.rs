@@ -97,7 +97,7 @@ impl<'a> Attended<'a> {
             live.asked.no_more();
             link_current(&self.context.files(), live.instance.paths.slot)?;
             // The old one may have ended by itself, or had to, before it gave its ports up.
-            if let Some(instance) = replace::settle(live.instance, None) {
+            if let Some(instance) = replace::take_over(self.context, live.instance, None) {
                 return Ok(Watched::Other(Outcome::Replaced(Box::new(version), Box::new(instance))));
             }
             return Ok(Watched::Other(Outcome::Start(Box::new(version))));
@@ -250,7 +250,19 @@ impl<'a> Attended<'a> {
         }
     }
 
+    /// Opens its ports, where that is still to be done: false where it can't be, and it is stopped.
+    fn open_ports(&mut self) -> bool {
+        let Err(e) = replace::take_ports(&mut self.live.instance, None) else { return true };
+        let why = format!("its ports can't be opened: {e}");
+        self.live.complain(self.context, &why);
+        self.begin_stop(false, &why);
+        false
+    }
+
     fn ready(&mut self, detail: &str) {
+        if !self.open_ports() {
+            return;
+        }
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
         (self.hooks.ready)(self.context);

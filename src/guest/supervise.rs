@@ -118,5 +118,5 @@ fn adopt_any(context: &Context<'_>, stop_only: bool) -> Result<Option<Instance>>
         }
         return Ok(Some(serving));
     }
-    Ok(replace::settle(serving, rest))
+    Ok(replace::take_over(context, serving, rest))
 }

@@ -3,7 +3,7 @@
 use super::probe::{ComponentSubject, watch_for_supervisor};
 use crate::health::{Cancel, Change, Verdict};
 use crate::model::state::State;
-use crate::model::{Health, OnUnhealthy, Protocol};
+use crate::model::{Health, OnUnhealthy};
 use crate::supervise::Context;
 use crate::supervise::report::{Health as Report, Reporter, Watcher};
 use crate::sys::paths::Slot;
@@ -43,6 +43,11 @@ fn is_asked(context: &Context<'_>, is_ready: bool, wants_ready: bool) -> bool {
     context.component.on_unhealthy == OnUnhealthy::Restart || (!is_ready && wants_ready)
 }
 
+/// Whether one that is started is ready only when its health check succeeds.
+pub fn is_awaited(context: &Context<'_>, wants_ready: bool) -> bool {
+    is_asked(context, false, wants_ready) && health(context).is_some()
+}
+
 /// Fails as [`start`] would, while nothing is started yet.
 pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
     if is_asked(context, false, wants_ready) {
@@ -69,10 +74,9 @@ pub fn start(
     let Some(mut subject) = ComponentSubject::new(context.paths, context.id, context.component, stage)? else {
         return Ok(None);
     };
-    // Beside the instance that it is to replace, it is not the one that serves, and is reached elsewhere.
-    let guest = subject.check().guest_port;
-    if let Some(port) = state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
-        subject = subject.of_instance(slot, port.host_addr())?;
+    let beside = context.files().current_slot() != Some(slot);
+    subject = subject.by_supervisor(beside.then_some(slot));
+    if beside {
         subject.prove_further(PROOF.0, PROOF.1);
     }
     let cancel = Arc::new(Cancel::new()?);

@@ -37,10 +37,11 @@ impl Asked {
         self.reports.take()
     }
 
-    /// Nothing more is asked: the thread goes.
+    /// Nothing more is asked: the thread goes, and what it reported last counts no more.
     pub fn no_more(&mut self) {
         self.watcher = None;
         self.start_deadline = None;
+        while self.reports.take().is_some() {}
     }
 
     /// Whether it did not become healthy in time. True once.

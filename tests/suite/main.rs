@@ -44,6 +44,7 @@ mod microvm;
 mod ocf;
 mod parts;
 mod placement;
+mod ports;
 mod pull;
 mod readiness;
 mod record;

@@ -50,7 +50,8 @@ impl Runner {
     ) -> Result<Outcome<Instance>> {
         let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
             start::check_volumes(context.paths, context.node, context.id, context.component)?;
-            let prepared = guest_prepare::prepare(context, slot, beside)?;
+            let mut prepared = guest_prepare::prepare(context, slot, beside)?;
+            prepared.opens_when_ready |= watching::is_awaited(context, self.wants_health);
             start::note_start(context, &version_of(context), self.adhoc)?;
             Ok(prepared)
         };
