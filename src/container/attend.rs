@@ -5,6 +5,7 @@ use super::ladder::{Action, Ladder};
 use super::supervise::{Hooks, Live, Outcome};
 use crate::model::state::{Phase, REPLACED, UNASKED};
 use crate::model::{OnUnhealthy, Version, duration};
+use crate::supervise::asked::unsettled;
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
@@ -116,8 +117,14 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
+                Health::Settling(detail) => self.settle(&detail),
                 Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
                 Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
+                    let why = unsettled(self.context, &reason);
+                    self.complain(&why);
+                    self.begin_stop(false, &why);
+                }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(&format!("unhealthy: {reason}"));
                     let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
@@ -128,6 +135,14 @@ impl<'a> Attended<'a> {
                 }
             }
         }
+    }
+
+    /// It is healthy, serves, and is ready if it is so still after its settle time.
+    fn settle(&mut self, detail: &str) {
+        let event = self.live.asked.settles(self.context, detail);
+        self.live.instance.note(&event);
+        self.notify.extend(self.context.component.settle + self.context.component.start_timeout);
+        self.notify.status(&format!("healthy: {detail}"));
     }
 
     fn ready(&mut self, detail: &str) {

@@ -9,6 +9,7 @@ use crate::guest::replace::{self, Progress, Replacement, hindrance};
 use crate::guest::supervise::{Hooks, Outcome};
 use crate::model::state::{Phase, REPLACED, UNASKED};
 use crate::model::{OnUnhealthy, Version};
+use crate::supervise::asked::unsettled;
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
@@ -235,8 +236,14 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
+                Health::Settling(detail) => self.settle(&detail),
                 Health::Healthy(detail) if self.live.instance.state.ready_at.is_none() => self.ready(&detail),
                 Health::Healthy(detail) => self.live.instance.note(&format!("healthy: {detail}")),
+                Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
+                    let why = unsettled(self.context, &reason);
+                    self.live.complain(self.context, &why);
+                    self.begin_stop(false, &why);
+                }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(&format!("unhealthy: {reason}"));
                     if self.context.component.on_unhealthy == OnUnhealthy::Restart
@@ -257,6 +264,17 @@ impl<'a> Attended<'a> {
         self.live.complain(self.context, &why);
         self.begin_stop(false, &why);
         false
+    }
+
+    /// It is healthy, serves, and is ready if it is so still after its settle time.
+    fn settle(&mut self, detail: &str) {
+        if !self.open_ports() {
+            return;
+        }
+        let event = self.live.asked.settles(self.context, detail);
+        self.live.instance.note(&event);
+        self.notify.extend(self.context.component.settle + self.context.component.start_timeout);
+        self.notify.status(&format!("healthy: {detail}"));
     }
 
     fn ready(&mut self, detail: &str) {

@@ -9,8 +9,9 @@ use crate::guest::live::{Live, POLLED, end_now};
 use crate::guest::monitor::handover::{Side, connections, hand_over, has_begun, is_possible};
 use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::supervise::Hooks;
-use crate::model::state::Phase;
+use crate::model::state::{Phase, SETTLING};
 use crate::model::{Component, RootMode, Version, duration};
+use crate::supervise::asked::unsettled;
 use crate::supervise::report::Health;
 use crate::supervise::{Context, link_current, reserve};
 use crate::sys::paths::Slot;
@@ -86,7 +87,7 @@ impl Replacement {
         let slot = if old.paths.slot == Slot::A { Slot::B } else { Slot::A };
         let prepared = (hooks.prepare)(&context, slot, Some(&old.state.ports))?;
         let instance = Instance::start(&context, prepared, Default::default())?;
-        let live = Live::new(&context, instance, hooks.watcher)?;
+        let live = Live::new(&context, instance, hooks.watcher, true)?;
         Ok(Replacement { version, live, stage: Stage::Booting })
     }
 
@@ -143,12 +144,21 @@ impl Replacement {
             Progress::Failed(reason.to_string(), live.complain(&context, &format!("the new version: {reason}")))
         };
         if ended {
-            return fail(&self.live, "ended before it was ready");
+            let settled = self.live.instance.state.events.iter().any(|(_, event)| event.starts_with(SETTLING));
+            return fail(
+                &self.live,
+                if settled { "was healthy, and ended within its settle time" } else { "ended before it was ready" },
+            );
         }
         let mut detail = None;
         while let Some(health) = self.live.asked.take() {
-            if let Health::Healthy(words) = health {
-                detail = Some(words);
+            match health {
+                Health::Settling(words) => {
+                    let event = self.live.asked.settles(&context, &words);
+                    self.live.instance.note(&event);
+                }
+                Health::Healthy(words) => detail = Some(words),
+                Health::Unhealthy(reason) => return fail(&self.live, &unsettled(&context, &reason)),
             }
         }
         if detail.is_none() && self.live.asked.start_deadline.is_some() {

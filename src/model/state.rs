@@ -14,6 +14,9 @@ pub const SCHEMA: u32 = 1;
 /// Why one is stopped whose place another version takes.
 pub const REPLACED: &str = "replaced";
 
+/// What the event of one that is healthy and has its settle time begins with.
+pub const SETTLING: &str = "settling: ";
+
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
 
@@ -266,6 +269,17 @@ impl State {
     /// Whether it was stopped for another version's sake, which is no failure of its.
     pub fn was_replaced(&self) -> bool {
         self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: ")) == Some(REPLACED)
+    }
+
+    /// Why it was never ready, for one that has ended.
+    pub fn why_not_ready(&self) -> String {
+        let last = |prefix: &str| self.events.iter().rev().find_map(|(_, event)| event.strip_prefix(prefix));
+        let (by, reason) = self.end.as_ref().map_or((EndedBy::Unknown, ""), |end| (end.by, &end.reason));
+        match (last("stopping: "), last(SETTLING)) {
+            (Some(why), _) if by == EndedBy::Mcp => format!("{why}; {reason}"),
+            (_, Some(_)) => format!("was healthy, and ended within its settle time: {reason}"),
+            (_, None) => format!("ended before it was ready: {reason}"),
+        }
     }
 
     /// It is ready: since now, unless it has been before. One that is being stopped stays so.

@@ -1,8 +1,7 @@
 //! Probing a component by name: which address to ask, whether it runs, and whether its guest has answered.
 
 use crate::guest::monitor::handshake::{Asker, Seen};
-use crate::health::{Cancel, wait, watch};
-use crate::health::{Change, Check, Forward, Handshake, Hints, Plan, Reason, Subject, Verdict, Watch};
+use crate::health::{Check, Forward, Handshake, Hints, Reason, Subject, Verdict};
 use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Health, HealthKind, Port, Protocol};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
@@ -210,30 +209,4 @@ pub fn component_probe(
         Err(reason) => Verdict::Unhealthy(reason),
         Ok((check, forward)) => crate::health::probe(check, forward, deadline),
     }))
-}
-
-/// For a supervisor's thread: waits until the component is healthy (`ready` is told once; false ends it), then, with
-/// `keep_watching`, tells each change until `cancel`. Gives up waiting at `deadline` with the last verdict, which
-/// `ready` is told as well.
-pub fn watch_for_supervisor(
-    mut subject: ComponentSubject,
-    deadline: Deadline,
-    keep_watching: bool,
-    cancel: &Cancel,
-    ready: impl FnOnce(Verdict) -> bool,
-    tell: impl FnMut(Change) -> bool,
-) {
-    let health = subject.health().clone();
-    // Without hints it takes a little longer, no more.
-    let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
-    let plan = Plan { interval: health.interval, successes: health.successes, deadline };
-    let verdict = wait(&mut subject, &plan, hints.as_ref(), Some(cancel));
-    let healthy = verdict.is_healthy();
-    let goes_on = ready(verdict);
-    // Afterwards: the kernel takes some 10 ms to close them.
-    drop(hints);
-    if goes_on && healthy && keep_watching && !cancel.is_set() {
-        let plan = Watch { interval: health.interval, successes: health.successes, failures: health.failures };
-        watch(&mut subject, &plan, cancel, tell);
-    }
 }

@@ -2,6 +2,8 @@
 
 use super::Context;
 use super::report::{self, Health, Reporter, Reports, Watcher};
+use crate::model::duration;
+use crate::model::state::SETTLING;
 use crate::sys::{Deadline, Error, Result};
 use std::os::fd::BorrowedFd;
 
@@ -37,6 +39,14 @@ impl Asked {
         self.reports.take()
     }
 
+    /// It is healthy, by `detail`, and has its settle time before it is ready. The event that tells so.
+    pub fn settles(&mut self, context: &Context<'_>, detail: &str) -> String {
+        let component = context.component;
+        // Whoever asks ends with an answer of its own by then.
+        self.start_deadline = Some(Deadline::after(component.settle + component.start_timeout));
+        format!("{SETTLING}{detail}")
+    }
+
     /// Nothing more is asked: the thread goes, and what it reported last counts no more.
     pub fn no_more(&mut self) {
         self.watcher = None;
@@ -48,4 +58,10 @@ impl Asked {
     pub fn is_late(&mut self) -> bool {
         self.start_deadline.take_if(|d| d.passed()).is_some()
     }
+}
+
+/// What is said of one that was healthy and is not after its settle time.
+pub fn unsettled(context: &Context<'_>, reason: &str) -> String {
+    let settle = duration::format(context.component.settle);
+    format!("was healthy, and is not after its settle time of {settle}: {reason}")
 }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// What a health watcher tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
+    /// Healthy now, by this answer; it is asked again after its settle time.
+    Settling(String),
     /// Healthy now, by this answer.
     Healthy(String),
     /// Not healthy any more, for this reason.

@@ -53,6 +53,7 @@ mod registry_faults;
 mod replace;
 mod rm;
 mod run_vm;
+mod settle;
 mod status;
 mod status_cluster;
 mod tree;

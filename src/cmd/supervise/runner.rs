@@ -57,8 +57,8 @@ impl Runner {
         };
         let hooks = guest_supervise::Hooks {
             prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            watcher: &|context, instance, reporter, trial| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health, trial)
             },
             ready: &|context| start::note_ready(context),
             next,
@@ -83,15 +83,15 @@ impl Runner {
         };
         let hooks = container::supervise::Hooks {
             prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            watcher: &|context, instance, reporter, trial| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health, trial)
             },
             ready: &|context| start::note_ready(context),
             next,
         };
         Ok(match container::supervise::run(context, mode, &hooks, notify, signals)? {
             Outcome::Ended(end) => Outcome::Ended(end),
-            Outcome::Failed(end) => Outcome::Failed(end),
+            Outcome::Failed(why, end) => Outcome::Failed(why, end),
             // A container is never put in the place of another beside it.
             Outcome::Start(version) | Outcome::Replaced(version, _) => Outcome::Start(version),
         })
