@@ -137,7 +137,7 @@ impl<'a> Attended<'a> {
         }
     }
 
-    /// It is healthy, serves, and is ready if it is so still after its settle time.
+    /// Begins the settle time: the component is healthy and serves its clients, and is not ready yet.
     fn settle(&mut self, detail: &str) {
         let event = self.live.asked.settles(self.context, detail);
         self.live.instance.note(&event);

@@ -13,8 +13,8 @@ use crate::sys::Result;
 use crate::sys::notify::Notify;
 use crate::sys::signals::Signals;
 
-/// Starts a watcher for an instance that has just started or was adopted, on trial or not. `None`: there is nothing to ask, and started
-/// is ready.
+/// Starts the watcher of an instance that has just started or was adopted; the flag: its version is on trial. `None`:
+/// there is no check, and a start is ready at once.
 pub type StartWatcher<'a> = dyn Fn(&Context<'_>, &Instance, Reporter, bool) -> Result<Option<Box<dyn Watcher>>> + 'a;
 
 /// What the caller brings.

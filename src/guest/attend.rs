@@ -257,7 +257,7 @@ impl<'a> Attended<'a> {
         }
     }
 
-    /// Opens its ports, where that is still to be done: false where it can't be, and it is stopped.
+    /// Opens the ports that are still closed. If that fails, stops the VM and returns false.
     fn open_ports(&mut self) -> bool {
         let Err(e) = replace::take_ports(&mut self.live.instance, None) else { return true };
         let why = format!("its ports can't be opened: {e}");
@@ -266,7 +266,7 @@ impl<'a> Attended<'a> {
         false
     }
 
-    /// It is healthy, serves, and is ready if it is so still after its settle time.
+    /// Begins the settle time: the component is healthy and serves its clients, and is not ready yet.
     fn settle(&mut self, detail: &str) {
         if !self.open_ports() {
             return;

@@ -54,7 +54,7 @@ pub struct Prepared {
     pub reserved: Vec<Reservation>,
     /// Whether it boots beside the serving instance: then only what that does not have is reserved.
     pub beside: bool,
-    /// Whether its ports open only when it is ready. Else they do before its first instruction.
+    /// Whether its ports open only when it is ready; if not, they open before its first instruction.
     pub opens_when_ready: bool,
 }
 

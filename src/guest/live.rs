@@ -22,7 +22,8 @@ pub struct Live {
 }
 
 impl Live {
-    /// Puts `instance` under watch, on trial or not. When this fails, one that we started is gone; one that was adopted runs on.
+    /// Puts `instance` under watch, on trial or not. When this fails, one that we started is gone; one that was adopted
+    /// runs on.
     pub fn new(
         context: &Context<'_>,
         instance: Instance,

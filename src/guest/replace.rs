@@ -195,7 +195,8 @@ impl Replacement {
     }
 }
 
-/// Gives `new` the real ports that it still lacks; `old` may have them, or hold their reservations. Whether it lacked any.
+/// Gives `new` the real ports that it still lacks; `old` may have them, or hold their reservations. Returns whether it
+/// lacked any.
 pub fn take_ports(new: &mut Instance, mut old: Option<&mut Instance>) -> Result<bool> {
     if new.state.scratch.is_empty() {
         return Ok(false);
@@ -212,12 +213,12 @@ pub fn take_ports(new: &mut Instance, mut old: Option<&mut Instance>) -> Result<
     Ok(true)
 }
 
-/// Of VMs that lost their supervisor, `serving` goes on, and the other one is ended. It gets its ports, or, where it is
-/// not ready yet, their reservations.
+/// Of VMs that lost their supervisor, keeps `serving` and ends `other`. `serving` gets its ports, or, if it is not ready
+/// yet, their reservations.
 pub fn take_over(context: &Context<'_>, mut serving: Instance, mut other: Option<Instance>) -> Option<Instance> {
     let deadline = Deadline::after(COMMAND_TIMEOUT);
     let mut side = Side { qmp: &mut serving.qmp, qemu: &serving.pidfd };
-    // Its supervisor had found it ready where it had begun to give it the ports.
+    // A hand-over that has begun means that the supervisor had found it ready.
     let waits = !serving.state.scratch.is_empty()
         && serving.state.ready_at.is_none()
         && !has_begun(&mut side, &serving.state.ports, deadline).unwrap_or(true);
@@ -226,7 +227,7 @@ pub fn take_over(context: &Context<'_>, mut serving: Instance, mut other: Option
         end_now(other);
     }
     if waits {
-        // One that is taken by now may be free when the guest is ready.
+        // A port that another program has now may be free when the guest is ready.
         let reserved = reserve::all(context.paths, context.id, &serving.state.ports, &[]);
         serving.reserved = reserved.map_err(|e| log::warn!("{e}")).unwrap_or_default();
         return Some(serving);

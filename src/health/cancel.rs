@@ -28,7 +28,7 @@ impl Cancel {
         let _ = self.event.write(1);
     }
 
-    /// Waits until it is set, or until then. Whether it is.
+    /// Waits until it is set, at most until then; returns whether it is set.
     pub fn wait(&self, until: Deadline) -> bool {
         poll_all(None, until, None, Some(self)) == Woken::Cancelled
     }

@@ -60,7 +60,7 @@ pub struct Check {
     pub tls: Option<Tls>,
     /// How long one probe may take in all.
     pub timeout: Duration,
-    /// Whether it asks a guest whose host ports are not open yet: that is never healthy to its clients.
+    /// Whether the host ports are not open yet: then no answer of the guest makes it healthy to its clients.
     pub closed: bool,
     pub(super) trust: Trust,
 }

@@ -68,7 +68,8 @@ pub(super) fn settle(
         let asked = Instant::now();
         let known_now = forward.handshake(client, Deadline::after(ask_max).min(limits.deadline));
         let at_least = rest_after(asked.elapsed());
-        // It answers one client after the other: whoever gives up loses its turn. Only a cancel can't wait.
+        // The monitor answers one client after the other, and a question that is given up loses its turn. With a cancel
+        // the questions stay short: the thread that sets it waits for this one.
         if matches!(known_now, Handshake::Unknown(_)) && limits.cancel.is_none() {
             ask_max = Duration::MAX;
         }
@@ -201,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Answers nothing in less than a second.
+    /// Needs a second for an answer.
     struct Slow;
 
     impl Forward for Slow {

@@ -184,7 +184,7 @@ pub struct Component {
     /// How long it may take to become healthy.
     #[serde(with = "super::duration")]
     pub start_timeout: Duration,
-    /// How long a new version must stay up and healthy before it takes the old one's place; zero: not at all.
+    /// How long a new version must stay up and healthy before it counts as deployed; zero turns it off.
     #[serde(with = "super::duration", default = "settle", skip_serializing_if = "is_settle")]
     pub settle: Duration,
     /// Whether writes to the root disk stay.
@@ -197,7 +197,7 @@ pub struct Component {
     pub container: ContainerOnly,
 }
 
-/// The default of [`Component::settle`]. Records leave it out, so that digests stay what they were before there was one.
+/// The default of [`Component::settle`]. Records leave it out, so that digests are those of versions without the key.
 fn settle() -> Duration {
     Duration::from_secs(1)
 }

@@ -14,7 +14,7 @@ pub const SCHEMA: u32 = 1;
 /// Why one is stopped whose place another version takes.
 pub const REPLACED: &str = "replaced";
 
-/// What the event of one that is healthy and has its settle time begins with.
+/// The prefix of the event that begins the settle time.
 pub const SETTLING: &str = "settling: ";
 
 const SIZE_MAX: u64 = 4 << 20;
@@ -271,7 +271,7 @@ impl State {
         self.events.iter().rev().find_map(|(_, event)| event.strip_prefix("stopping: ")) == Some(REPLACED)
     }
 
-    /// Why it was never ready, for one that has ended.
+    /// Why an instance that has ended was never ready.
     pub fn why_not_ready(&self) -> String {
         let last = |prefix: &str| self.events.iter().rev().find_map(|(_, event)| event.strip_prefix(prefix));
         let (by, reason) = self.end.as_ref().map_or((EndedBy::Unknown, ""), |end| (end.by, &end.reason));

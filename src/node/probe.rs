@@ -18,11 +18,11 @@ pub struct ComponentSubject {
     is_vm: bool,
     health: Health,
     check: Check,
-    /// Of the instance that is known by this.
+    /// The forward of the instance that this identifies.
     forward: Option<(Known, GuestForward)>,
 }
 
-/// What an instance is known by: its uuid, its QEMU, and the port at which it is asked.
+/// Identifies an instance: uuid, process id of QEMU, and the port at which it is checked.
 type Known = (String, i32, Option<Port>);
 
 /// [`Forward`] by the guest's monitor. While one VM takes another's place, either may have the host port: which one of
@@ -136,7 +136,7 @@ impl ComponentSubject {
         // Its supervisor is about to write it.
         let state = State::read(&instance).map_err(broken)?.ok_or(Reason::NotRunning)?;
         let guest = self.check.guest_port;
-        // One that is ready and still lacks its ports takes another's place, which has them.
+        // An instance that is ready and still lacks its ports replaces one that has them.
         let waits = self.slot.is_some() || state.ready_at.is_none();
         let scratch = forwarded(&state.scratch, guest).filter(|_| waits);
         let port = scratch.or_else(|| forwarded(&state.ports, guest)).copied();

@@ -43,7 +43,7 @@ fn is_asked(context: &Context<'_>, is_ready: bool, wants_ready: bool) -> bool {
     context.component.on_unhealthy == OnUnhealthy::Restart || (!is_ready && wants_ready)
 }
 
-/// Whether one that is started is ready only when its health check succeeds.
+/// Whether a started component is ready only when its health check succeeds.
 pub fn is_awaited(context: &Context<'_>, wants_ready: bool) -> bool {
     is_asked(context, false, wants_ready) && health(context).is_some()
 }
@@ -57,8 +57,8 @@ pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
     Ok(())
 }
 
-/// Starts asking for the health of the instance in `slot`. `trial`: it has its settle time before it is ready. `None`
-/// where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and so is `on_unhealthy`).
+/// Starts the thread that checks the instance in `slot`. `trial`: the settle time precedes its readiness. `None`: there is
+/// no check and no settle time, or neither `wants_ready` nor `on_unhealthy` needs the check.
 pub fn start(
     context: &Context<'_>,
     slot: Slot,
@@ -78,7 +78,7 @@ pub fn start(
     if subject.is_none() && settle.is_none() {
         return Ok(None);
     }
-    // Beside the instance that it is to replace, it is not the one that serves.
+    // It boots beside the instance that it replaces.
     let beside = context.files().current_slot() != Some(slot);
     let subject = subject.map(|subject| {
         let mut subject = subject.by_supervisor(beside.then_some(slot));
@@ -101,19 +101,19 @@ pub fn start(
     Ok(Some(Box::new(Asking { cancel, thread: Some(thread) })))
 }
 
-/// What a thread asks for.
+/// The work of the checking thread.
 struct Asks {
-    /// When to give up on its becoming healthy.
+    /// When to give up waiting for the first success.
     deadline: Deadline,
-    /// How long it is left alone before it is asked once more.
+    /// How long to wait before the check is repeated.
     settle: Option<Duration>,
-    /// Whether it is asked on when it is ready.
+    /// Whether to go on checking after readiness.
     keep_watching: bool,
 }
 
 impl Asks {
-    /// Waits until it is healthy, and still is after its settle time; then tells each change. Without a `subject` it is
-    /// healthy as long as it runs.
+    /// Waits until `subject` is healthy, and still is after its settle time; then reports each change. Without a `subject`
+    /// a component is healthy as long as it runs.
     fn run(&self, mut subject: Option<ComponentSubject>, cancel: &Cancel, mut tell: impl FnMut(Report)) {
         let mut detail = UNASKED.to_string();
         if let Some(subject) = &mut subject {
@@ -154,7 +154,7 @@ impl Asks {
     }
 }
 
-/// Whether it is healthy still. As long as its check allows for failures, they are none.
+/// Repeats the check, with as many failures allowed as the definition says.
 fn ask_again(subject: &mut ComponentSubject, cancel: &Cancel) -> Verdict {
     let health = subject.health();
     let deadline = Deadline::after(health.timeout + health.interval * health.failures);

@@ -39,15 +39,15 @@ impl Asked {
         self.reports.take()
     }
 
-    /// It is healthy, by `detail`, and has its settle time before it is ready. The event that tells so.
+    /// Begins the settle time of a component that is healthy by `detail`; returns the event.
     pub fn settles(&mut self, context: &Context<'_>, detail: &str) -> String {
         let component = context.component;
-        // Whoever asks ends with an answer of its own by then.
+        // The checking thread reports before this.
         self.start_deadline = Some(Deadline::after(component.settle + component.start_timeout));
         format!("{SETTLING}{detail}")
     }
 
-    /// Nothing more is asked: the thread goes, and what it reported last counts no more.
+    /// Ends the checking thread and discards reports that were not taken.
     pub fn no_more(&mut self) {
         self.watcher = None;
         self.start_deadline = None;
@@ -60,7 +60,7 @@ impl Asked {
     }
 }
 
-/// What is said of one that was healthy and is not after its settle time.
+/// The reason where the check after the settle time fails.
 pub fn unsettled(context: &Context<'_>, reason: &str) -> String {
     let settle = duration::format(context.component.settle);
     format!("was healthy, and is not after its settle time of {settle}: {reason}")

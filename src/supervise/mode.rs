@@ -20,7 +20,7 @@ pub struct Mode {
 pub enum Outcome<I> {
     /// It is over: the last end, which our exit code is made of. `None`: there was nothing to stop.
     Ended(Option<End>),
-    /// The version on trial was no good: why, and how it ended.
+    /// The version on trial failed: why, and how it ended.
     Failed(String, End),
     /// What ran is stopped, and this is to be started, on trial.
     Start(Box<Version>),

@@ -23,7 +23,8 @@ pub trait Keeper {
     /// Starts one, after so many restarts. When this fails, nothing of it is left.
     fn start(&self, before: Restarts) -> Result<Self::Instance>;
 
-    /// Puts one under watch, on trial or not. When this fails, one that we started is gone; one that was adopted runs on.
+    /// Puts one under watch, on trial or not. When this fails, one that we started is gone; one that was adopted runs
+    /// on.
     fn watch(&self, instance: Self::Instance, trial: bool) -> Result<Self::Live>;
 
     /// What is known of it.

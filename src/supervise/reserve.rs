@@ -25,7 +25,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// From now on a socket of ours, set up for that, may use the port beside the reservation.
+    /// Lets a socket with SO_REUSEADDR (TCP) or SO_REUSEPORT (UDP) bind the port beside the reservation.
     pub fn share(&self) -> nix::Result<()> {
         match self.protocol {
             Protocol::Tcp => setsockopt(&self.socket, sockopt::ReuseAddr, &true),
@@ -54,7 +54,7 @@ pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Res
             // With SO_REUSEADDR two may bind; only one can listen. A listener for a moment: nobody was told of it.
             listen(&socket, Backlog::new(0)?)?;
             shutdown_listener(&socket)?;
-            // With it, whoever sets it too, as most servers do, could listen on what is only bound.
+            // With it, another program that sets it too, as most servers do, could listen on the port.
             setsockopt(&socket, sockopt::ReuseAddr, &false)?;
         }
         Ok(socket)

@@ -38,7 +38,7 @@ fn settle_time_of_a_first_start_finds_one_that_ends_soon() {
         assert!(answer.err.contains("was healthy, and ended within its settle time"), "{answer:#?}");
         assert!(answer.err.contains("hello: listening on 8080\n"), "{answer:#?}");
         assert_eq!(node.processes(), Vec::<String>::new());
-        // It has none where that is said.
+        // Without a settle time the same start succeeds.
         define(&node, &image, free_port(), &format!("settle = \"0s\"\n{health}"));
         start(&node).expect(0);
     }
@@ -71,7 +71,7 @@ fn settle_time_of_a_replace_passes_while_the_old_version_serves() {
     assert!(answer.err.contains("hello: exiting with 3"), "{answer:#?}");
     assert!(answer.err.contains("the old version serves on"), "{answer:#?}");
     assert_eq!((uuid(&node), refused), (before, 0));
-    // One that lives on takes its place after that time, not before.
+    // A version that stays up takes its place after that time, not before.
     define(&node, &image, port, "settle = \"1500ms\"");
     let answer = node.mcp("mcp-run", &["--replace", "demo"]).expect(0);
     assert!(answer.took.as_millis() >= 1500, "{answer:#?}");

@@ -33,8 +33,8 @@ pub fn open_scratch(qmp: &mut Qmp, ports: &[Port], deadline: Deadline) -> Result
     Ok(scratch)
 }
 
-/// Moves the forward `row` to its real address by QEMU's own means, for where sockets can't be taken out of it. QEMU
-/// binds a second socket, so the address must be free.
+/// Moves the forward `row` to its real address without `pidfd_getfd`. QEMU binds a second socket, so the address must be
+/// free.
 pub(super) fn reopen(qmp: &mut Qmp, port: &Port, row: &Row, deadline: Deadline) -> Result<()> {
     remove(qmp, port, row, deadline).map_err(|e| e.about(describe(port)))?;
     add(qmp, &format!("{}:{}-:{}", protocol(port), port.host_addr(), port.guest), port, deadline)

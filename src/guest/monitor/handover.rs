@@ -1,5 +1,5 @@
-//! Host ports to a VM that is ready: those of nobody, or those of the VM that it replaces, so that no connection is
-//! refused or reset.
+//! Gives host ports to a VM that is ready. Ports of the VM that it replaces change hands without a refused or reset
+//! connection.
 //!
 //! Both listen on the address for a moment, as a SO_REUSEPORT group, and a filter of that group gives each new
 //! connection to the new one. The old listener goes when nothing waits in it any more. Each step can be done again, so
@@ -34,8 +34,8 @@ pub struct Side<'a> {
     pub qemu: &'a PidFd,
 }
 
-/// Gives `ports` to `new`, whatever of that was done before. `old` has some of them or none. `reserved` are those that
-/// no VM has.
+/// Gives `ports` to `new`, whatever of that was done before. `old` has some of them or none. `reserved` are the
+/// reservations of the others.
 pub fn hand_over(
     new: &mut Side<'_>,
     mut old: Option<Side<'_>>,

@@ -71,7 +71,8 @@ impl Asker {
     }
 
     fn look(&mut self, client: SocketAddrV4, deadline: Deadline) -> Result<Seen, QmpError> {
-        // With it all its connections ended. Another VM may have its monitor's path by now, boot, and not answer there.
+        // Its connections ended with it. The next VM of its slot may listen at its monitor's path, and is slow to answer
+        // while it boots.
         if self.process.as_ref().is_some_and(|process| process.wait(Deadline::after(Duration::ZERO))) {
             return Ok(Seen::Missing);
         }

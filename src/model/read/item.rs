@@ -165,7 +165,7 @@ impl<'r> Item<'r> {
         self.duration_of(Duration::from_millis(1))
     }
 
-    /// The same, where none at all is meant by `"0s"`.
+    /// The same, with `"0s"` allowed.
     pub fn duration_or_zero(&self) -> Option<Duration> {
         self.duration_of(Duration::ZERO)
     }
