@@ -6,6 +6,7 @@ use super::supervise::{Hooks, Live, Outcome};
 use crate::model::event::{EventKind, StopReason};
 use crate::model::state::Phase;
 use crate::model::{OnUnhealthy, Version, duration};
+use crate::supervise::asked::unsettled;
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request;
@@ -117,8 +118,16 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
-                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(Some(answer)),
-                Health::Healthy(answer) => self.live.instance.note(EventKind::Healthy { answer }),
+                Health::Settling(answer) => self.settle(answer),
+                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(answer),
+                Health::Healthy(answer) => {
+                    self.live.instance.note(EventKind::Healthy { answer: answer.unwrap_or_default() });
+                }
+                Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
+                    let why = StopReason::Unsettled(unsettled(self.context, &reason));
+                    self.complain(&why.to_string());
+                    self.begin_stop(false, why);
+                }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
                     let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
@@ -129,6 +138,15 @@ impl<'a> Attended<'a> {
                 }
             }
         }
+    }
+
+    /// Begins the settle time: the component is healthy and serves its clients, and is not ready yet.
+    fn settle(&mut self, answer: Option<String>) {
+        let component = self.context.component;
+        self.live.asked.settles(component);
+        self.notify.extend(component.settle + component.start_timeout);
+        self.notify.status("healthy; settling");
+        self.live.instance.note(EventKind::Settling { answer });
     }
 
     fn ready(&mut self, answer: Option<String>) {
@@ -161,13 +179,13 @@ impl<'a> Attended<'a> {
         if let Some(ladder) = &mut self.ladder {
             // Stopped for good, whatever it was stopped for before.
             if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
-                log::info!("{}: {}", self.context.id, why.text());
+                log::info!("{}: {why}", self.context.id);
                 self.notify.stopping();
                 self.live.instance.note(EventKind::Stopping { why });
             }
             return;
         }
-        log::info!("{}: {}", self.context.id, why.text());
+        log::info!("{}: {why}", self.context.id);
         if self.next.is_none() {
             self.notify.stopping();
         }

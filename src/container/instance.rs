@@ -230,6 +230,7 @@ pub(super) fn new_state(context: &Context<'_>, about: &Inspected) -> State {
         started_at: time::now(),
         ready_at: None,
         ready_answer: None,
+        settling: false,
         stopping: None,
         restarts: 0,
         restarted_at: Vec::new(),

@@ -13,9 +13,9 @@ use crate::sys::Result;
 use crate::sys::notify::Notify;
 use crate::sys::signals::Signals;
 
-/// Starts a watcher for an instance that has just started or was adopted. `None`: there is nothing to ask, and started
-/// is ready.
-pub type StartWatcher<'a> = dyn Fn(&Context<'_>, &Instance, Reporter) -> Result<Option<Box<dyn Watcher>>> + 'a;
+/// Starts the watcher of an instance that has just started or was adopted; the flag: its version is on trial. `None`:
+/// there is no check, and a start is ready at once.
+pub type StartWatcher<'a> = dyn Fn(&Context<'_>, &Instance, Reporter, bool) -> Result<Option<Box<dyn Watcher>>> + 'a;
 
 /// What the caller brings.
 pub struct Hooks<'a> {
@@ -70,9 +70,9 @@ impl Keeper for Containers<'_> {
         Instance::start(self.context, prepared, before)
     }
 
-    fn watch(&self, instance: Instance) -> Result<Live> {
+    fn watch(&self, instance: Instance, trial: bool) -> Result<Live> {
         let is_ready = instance.state.ready_at.is_some();
-        let begin = |reporter| (self.hooks.watcher)(self.context, &instance, reporter);
+        let begin = |reporter| (self.hooks.watcher)(self.context, &instance, reporter, trial);
         match Asked::begin(self.context, is_ready, begin) {
             Ok(asked) => Ok(Live { instance, asked }),
             Err(e) if instance.is_adopted => Err(e),

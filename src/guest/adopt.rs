@@ -136,6 +136,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         started_at: time::now(),
         ready_at: None,
         ready_answer: None,
+        settling: false,
         stopping: None,
         restarts: 0,
         restarted_at: Vec::new(),

@@ -10,6 +10,7 @@ use crate::guest::supervise::{Hooks, Outcome};
 use crate::model::event::{EventKind, StopReason};
 use crate::model::state::Phase;
 use crate::model::{OnUnhealthy, Version};
+use crate::supervise::asked::unsettled;
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
 use crate::supervise::request::{self, answer};
@@ -98,7 +99,7 @@ impl<'a> Attended<'a> {
             live.asked.no_more();
             link_current(&self.context.files(), live.instance.paths.slot)?;
             // The old one may have ended by itself, or had to, before it gave its ports up.
-            if let Some(instance) = replace::settle(live.instance, None) {
+            if let Some(instance) = replace::take_over(self.context, live.instance, None) {
                 return Ok(Watched::Other(Outcome::Replaced(Box::new(version), Box::new(instance))));
             }
             return Ok(Watched::Other(Outcome::Start(Box::new(version))));
@@ -236,8 +237,16 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
-                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(Some(answer)),
-                Health::Healthy(answer) => self.live.instance.note(EventKind::Healthy { answer }),
+                Health::Settling(answer) => self.settle(answer),
+                Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(answer),
+                Health::Healthy(answer) => {
+                    self.live.instance.note(EventKind::Healthy { answer: answer.unwrap_or_default() });
+                }
+                Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
+                    let why = StopReason::Unsettled(unsettled(self.context, &reason));
+                    self.live.complain(self.context, &why.to_string());
+                    self.begin_stop(false, why);
+                }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
                     if self.context.component.on_unhealthy == OnUnhealthy::Restart
@@ -251,7 +260,31 @@ impl<'a> Attended<'a> {
         }
     }
 
+    /// Opens the ports that are still closed. If that fails, stops the VM and returns false.
+    fn open_ports(&mut self) -> bool {
+        let Err(e) = replace::take_ports(&mut self.live.instance, None) else { return true };
+        let why = StopReason::Ports(e.to_string());
+        self.live.complain(self.context, &why.to_string());
+        self.begin_stop(false, why);
+        false
+    }
+
+    /// Begins the settle time: the component is healthy and serves its clients, and is not ready yet.
+    fn settle(&mut self, answer: Option<String>) {
+        if !self.open_ports() {
+            return;
+        }
+        let component = self.context.component;
+        self.live.asked.settles(component);
+        self.notify.extend(component.settle + component.start_timeout);
+        self.notify.status("healthy; settling");
+        self.live.instance.note(EventKind::Settling { answer });
+    }
+
     fn ready(&mut self, answer: Option<String>) {
+        if !self.open_ports() {
+            return;
+        }
         let detail = answer.clone().unwrap_or_else(|| "started".into());
         self.live.asked.start_deadline = None;
         // What was on trial is proven before anybody is told.
@@ -281,13 +314,13 @@ impl<'a> Attended<'a> {
         if let Some(ladder) = &mut self.ladder {
             // Stopped for good, whatever it was stopped for before.
             if by_operator && !std::mem::replace(&mut ladder.by_operator, true) {
-                log::info!("{}: {}", self.context.id, why.text());
+                log::info!("{}: {why}", self.context.id);
                 self.notify.stopping();
                 self.live.instance.note(EventKind::Stopping { why });
             }
             return;
         }
-        log::info!("{}: {}", self.context.id, why.text());
+        log::info!("{}: {why}", self.context.id);
         if self.next.is_none() && self.replacing.is_none() {
             self.notify.stopping();
         }

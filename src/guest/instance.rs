@@ -8,7 +8,7 @@ use crate::guest::launch::accel::Choice;
 use crate::guest::launch::argv::{Boot, Plan, Vm};
 use crate::guest::launch::spawn::{self, Launch};
 use crate::guest::monitor::forward;
-
+use crate::guest::monitor::handover::{Side, hand_over};
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::model::ComponentId;
@@ -54,8 +54,10 @@ pub struct Prepared {
     pub initramfs: Option<OwnedFd>,
     /// The ports, reserved.
     pub reserved: Vec<Reservation>,
-    /// Whether it boots beside the serving instance, on scratch ports: then only what that does not have is reserved.
+    /// Whether it boots beside the serving instance: then only what that does not have is reserved.
     pub beside: bool,
+    /// Whether its ports open only when it is ready; if not, they open before its first instruction.
+    pub opens_when_ready: bool,
 }
 
 /// A living instance that we watch.
@@ -159,14 +161,14 @@ impl Instance {
         }
         let ports = &context.component.ports;
         let deadline = Deadline::after(COMMAND_TIMEOUT);
-        let (mut scratch, mut kept) = (Vec::new(), Vec::new());
-        let opened = if prepared.beside {
-            kept = reserved;
-            forward::open_scratch(&mut qmp, ports, deadline).map(|ports| scratch = ports)
-        } else {
-            forward::open(&mut qmp, &pidfd, ports, reserved, deadline)
-        };
-        opened.map_err(|e| match child.try_wait() {
+        let opened = forward::open_scratch(&mut qmp, ports, deadline).and_then(|scratch| {
+            if prepared.opens_when_ready {
+                return Ok((scratch, reserved));
+            }
+            let mut side = Side { qmp: &mut qmp, qemu: &pidfd };
+            hand_over(&mut side, None, ports, reserved, deadline).map(|()| Default::default())
+        });
+        let (scratch, reserved) = opened.map_err(|e| match child.try_wait() {
             Ok(Some(_)) => not_greeted(context.id, &prepared.binary, child, QmpError::Closed),
             _ => e,
         })?;
@@ -181,6 +183,7 @@ impl Instance {
             started_at: time::now(),
             ready_at: None,
             ready_answer: None,
+            settling: false,
             stopping: None,
             restarts: before.count,
             restarted_at: before.at,
@@ -220,7 +223,7 @@ impl Instance {
             console,
             guest,
             traces: Traces::default(),
-            reserved: kept,
+            reserved,
             monitor_open: true,
             child: None,
             stderr: None,

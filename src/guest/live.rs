@@ -23,11 +23,17 @@ pub struct Live {
 }
 
 impl Live {
-    /// Puts `instance` under watch. When this fails, one that we started is gone; one that was adopted runs on.
-    pub fn new(context: &Context<'_>, instance: Instance, start_watcher: &StartWatcher<'_>) -> Result<Live> {
+    /// Puts `instance` under watch, on trial or not. When this fails, one that we started is gone; one that was adopted
+    /// runs on.
+    pub fn new(
+        context: &Context<'_>,
+        instance: Instance,
+        start_watcher: &StartWatcher<'_>,
+        trial: bool,
+    ) -> Result<Live> {
         let adopted = instance.is_adopted();
         let is_ready = instance.state.ready_at.is_some();
-        match Asked::begin(context, is_ready, |reporter| start_watcher(context, &instance, reporter)) {
+        match Asked::begin(context, is_ready, |reporter| start_watcher(context, &instance, reporter, trial)) {
             Ok(asked) => Ok(Live { instance, asked }),
             Err(e) => {
                 if !adopted {

@@ -6,14 +6,15 @@
 use crate::guest::instance::Instance;
 use crate::guest::launch::preflight;
 use crate::guest::live::{Live, POLLED, end_now};
-use crate::guest::monitor::handover::{Side, connections, hand_over, is_possible};
+use crate::guest::monitor::handover::{Side, connections, hand_over, has_begun, is_possible};
 use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::supervise::Hooks;
 use crate::model::event::EventKind;
 use crate::model::state::Phase;
 use crate::model::{Component, RootMode, Version, duration};
+use crate::supervise::asked::unsettled;
 use crate::supervise::report::Health;
-use crate::supervise::{Context, link_current};
+use crate::supervise::{Context, link_current, reserve};
 use crate::sys::paths::Slot;
 use crate::sys::{Deadline, Result};
 use std::time::Duration;
@@ -87,7 +88,7 @@ impl Replacement {
         let slot = if old.paths.slot == Slot::A { Slot::B } else { Slot::A };
         let prepared = (hooks.prepare)(&context, slot, Some(&old.state.ports))?;
         let instance = Instance::start(&context, prepared, Default::default())?;
-        let live = Live::new(&context, instance, hooks.watcher)?;
+        let live = Live::new(&context, instance, hooks.watcher, true)?;
         Ok(Replacement { version, live, stage: Stage::Booting })
     }
 
@@ -144,15 +145,20 @@ impl Replacement {
             Progress::Failed(reason.to_string(), live.complain(&context, &format!("the new version: {reason}")))
         };
         if ended {
-            return fail(&self.live, "ended before it was ready");
+            return fail(&self.live, self.live.instance.state.when_it_ended());
         }
-        let mut detail = None;
+        let mut ready = None;
         while let Some(health) = self.live.asked.take() {
-            if let Health::Healthy(words) = health {
-                detail = Some(words);
+            match health {
+                Health::Settling(answer) => {
+                    self.live.asked.settles(context.component);
+                    self.live.instance.note(EventKind::Settling { answer });
+                }
+                Health::Healthy(answer) => ready = Some(answer),
+                Health::Unhealthy(reason) => return fail(&self.live, &unsettled(&context, &reason)),
             }
         }
-        if detail.is_none() && self.live.asked.start_deadline.is_some() {
+        if ready.is_none() && self.live.asked.start_deadline.is_some() {
             if self.live.asked.is_late() {
                 let after = duration::format(context.component.start_timeout);
                 return fail(&self.live, &format!("not healthy after start_timeout ({after})"));
@@ -163,18 +169,22 @@ impl Replacement {
         // First its state, so that whoever finds it current finds it ready.
         let new = &mut self.live.instance;
         new.state.becomes_ready();
-        new.note(EventKind::Ready { answer: detail });
+        new.note(EventKind::Ready { answer: ready.flatten() });
         if let Err(e) = link_current(&context.files(), new.paths.slot) {
             return fail(&self.live, &e.to_string());
         }
         (hooks.ready)(&context);
         old.state.phase = Phase::Stopping;
         old.note(EventKind::Replaced);
-        if let Err(e) = take_ports(new, Some(old)) {
-            // The old one's end gives them up, and the rest is done then.
-            log::warn!("{}: {e}; the old VM is stopped to free its ports", context.id);
-            self.stage = Stage::Done;
-            return Progress::Drained;
+        match take_ports(new, Some(old)) {
+            Ok(false) => {}
+            Ok(true) => new.note(EventKind::HasPorts),
+            Err(e) => {
+                // The old one's end gives them up, and the rest is done then.
+                log::warn!("{}: {e}; the old VM is stopped to free its ports", context.id);
+                self.stage = Stage::Done;
+                return Progress::Drained;
+            }
         }
         let until = Deadline::after(base.component.stop_timeout);
         self.stage = Stage::Draining { until, look: Deadline::after(LOOK_PAUSE.0), pause: LOOK_PAUSE.0 };
@@ -182,28 +192,50 @@ impl Replacement {
     }
 }
 
-/// Gives `new` the real ports that it still lacks; `old` may have them.
-pub fn take_ports(new: &mut Instance, old: Option<&mut Instance>) -> Result<()> {
+/// Gives `new` the real ports that it still lacks; `old` may have them, or hold their reservations. Returns whether it
+/// lacked any.
+pub fn take_ports(new: &mut Instance, mut old: Option<&mut Instance>) -> Result<bool> {
     if new.state.scratch.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let ports = new.state.ports.clone();
+    let mut reserved = std::mem::take(&mut new.reserved);
+    if let Some(old) = &mut old {
+        reserved.append(&mut old.reserved);
+    }
     let mut side = Side { qmp: &mut new.qmp, qemu: &new.pidfd };
     let other = old.map(|old| Side { qmp: &mut old.qmp, qemu: &old.pidfd });
-    hand_over(&mut side, other, &ports, std::mem::take(&mut new.reserved), Deadline::after(HAND_OVER_TIMEOUT))?;
+    hand_over(&mut side, other, &ports, reserved, Deadline::after(HAND_OVER_TIMEOUT))?;
     new.state.scratch.clear();
-    new.note(EventKind::HasPorts);
-    Ok(())
+    Ok(true)
 }
 
-/// Of VMs that lost their supervisor, `serving` goes on: gets its ports, and the other one is ended.
-pub fn settle(mut serving: Instance, mut other: Option<Instance>) -> Option<Instance> {
-    let taken = take_ports(&mut serving, other.as_mut());
+/// Of VMs that lost their supervisor, keeps `serving` and ends `other`. `serving` gets its ports, or, if it is not ready
+/// yet, their reservations.
+pub fn take_over(context: &Context<'_>, mut serving: Instance, mut other: Option<Instance>) -> Option<Instance> {
+    let deadline = Deadline::after(COMMAND_TIMEOUT);
+    let mut side = Side { qmp: &mut serving.qmp, qemu: &serving.pidfd };
+    // A hand-over that has begun means that the supervisor had found it ready.
+    let waits = !serving.state.scratch.is_empty()
+        && serving.state.ready_at.is_none()
+        && !has_begun(&mut side, &serving.state.ports, deadline).unwrap_or(true);
+    let taken = if waits { Ok(false) } else { take_ports(&mut serving, other.as_mut()) };
     if let Some(other) = other {
         end_now(other);
     }
+    if waits {
+        // A port that another program has now may be free when the guest is ready.
+        let reserved = reserve::all(context.paths, context.id, &serving.state.ports, &[]);
+        serving.reserved = reserved.map_err(|e| log::warn!("{e}")).unwrap_or_default();
+        return Some(serving);
+    }
     match taken.or_else(|_| take_ports(&mut serving, None)) {
-        Ok(()) => Some(serving),
+        Ok(lacked) => {
+            if lacked {
+                serving.note(EventKind::HasPorts);
+            }
+            Some(serving)
+        }
         Err(e) => {
             log::warn!("{e}; the VM is started anew");
             end_now(serving);

@@ -15,9 +15,9 @@ use crate::sys::notify::Notify;
 use crate::sys::paths::Slot;
 use crate::sys::signals::Signals;
 
-/// Starts a watcher for an instance that has just started or was adopted. `None`: there is nothing to ask, and started
-/// is ready.
-pub type StartWatcher<'a> = dyn Fn(&Context<'_>, &Instance, Reporter) -> Result<Option<Box<dyn Watcher>>> + 'a;
+/// Starts the watcher of an instance that has just started or was adopted; the flag: its version is on trial. `None`:
+/// there is no check, and a start is ready at once.
+pub type StartWatcher<'a> = dyn Fn(&Context<'_>, &Instance, Reporter, bool) -> Result<Option<Box<dyn Watcher>>> + 'a;
 
 /// Works out a start of `context` in a slot; beside the serving instance that has these ports, if any.
 pub type Prepare<'a> = dyn Fn(&Context<'_>, Slot, Option<&[Port]>) -> Result<Prepared> + 'a;
@@ -71,8 +71,8 @@ impl Keeper for Vms<'_> {
         Instance::start(self.context, prepared, before)
     }
 
-    fn watch(&self, instance: Instance) -> Result<Live> {
-        Live::new(self.context, instance, self.hooks.watcher)
+    fn watch(&self, instance: Instance, trial: bool) -> Result<Live> {
+        Live::new(self.context, instance, self.hooks.watcher, trial)
     }
 
     fn state(live: &Live) -> &State {
@@ -118,5 +118,5 @@ fn adopt_any(context: &Context<'_>, stop_only: bool) -> Result<Option<Instance>>
         }
         return Ok(Some(serving));
     }
-    Ok(replace::settle(serving, rest))
+    Ok(replace::take_over(context, serving, rest))
 }

@@ -1,6 +1,7 @@
 //! A flag that also wakes whoever waits.
 
-use crate::sys::{Error, Result};
+use super::peer::{Woken, poll_all};
+use crate::sys::{Deadline, Error, Result};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,11 @@ impl Cancel {
         self.flag.store(true, Ordering::SeqCst);
         // Nobody ever reads it, so the descriptor stays readable. A full counter is readable as well.
         let _ = self.event.write(1);
+    }
+
+    /// Waits until it is set, at most until then; returns whether it is set.
+    pub fn wait(&self, until: Deadline) -> bool {
+        poll_all(None, until, None, Some(self)) == Woken::Cancelled
     }
 
     /// Whether it is set.

@@ -60,13 +60,16 @@ pub struct Check {
     pub tls: Option<Tls>,
     /// How long one probe may take in all.
     pub timeout: Duration,
+    /// Whether the host ports are not open yet: then no answer of the guest makes it healthy to its clients.
+    pub closed: bool,
     pub(super) trust: Trust,
 }
 
 impl Check {
     /// A check without TLS.
     pub fn new(kind: Kind, host: &str, port: u16, timeout: Duration) -> Check {
-        Check { kind, host: host.to_string(), port, guest_port: port, tls: None, timeout, trust: Trust::default() }
+        let (host, trust) = (host.to_string(), Trust::default());
+        Check { kind, host, port, guest_port: port, tls: None, timeout, closed: false, trust }
     }
 
     /// The check that `health` asks for, of the node's address `at`. `object` is the component, for errors.

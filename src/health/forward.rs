@@ -53,6 +53,7 @@ pub(super) fn settle(
     let client = peer.local().map_err(|e| Reason::Broken(crate::sys::error::os_reason(&e)))?;
     let mut patience = limits.patience.min(limits.deadline);
     let mut pause = FIRST_LOOK;
+    let mut ask_max = ASK_MAX;
     // The last answer that was one.
     let mut known = Handshake::Unknown("no answer from the monitor in time".into());
     loop {
@@ -65,8 +66,13 @@ pub(super) fn settle(
             Woken::Nothing => {}
         }
         let asked = Instant::now();
-        let known_now = forward.handshake(client, Deadline::after(ASK_MAX).min(limits.deadline));
+        let known_now = forward.handshake(client, Deadline::after(ask_max).min(limits.deadline));
         let at_least = rest_after(asked.elapsed());
+        // The monitor answers one client after the other, and a question that is given up loses its turn. With a cancel
+        // the questions stay short: the thread that sets it waits for this one.
+        if matches!(known_now, Handshake::Unknown(_)) && limits.cancel.is_none() {
+            ask_max = Duration::MAX;
+        }
         match known_now {
             Handshake::Established => return Ok(Taken::Established),
             Handshake::Unknown(why) if *kind != Kind::Tcp => return Ok(Taken::Unproven(why)),
@@ -194,6 +200,24 @@ mod tests {
             assert_eq!(verdict.is_healthy(), healthy, "{verdict:?}");
             closer.join().unwrap();
         }
+    }
+
+    /// Needs a second for an answer.
+    struct Slow;
+
+    impl Forward for Slow {
+        fn handshake(&mut self, _: SocketAddr, deadline: Deadline) -> Handshake {
+            let late = Deadline::after(Duration::from_secs(1));
+            std::thread::sleep(deadline.min(late).left());
+            if late.passed() { Established } else { Unknown("busy".into()) }
+        }
+    }
+
+    #[test]
+    fn a_slow_monitor_has_the_whole_time_of_the_check() {
+        let (_listener, mut check) = silent();
+        check.timeout = Duration::from_secs(5);
+        assert!(probe(&check, Some(&mut Slow), Deadline::after(Duration::from_secs(5))).is_healthy());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub fn probe_and_keep(check: &Check, forward: Option<&mut dyn Forward>, deadline
 pub(super) fn probe_within(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) -> Verdict {
     let started = Instant::now();
     match ask(check, forward, limits) {
+        Ok(_) if check.closed => Verdict::Unhealthy(Reason::NotOpen),
         Ok(detail) => Verdict::Healthy { detail, elapsed: started.elapsed() },
         Err(_) if limits.cancel.is_some_and(|c| c.is_set()) => Verdict::Unhealthy(Reason::Cancelled),
         Err(reason) => Verdict::Unhealthy(reason),

@@ -60,6 +60,8 @@ pub enum Reason {
     GuestRefuses(u16),
     /// Accepted by the port forward, and whether by the guest can't be found out, for this reason.
     Unproven(String),
+    /// The guest answers, and its host ports open as soon as its supervisor has found it ready.
+    NotOpen,
     /// There is nothing to ask.
     NotRunning,
     /// The check itself could not be made, for this reason.
@@ -116,6 +118,7 @@ impl Reason {
             Reason::GuestSilent(_) => "guest-silent",
             Reason::GuestRefuses(_) => "guest-refuses",
             Reason::Unproven(_) => "unproven",
+            Reason::NotOpen => "not-open",
             Reason::NotRunning => "not-running",
             Reason::Broken(_) => "broken",
             Reason::Cancelled => "cancelled",
@@ -142,6 +145,7 @@ impl fmt::Display for Reason {
             Reason::GuestSilent(port) => write!(f, "{FORWARD}: it does not answer on port {port} yet"),
             Reason::GuestRefuses(port) => write!(f, "{FORWARD}: it refuses on port {port}"),
             Reason::Unproven(why) => write!(f, "accepted by the port forward; whether by the guest is unknown: {why}"),
+            Reason::NotOpen => f.write_str("starting: its ports open when its supervisor has found it ready"),
             Reason::NotRunning => f.write_str("not running"),
             Reason::Broken(why) => f.write_str(why),
             Reason::Cancelled => f.write_str("cancelled"),

@@ -184,6 +184,9 @@ pub struct Component {
     /// How long it may take to become healthy.
     #[serde(with = "super::duration")]
     pub start_timeout: Duration,
+    /// How long a new version must stay up and healthy before it counts as deployed; zero turns it off.
+    #[serde(with = "super::duration", default = "settle", skip_serializing_if = "is_settle")]
+    pub settle: Duration,
     /// Whether writes to the root disk stay.
     pub root: RootMode,
     /// What is done when it is unhealthy.
@@ -192,6 +195,15 @@ pub struct Component {
     pub health: Option<Health>,
     /// What only podman understands.
     pub container: ContainerOnly,
+}
+
+/// The default of [`Component::settle`]. Records leave it out, so that digests are those of versions without the key.
+fn settle() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn is_settle(settled: &Duration) -> bool {
+    *settled == settle()
 }
 
 impl Component {
@@ -232,6 +244,7 @@ impl Component {
             restart: Restart::No,
             stop_timeout: Duration::from_secs(35),
             start_timeout: Duration::from_secs(60),
+            settle: settle(),
             root: RootMode::Ephemeral,
             on_unhealthy: OnUnhealthy::None,
             health: None,
@@ -262,6 +275,7 @@ mod tests {
             |c| c.egress = Egress::None,
             |c| c.restart = Restart::Always,
             |c| c.stop_timeout += Duration::from_millis(1),
+            |c| c.settle = Duration::ZERO,
             |c| c.health = Some(Health::default()),
             |c| c.ports.push(Port::parse("80:80").unwrap()),
             |c| c.ports.push(Port::parse("80:80/udp").unwrap()),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why an instance is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopReason {
     /// mcp-stop, where there was no supervisor.
@@ -19,18 +19,23 @@ pub enum StopReason {
     Late,
     /// It was healthy, and is not any more.
     Unhealthy,
+    /// It was healthy, and was not after its settle time: how.
+    Unsettled(String),
+    /// Its host ports could not be opened: why.
+    Ports(String),
 }
 
-impl StopReason {
-    /// As people read it.
-    pub fn text(self) -> &'static str {
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StopReason::Asked => "stop asked for",
-            StopReason::Signal => "stop asked for by a signal",
-            StopReason::Hangup => "the terminal closed",
-            StopReason::Replaced => "replaced",
-            StopReason::Late => "not healthy in time",
-            StopReason::Unhealthy => "unhealthy",
+            StopReason::Asked => f.write_str("stop asked for"),
+            StopReason::Signal => f.write_str("stop asked for by a signal"),
+            StopReason::Hangup => f.write_str("the terminal closed"),
+            StopReason::Replaced => f.write_str("replaced"),
+            StopReason::Late => f.write_str("not healthy in time"),
+            StopReason::Unhealthy => f.write_str("unhealthy"),
+            StopReason::Unsettled(how) => f.write_str(how),
+            StopReason::Ports(why) => write!(f, "its ports can't be opened: {why}"),
         }
     }
 }
@@ -47,6 +52,11 @@ pub enum EventKind {
     Rebuilt,
     /// The init of a microVM has started the program.
     ProgramStarted,
+    /// It is healthy, by this answer of its health check or, without one, because it runs; its settle time begins.
+    Settling {
+        /// The answer.
+        answer: Option<String>,
+    },
     /// It is ready: by this answer of its health check, or, without one, because it has started.
     Ready {
         /// The answer.
@@ -100,10 +110,11 @@ impl fmt::Display for EventKind {
             EventKind::Adopted => f.write_str("adopted"),
             EventKind::Rebuilt => f.write_str("state lost and rebuilt"),
             EventKind::ProgramStarted => f.write_str("the guest's program was started"),
+            EventKind::Settling { answer } => write!(f, "settling: {}", answer.as_deref().unwrap_or("started")),
             EventKind::Ready { answer } => write!(f, "ready: {}", answer.as_deref().unwrap_or("started")),
             EventKind::Healthy { answer } => write!(f, "healthy: {answer}"),
             EventKind::Unhealthy { reason } => write!(f, "unhealthy: {reason}"),
-            EventKind::Stopping { why } => write!(f, "stopping: {}", why.text()),
+            EventKind::Stopping { why } => write!(f, "stopping: {why}"),
             EventKind::SuccessorBoots => f.write_str("a new version boots beside"),
             EventKind::SuccessorFailed { reason } => write!(f, "serves on: the new version {reason}"),
             EventKind::Replaced => f.write_str("replaced"),
@@ -142,7 +153,7 @@ impl Earlier {
         let stopping = last("stopping: ").map(|why| {
             let known = [StopReason::Signal, StopReason::Hangup, StopReason::Replaced];
             let known = known.into_iter().chain([StopReason::Late, StopReason::Unhealthy]);
-            known.into_iter().find(|reason| reason.text() == why).unwrap_or(StopReason::Asked)
+            known.into_iter().find(|reason| reason.to_string() == why).unwrap_or(StopReason::Asked)
         });
         let ready_answer = last("ready: ").filter(|answer| *answer != "started").map(str::to_string);
         let event = |(at, text)| InstanceEvent { at, kind: EventKind::Earlier { text } };

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 pub const SCHEMA: u32 = 2;
 const DOCUMENT: Document = Document { what: "state", schema: SCHEMA, remedy: "" };
 
+/// The prefix of the event that begins the settle time.
+pub const SETTLING: &str = "settling: ";
+
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
 
@@ -232,6 +235,9 @@ pub struct State {
     pub argv: Vec<String>,
     /// The answer of the health check that made it ready; `None`: it is not ready, or has no check.
     pub ready_answer: Option<String>,
+    /// Whether it was healthy, so that its settle time began.
+    #[serde(default)]
+    pub settling: bool,
     /// Why it is being stopped, or was.
     pub stopping: Option<StopReason>,
     /// What happened, newest last, at most 32: for people. What decisions depend on has fields of its own.
@@ -271,6 +277,20 @@ impl State {
         self.stopping == Some(StopReason::Replaced)
     }
 
+    /// Why an instance that has ended was never ready.
+    pub fn why_not_ready(&self) -> String {
+        let (by, reason) = self.end.as_ref().map_or((EndedBy::Unknown, ""), |end| (end.by, &end.reason));
+        match &self.stopping {
+            Some(why) if by == EndedBy::Mcp => format!("{why}; {reason}"),
+            _ => format!("{}: {reason}", self.when_it_ended()),
+        }
+    }
+
+    /// What an instance that was never ready had reached when it ended.
+    pub fn when_it_ended(&self) -> &'static str {
+        if self.settling { "was healthy, and ended within its settle time" } else { "ended before it was ready" }
+    }
+
     /// It is ready: since now, unless it has been before. One that is being stopped stays so.
     pub fn becomes_ready(&mut self) {
         if self.ready_at.is_none() {
@@ -286,7 +306,8 @@ impl State {
         match &kind {
             // One that is adopted is ready without another answer.
             EventKind::Ready { answer: Some(answer) } => self.ready_answer = Some(answer.clone()),
-            EventKind::Stopping { why } => self.stopping = Some(*why),
+            EventKind::Settling { .. } => self.settling = true,
+            EventKind::Stopping { why } => self.stopping = Some(why.clone()),
             // A stop that its supervisor had begun is over.
             EventKind::Adopted => self.stopping = None,
             _ => {}
@@ -409,7 +430,7 @@ mod tests {
         assert!(state.was_replaced());
         assert_eq!((state.events.len(), state.events[0].kind.to_string().as_str()), (4, "started"));
         let state = of(&["started", "ready: started", "stopping: stop asked for by a signal"]);
-        assert_eq!((state.proof(), state.stopping), (None, Some(StopReason::Signal)));
+        assert_eq!((state.proof(), &state.stopping), (None, &Some(StopReason::Signal)));
         assert_eq!(of(&["started"]).stopping, None);
         // What is written then is of the new schema.
         assert_eq!(parse(&serde_json::to_vec(&state).unwrap()).unwrap(), state);

@@ -6,6 +6,7 @@ use super::{start, stop};
 use crate::health::Hints;
 use crate::model::state::{self, Phase, State};
 use crate::model::{ComponentId, Record, Runtime, Source, Version, Wish};
+use crate::supervise::with_console;
 use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_OK, EXIT_RETRY};
 use crate::sys::paths::{ComponentPaths, Paths, Slot};
 use crate::sys::{Deadline, Error, Result, lock, time, tool};
@@ -146,7 +147,7 @@ pub fn spawn<'a>(
     // Whoever started us is told by us alone: it would take the first component's word for the whole node's.
     command.env_remove("NOTIFY_SOCKET");
     let began = time::now();
-    let timeouts = version.spec.start_timeout + version.spec.stop_timeout;
+    let timeouts = version.spec.start_timeout + version.spec.settle + version.spec.stop_timeout;
     let deadline = Deadline::after(timeouts + SPARE);
     log::debug!("{command:?}");
     let child = command.spawn().map_err(Error::os("run", &program))?;
@@ -219,7 +220,7 @@ impl Begun<'_> {
             hints.iter().for_each(Hints::drain);
             match self.look()? {
                 Progress::Ready => return Ok(EXIT_OK),
-                Progress::Ended(reason) => return Err(Error::busy(id, format!("ended before it was ready: {reason}"))),
+                Progress::Ended(reason) => return Err(Error::busy(id, reason)),
                 Progress::Failed(failed) if failed.code == EXIT_FINAL => {
                     return Err(Error::refused(id, failed.reason));
                 }
@@ -245,8 +246,12 @@ impl Begun<'_> {
                 let ready = state.is_some_and(|s| s.phase == Phase::Ready);
                 return Ok(if ready { Progress::Ready } else { Progress::Coming });
             }
-            let new = state.and_then(|s| s.end).filter(|end| end.at >= self.began);
-            ended = ended.or(new.map(|end| end.reason));
+            let new = state.filter(|s| s.end.as_ref().is_some_and(|end| end.at >= self.began));
+            ended = ended.or_else(|| {
+                let state = new?;
+                let console = state.end.as_ref().map_or(&[][..], |end| &end.console);
+                Some(with_console(&state.why_not_ready(), console))
+            });
         }
         let failed = failure::since(&self.paths, &self.found.id, &self.began);
         if let Some(failed) = failed.filter(|_| ended.is_none()) {

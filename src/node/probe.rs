@@ -1,8 +1,7 @@
 //! Probing a component by name: which address to ask, whether it runs, and whether its guest has answered.
 
 use crate::guest::monitor::handshake::{Asker, Seen};
-use crate::health::{Cancel, wait, watch};
-use crate::health::{Change, Check, Forward, Handshake, Hints, Plan, Reason, Subject, Verdict, Watch};
+use crate::health::{Check, Forward, Handshake, Hints, Reason, Subject, Verdict};
 use crate::model::state::{self, State};
 use crate::model::{Component, ComponentId, Health, HealthKind, Port, Protocol};
 use crate::sys::paths::{ComponentPaths, InstancePaths, Paths, Slot};
@@ -14,12 +13,17 @@ pub struct ComponentSubject {
     paths: ComponentPaths,
     /// A given instance; `None`: whichever serves.
     slot: Option<Slot>,
+    /// Whether its supervisor asks: a VM whose ports are not open yet is reached on its scratch ports.
+    by_supervisor: bool,
     is_vm: bool,
     health: Health,
     check: Check,
-    /// Of the instance with this uuid and QEMU.
-    forward: Option<(String, i32, GuestForward)>,
+    /// The forward of the instance that this identifies.
+    forward: Option<(Known, GuestForward)>,
 }
+
+/// Identifies an instance: uuid, process id of QEMU, and the port at which it is checked.
+type Known = (String, i32, Option<Port>);
 
 /// [`Forward`] by the guest's monitor. While one VM takes another's place, either may have the host port: which one of
 /// them took a connection is told by the one that knows it.
@@ -79,15 +83,14 @@ impl ComponentSubject {
         let at = address(id, component, &health)?;
         let check = Check::of_health(id, &health, at)?;
         let paths = paths.component(&id.service, &id.component);
-        Ok(Some(ComponentSubject { paths, slot: None, is_vm: component.is_vm(), health, check, forward: None }))
+        let is_vm = component.is_vm();
+        Ok(Some(ComponentSubject { paths, slot: None, by_supervisor: false, is_vm, health, check, forward: None }))
     }
 
-    /// Only the instance in `slot`, whether it serves or not, reached at `at` on the node: for a supervisor that
-    /// boots a second one beside it.
-    pub fn of_instance(mut self, slot: Slot, at: SocketAddr) -> Result<ComponentSubject> {
-        self.check = Check::of_health(&self.paths.run.display(), &self.health, at)?;
-        self.slot = Some(slot);
-        Ok(self)
+    /// For the supervisor of the instance in `slot`. `None`: it is the one that serves.
+    pub fn by_supervisor(mut self, slot: Option<Slot>) -> ComponentSubject {
+        (self.by_supervisor, self.slot) = (true, slot);
+        self
     }
 
     /// Wants at least `successes` good answers in a row, `interval` apart at the most.
@@ -132,17 +135,23 @@ impl ComponentSubject {
         let instance = self.paths.instance(slot);
         // Its supervisor is about to write it.
         let state = State::read(&instance).map_err(broken)?.ok_or(Reason::NotRunning)?;
-        if self.forward.as_ref().is_none_or(|(uuid, pid, _)| *uuid != state.uuid || *pid != state.pid) {
-            self.meet(&instance, &state);
+        let guest = self.check.guest_port;
+        // An instance that is ready and still lacks its ports replaces one that has them.
+        let waits = self.slot.is_some() || state.ready_at.is_none();
+        let scratch = forwarded(&state.scratch, guest).filter(|_| waits);
+        let port = scratch.or_else(|| forwarded(&state.ports, guest)).copied();
+        let known = (state.uuid.clone(), state.pid, port);
+        if self.forward.as_ref().is_none_or(|(of, _)| *of != known) {
+            self.meet(&instance, known);
+            self.check.closed = scratch.is_some() && !self.by_supervisor;
         }
         Ok(())
     }
 
-    fn meet(&mut self, instance: &InstancePaths, state: &State) {
+    fn meet(&mut self, instance: &InstancePaths, known: Known) {
         let guest = self.check.guest_port;
         // Where it listens now; the specification may say otherwise by the time it is read.
-        if self.slot.is_none()
-            && let Some(port) = forwarded(&state.ports, guest)
+        if let Some(port) = known.2
             && let Ok(mut check) = Check::of_health(&self.paths.run.display(), &self.health, port.host_addr())
             && check.authority() != self.check.authority()
         {
@@ -154,18 +163,18 @@ impl ComponentSubject {
         if !self.is_vm {
             return;
         }
-        let asker = Asker::new(&instance.qmp(), state.pid, guest);
+        let asker = Asker::new(&instance.qmp(), known.1, guest);
         let other = Slot::VMS.into_iter().find(|s| self.slot.is_none() && *s != instance.slot);
         let other = other.map(|slot| self.paths.instance(slot));
         let forward = GuestForward { asker, guest_port: guest, other, known: None };
-        self.forward = Some((state.uuid.clone(), state.pid, forward));
+        self.forward = Some((known, forward));
     }
 }
 
 impl Subject for ComponentSubject {
     fn parts(&mut self) -> std::result::Result<(&Check, Option<&mut dyn Forward>), Reason> {
         self.find()?;
-        Ok((&self.check, self.forward.as_mut().map(|(_, _, f)| f as &mut dyn Forward)))
+        Ok((&self.check, self.forward.as_mut().map(|(_, f)| f as &mut dyn Forward)))
     }
 }
 
@@ -200,30 +209,4 @@ pub fn component_probe(
         Err(reason) => Verdict::Unhealthy(reason),
         Ok((check, forward)) => crate::health::probe(check, forward, deadline),
     }))
-}
-
-/// For a supervisor's thread: waits until the component is healthy (`ready` is told once; false ends it), then, with
-/// `keep_watching`, tells each change until `cancel`. Gives up waiting at `deadline` with the last verdict, which
-/// `ready` is told as well.
-pub fn watch_for_supervisor(
-    mut subject: ComponentSubject,
-    deadline: Deadline,
-    keep_watching: bool,
-    cancel: &Cancel,
-    ready: impl FnOnce(Verdict) -> bool,
-    tell: impl FnMut(Change) -> bool,
-) {
-    let health = subject.health().clone();
-    // Without hints it takes a little longer, no more.
-    let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
-    let plan = Plan { interval: health.interval, successes: health.successes, deadline };
-    let verdict = wait(&mut subject, &plan, hints.as_ref(), Some(cancel));
-    let healthy = verdict.is_healthy();
-    let goes_on = ready(verdict);
-    // Afterwards: the kernel takes some 10 ms to close them.
-    drop(hints);
-    if goes_on && healthy && keep_watching && !cancel.is_set() {
-        let plan = Watch { interval: health.interval, successes: health.successes, failures: health.failures };
-        watch(&mut subject, &plan, cancel, tell);
-    }
 }

@@ -77,7 +77,7 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     let mut end = state.end.filter(|end| end.at.as_str() >= since)?;
     // What it was stopped for is more than how.
     if let Some(why) = state.stopping.filter(|_| end.by == EndedBy::Mcp) {
-        end.reason = format!("{}; {}", why.text(), end.reason);
+        end.reason = format!("{}; {}", why, end.reason);
     }
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }

@@ -145,14 +145,14 @@ fn stop_containers(context: &Context<'_>, signals: &Signals) -> Result<Option<En
     let never = || Error::refused(context.id, "shall stop, not start");
     let hooks = container::supervise::Hooks {
         prepare: &|_| Err(never()),
-        watcher: &|_, _, _| Ok(None),
+        watcher: &|_, _, _, _| Ok(None),
         ready: &|_| {},
         next: &|| Err(never()),
     };
     let mode = Mode { stop_only: true, ..Mode::default() };
     match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals) {
         Ok(Outcome::Ended(end)) => Ok(end),
-        Ok(Outcome::Failed(end)) => Ok(Some(end)),
+        Ok(Outcome::Failed(_, end)) => Ok(Some(end)),
         Ok(Outcome::Start(_) | Outcome::Replaced(..)) => Ok(None),
         Err(e) => {
             log::warn!("{e}");
@@ -169,7 +169,7 @@ fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<
     let never = || Error::refused(context.id, "shall stop, not start");
     let hooks = Hooks {
         prepare: &|_, _, _| Err(never()),
-        watcher: &|_, _, _| Ok(None),
+        watcher: &|_, _, _, _| Ok(None),
         ready: &|_| {},
         next: &|| Err(never()),
         failed: &|_| {},
@@ -177,7 +177,7 @@ fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<
     let mode = Mode { stop_only: true, ..Mode::default() };
     match supervise::run(context, &mode, None, &hooks, &mut Notify::default(), signals) {
         Ok(Outcome::Ended(end)) => Ok(end),
-        Ok(Outcome::Failed(end)) => Ok(Some(end)),
+        Ok(Outcome::Failed(_, end)) => Ok(Some(end)),
         Ok(Outcome::Start(_) | Outcome::Replaced(..)) => Ok(None),
         Err(e) => {
             log::warn!("{e}; killed");

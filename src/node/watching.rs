@@ -1,9 +1,9 @@
 //! What a supervisor asks of what it supervises: until it is ready, and after that where the definition wants it watched.
 
-use super::probe::{ComponentSubject, watch_for_supervisor};
-use crate::health::{Cancel, Change, Verdict};
+use super::probe::ComponentSubject;
+use crate::health::{self, Cancel, Change, Plan, Verdict, Watch};
 use crate::model::state::State;
-use crate::model::{Health, OnUnhealthy, Protocol};
+use crate::model::{Health, OnUnhealthy};
 use crate::supervise::Context;
 use crate::supervise::report::{Health as Report, Reporter, Watcher};
 use crate::sys::paths::Slot;
@@ -43,6 +43,11 @@ fn is_asked(context: &Context<'_>, is_ready: bool, wants_ready: bool) -> bool {
     context.component.on_unhealthy == OnUnhealthy::Restart || (!is_ready && wants_ready)
 }
 
+/// Whether a started component is ready only when its health check succeeds.
+pub fn is_awaited(context: &Context<'_>, wants_ready: bool) -> bool {
+    is_asked(context, false, wants_ready) && health(context).is_some()
+}
+
 /// Fails as [`start`] would, while nothing is started yet.
 pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
     if is_asked(context, false, wants_ready) {
@@ -52,51 +57,109 @@ pub fn check(context: &Context<'_>, wants_ready: bool) -> Result<()> {
     Ok(())
 }
 
-/// Starts asking for the health of the instance in `slot`. `None` where there is nothing to ask: no check, or nobody wants to know (`wants_ready` is false, and
-/// so is `on_unhealthy`).
+/// Starts the thread that checks the instance in `slot`. `trial`: the settle time precedes its readiness. `None`: there is
+/// no check and no settle time, or neither `wants_ready` nor `on_unhealthy` needs the check.
 pub fn start(
     context: &Context<'_>,
     slot: Slot,
     state: &State,
     reporter: Reporter,
     wants_ready: bool,
+    trial: bool,
 ) -> Result<Option<Box<dyn Watcher>>> {
-    let keep_watching = context.component.on_unhealthy == OnUnhealthy::Restart;
-    if !is_asked(context, state.ready_at.is_some(), wants_ready) {
+    let component = context.component;
+    let is_ready = state.ready_at.is_some();
+    let mut subject = None;
+    if is_asked(context, is_ready, wants_ready) {
+        let stage = context.node.stage_health(&context.id.service);
+        subject = ComponentSubject::new(context.paths, context.id, component, stage)?;
+    }
+    let settle = Some(component.settle).filter(|settle| trial && !is_ready && !settle.is_zero());
+    if subject.is_none() && settle.is_none() {
         return Ok(None);
     }
-    let stage = context.node.stage_health(&context.id.service);
-    let Some(mut subject) = ComponentSubject::new(context.paths, context.id, context.component, stage)? else {
-        return Ok(None);
-    };
-    // Beside the instance that it is to replace, it is not the one that serves, and is reached elsewhere.
-    let guest = subject.check().guest_port;
-    if let Some(port) = state.scratch.iter().find(|p| p.protocol == Protocol::Tcp && p.guest == guest) {
-        subject = subject.of_instance(slot, port.host_addr())?;
-        subject.prove_further(PROOF.0, PROOF.1);
-    }
+    // It boots beside the instance that it replaces.
+    let beside = context.files().current_slot() != Some(slot);
+    let subject = subject.map(|subject| {
+        let mut subject = subject.by_supervisor(beside.then_some(slot));
+        if beside {
+            subject.prove_further(PROOF.0, PROOF.1);
+        }
+        subject
+    });
     let cancel = Arc::new(Cancel::new()?);
-    // The supervisor ends a start that takes too long; this is only so that a wait has an end.
-    let deadline = Deadline::after(context.component.start_timeout * 2);
+    let plan = Asks {
+        // The supervisor ends a start that takes too long; this is only so that a wait has an end.
+        deadline: Deadline::after(component.start_timeout * 2),
+        settle,
+        keep_watching: component.on_unhealthy == OnUnhealthy::Restart,
+    };
     let thread = {
         let cancel = Arc::clone(&cancel);
-        let ask = move || {
-            let ready = |verdict: Verdict| {
-                if let Verdict::Healthy { detail, .. } = verdict {
-                    reporter.tell(Report::Healthy(detail));
-                }
-                true
-            };
-            let tell = |change| {
-                reporter.tell(match change {
-                    Change::Healthy => Report::Healthy("healthy again".into()),
-                    Change::Unhealthy(reason) => Report::Unhealthy(reason.to_string()),
-                });
-                true
-            };
-            watch_for_supervisor(subject, deadline, keep_watching, &cancel, ready, tell);
-        };
-        std::thread::Builder::new().spawn(ask).map_err(Error::os("start", "a thread"))?
+        std::thread::Builder::new()
+            .spawn(move || plan.run(subject, &cancel, |health| reporter.tell(health)))
+            .map_err(Error::os("start", "a thread"))?
     };
     Ok(Some(Box::new(Asking { cancel, thread: Some(thread) })))
+}
+
+/// The work of the checking thread.
+struct Asks {
+    /// When to give up waiting for the first success.
+    deadline: Deadline,
+    /// How long to wait before the check is repeated.
+    settle: Option<Duration>,
+    /// Whether to go on checking after readiness.
+    keep_watching: bool,
+}
+
+impl Asks {
+    /// Waits until `subject` is healthy, and still is after its settle time; then reports each change. Without a `subject`
+    /// a component is healthy as long as it runs.
+    fn run(&self, mut subject: Option<ComponentSubject>, cancel: &Cancel, mut tell: impl FnMut(Report)) {
+        let mut answer = None;
+        if let Some(subject) = &mut subject {
+            // Without hints it takes a little longer, no more.
+            let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
+            let (interval, successes) = (subject.health().interval, subject.health().successes);
+            let plan = Plan { interval, successes, deadline: self.deadline };
+            match health::wait(subject, &plan, hints.as_ref(), Some(cancel)) {
+                Verdict::Healthy { detail, .. } => answer = Some(detail),
+                Verdict::Unhealthy(_) => return,
+            }
+            if self.settle.is_none() {
+                tell(Report::Healthy(answer.clone()));
+            }
+            // Afterwards: the kernel takes some 10 ms to close them.
+            drop(hints);
+        }
+        if let Some(settle) = self.settle {
+            tell(Report::Settling(answer.clone()));
+            if cancel.wait(Deadline::after(settle)) {
+                return;
+            }
+            if let Some(Verdict::Unhealthy(reason)) = subject.as_mut().map(|subject| ask_again(subject, cancel)) {
+                return tell(Report::Unhealthy(reason.to_string()));
+            }
+            tell(Report::Healthy(answer));
+        }
+        let Some(mut subject) = subject.filter(|_| self.keep_watching) else { return };
+        let health = subject.health();
+        let plan = Watch { interval: health.interval, successes: health.successes, failures: health.failures };
+        health::watch(&mut subject, &plan, cancel, |change| {
+            tell(match change {
+                Change::Healthy => Report::Healthy(Some("healthy again".into())),
+                Change::Unhealthy(reason) => Report::Unhealthy(reason.to_string()),
+            });
+            true
+        });
+    }
+}
+
+/// Repeats the check, with as many failures allowed as the definition says.
+fn ask_again(subject: &mut ComponentSubject, cancel: &Cancel) -> Verdict {
+    let health = subject.health();
+    let deadline = Deadline::after(health.timeout + health.interval * health.failures);
+    let plan = Plan { interval: health.interval, successes: 1, deadline };
+    health::wait(subject, &plan, None, Some(cancel))
 }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::report::{self, Health, Reporter, Reports, Watcher};
+use crate::model::{Component, duration};
 use crate::sys::{Deadline, Error, Result};
 use std::os::fd::BorrowedFd;
 
@@ -37,14 +38,27 @@ impl Asked {
         self.reports.take()
     }
 
-    /// Nothing more is asked: the thread goes.
+    /// Begins the settle time of `component`.
+    pub fn settles(&mut self, component: &Component) {
+        // The checking thread reports before this.
+        self.start_deadline = Some(Deadline::after(component.settle + component.start_timeout));
+    }
+
+    /// Ends the checking thread and discards reports that were not taken.
     pub fn no_more(&mut self) {
         self.watcher = None;
         self.start_deadline = None;
+        while self.reports.take().is_some() {}
     }
 
     /// Whether it did not become healthy in time. True once.
     pub fn is_late(&mut self) -> bool {
         self.start_deadline.take_if(|d| d.passed()).is_some()
     }
+}
+
+/// The reason where the check after the settle time fails.
+pub fn unsettled(context: &Context<'_>, reason: &str) -> String {
+    let settle = duration::format(context.component.settle);
+    format!("was healthy, and is not after its settle time of {settle}: {reason}")
 }

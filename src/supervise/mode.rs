@@ -22,8 +22,8 @@ pub struct Mode {
 pub enum Outcome<I> {
     /// It is over: the last end, which our exit code is made of. `None`: there was nothing to stop.
     Ended(Option<End>),
-    /// The version on trial ended before it was ready.
-    Failed(End),
+    /// The version on trial failed: why, and how it ended.
+    Failed(String, End),
     /// What ran is stopped, and this is to be started, on trial.
     Start(Box<Version>),
     /// This has taken the place of what ran, which is gone.
@@ -32,7 +32,12 @@ pub enum Outcome<I> {
 
 /// Why a new version was no good, in lines.
 pub fn failure(reason: &str, console: &[String]) -> String {
-    let mut text = format!("the new version: {reason}; the last lines of its console:");
+    with_console(&format!("the new version: {reason}"), console)
+}
+
+/// `text` and the last lines of a console, in lines.
+pub fn with_console(text: &str, console: &[String]) -> String {
+    let mut text = format!("{text}; the last lines of its console:");
     if console.is_empty() {
         text.push_str("\n  (it wrote nothing)");
     }

@@ -23,8 +23,9 @@ pub trait Keeper {
     /// Starts one, after so many restarts. When this fails, nothing of it is left.
     fn start(&self, before: Restarts) -> Result<Self::Instance>;
 
-    /// Puts one under watch. When this fails, one that we started is gone; one that was adopted runs on.
-    fn watch(&self, instance: Self::Instance) -> Result<Self::Live>;
+    /// Puts one under watch, on trial or not. When this fails, one that we started is gone; one that was adopted runs
+    /// on.
+    fn watch(&self, instance: Self::Instance, trial: bool) -> Result<Self::Live>;
 
     /// What is known of it.
     fn state(live: &Self::Live) -> &State;
@@ -77,12 +78,12 @@ pub fn run<K: Keeper>(
     let mut restarts = if found.is_none() { Restarts::of_first(&files) } else { Restarts::default() };
     loop {
         let begun = match found.take() {
-            Some(instance) => keeper.watch(instance).inspect(|live| {
+            Some(instance) => keeper.watch(instance, trial).inspect(|live| {
                 let state = K::state(live);
                 restarts = Restarts { count: state.restarts, at: state.restarted_at.clone() };
             }),
             None if mode.stop_only || (mode.adopt_only && last.is_none()) => return Ok(Outcome::Ended(None)),
-            None => keeper.start(restarts.clone()).and_then(|instance| keeper.watch(instance)),
+            None => keeper.start(restarts.clone()).and_then(|instance| keeper.watch(instance, trial)),
         };
         let live = match (begun, &mut last) {
             (Ok(live), _) => live,
@@ -112,7 +113,7 @@ pub fn run<K: Keeper>(
             Watched::Other(outcome) => return Ok(outcome),
         };
         if trial && state.ready_at.is_none() && end.by != EndedBy::Operator {
-            return Ok(Outcome::Failed(end));
+            return Ok(Outcome::Failed(state.why_not_ready(), end));
         }
         trial = trial && state.ready_at.is_none();
         if !mode.restarts || !end.calls_for(context.component.restart) {

@@ -8,8 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// What a health watcher tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// Healthy now, by this answer.
-    Healthy(String),
+    /// Healthy now, by this answer, or, without a check, because it runs; the check is repeated after its settle time.
+    Settling(Option<String>),
+    /// Healthy now, likewise.
+    Healthy(Option<String>),
     /// Not healthy any more, for this reason.
     Unhealthy(String),
 }
@@ -73,9 +75,9 @@ mod tests {
     #[test]
     fn a_watcher_that_has_gone_wakes_nobody() {
         let (reporter, mut reports) = pair().unwrap();
-        reporter.tell(Health::Healthy("yes".into()));
+        reporter.tell(Health::Healthy(Some("yes".into())));
         drop(reporter);
-        assert_eq!(reports.take(), Some(Health::Healthy("yes".into())));
+        assert_eq!(reports.take(), Some(Health::Healthy(Some("yes".into()))));
         assert!(reports.take().is_none());
         assert!(reports.pollable().is_none());
     }

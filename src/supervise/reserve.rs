@@ -20,7 +20,18 @@ pub fn all(paths: &Paths, id: &ComponentId, ports: &[Port], held: &[Port]) -> Re
 /// A port that we hold between the check that it is free and its use.
 #[derive(Debug)]
 pub struct Reservation {
-    _socket: OwnedFd,
+    socket: OwnedFd,
+    protocol: Protocol,
+}
+
+impl Reservation {
+    /// Lets a socket with SO_REUSEADDR (TCP) or SO_REUSEPORT (UDP) bind the port beside the reservation.
+    pub fn share(&self) -> nix::Result<()> {
+        match self.protocol {
+            Protocol::Tcp => setsockopt(&self.socket, sockopt::ReuseAddr, &true),
+            Protocol::Udp => setsockopt(&self.socket, sockopt::ReusePort, &true),
+        }
+    }
 }
 
 fn new_socket(port: &Port) -> nix::Result<OwnedFd> {
@@ -43,14 +54,13 @@ pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Res
             // With SO_REUSEADDR two may bind; only one can listen. A listener for a moment: nobody was told of it.
             listen(&socket, Backlog::new(0)?)?;
             shutdown_listener(&socket)?;
-        }
-        if port.protocol == Protocol::Udp {
-            setsockopt(&socket, sockopt::ReusePort, &true)?;
+            // With it, another program that sets it too, as most servers do, could listen on the port.
+            setsockopt(&socket, sockopt::ReuseAddr, &false)?;
         }
         Ok(socket)
     };
     match attempt() {
-        Ok(socket) => Ok(Reservation { _socket: socket }),
+        Ok(socket) => Ok(Reservation { socket, protocol: port.protocol }),
         Err(nix::errno::Errno::EADDRINUSE) => Err(taken(port, holder(port))),
         Err(nix::errno::Errno::EACCES) => Err(Error::refused(
             address,

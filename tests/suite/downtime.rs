@@ -60,7 +60,7 @@ fn downtime_of_a_stop_and_start_is_told() {
     let Some(image) = nanos("downtime_of_a_stop_and_start", &[]) else { return };
     let node = Node::new();
     let port = free_port();
-    define(&node, &image, port, "root = \"persistent\"");
+    define(&node, &image, port, "root = \"persistent\"\nsettle = \"0s\"");
     node.mcp("mcp-run", &["--detach", "--wait", "demo"]).expect(0);
     let measure = begin(&node, &["--json", "demo"]);
     let before = node.state("demo/web")["ready_at"].as_str().unwrap().to_string();

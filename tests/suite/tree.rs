@@ -68,6 +68,7 @@ impl Tree {
             uid: 1_900_000_007,
             started_at: ago(90),
             ready_answer: None,
+            settling: false,
             stopping: None,
             ready_at: Some(ago(89)),
             restarts: 0,

@@ -31,7 +31,7 @@ fn replace(paths: &Paths, id: &ComponentId) -> Result<u8> {
     // Here, where it is seen, and not by the supervisor, which has a container or a VM to watch.
     let next = provide::ensure(paths, &resolve::node(paths)?, id, next)?.spec;
     // Boot, drain, stop; and the same once more where the old version has to come back.
-    let once = |c: &Component| c.start_timeout + c.stop_timeout * 2;
+    let once = |c: &Component| c.start_timeout + c.settle + c.stop_timeout * 2;
     let deadline = Deadline::after((once(&next) + once(&now)) * 2 + SPARE);
     let files = paths.component(&id.service, &id.component);
     let answer = request::ask(id, &files, deadline)?;

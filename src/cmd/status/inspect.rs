@@ -150,6 +150,7 @@ fn specification(sheet: &mut Sheet, row: &Row<'_>) {
         sheet.say("volume", format!("{} on {}", v.name, v.path));
     }
     sheet.say("stop_timeout", duration::format(spec.stop_timeout));
+    sheet.say("settle", duration::format(spec.settle));
     sheet.maybe("declared", row.entry.declared.map(|d| d.component.digest()));
     sheet.maybe("recorded", row.entry.record.get().and_then(|r| r.current.as_ref()).map(Version::digest));
 }

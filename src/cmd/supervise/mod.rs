@@ -90,7 +90,7 @@ impl Supervisor<'_> {
         options::check_lingering(self.base.paths);
         // Longer than the supervisor takes to give up, unless its restart policy makes it go on.
         let spec = &start.version.spec;
-        let patience = spec.start_timeout + spec.stop_timeout + SPARE;
+        let patience = spec.start_timeout + spec.settle + spec.stop_timeout + SPARE;
         let (files, object) = (self.base.files(), self.base.id.to_string());
         match detach(&files, &self.base.node.log, self.options.wait, patience, &object, || take_lock(&self.base))? {
             Side::Caller(code) => Ok(code),
@@ -177,11 +177,12 @@ impl Supervisor<'_> {
                     answer_failure(&files, &mode, why);
                     return Ok(end);
                 }
-                Ok(Outcome::Failed(end)) => {
-                    let text = failure(&format!("ended before it was ready ({})", end.reason), &end.console);
+                Ok(Outcome::Failed(why, end)) => {
+                    let text = failure(&why, &end.console);
                     match self.fall_back(&version, &text, &mut notify)? {
                         Some(current) => version = current,
                         None => {
+                            log::error!("{id}: {text}");
                             request::answer(&files, EXIT_NO, &text);
                             return Ok(Some(end));
                         }

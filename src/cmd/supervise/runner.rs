@@ -50,14 +50,15 @@ impl Runner {
     ) -> Result<Outcome<Instance>> {
         let prepare = |context: &Context<'_>, slot: Slot, beside: Option<&[_]>| {
             start::check_volumes(context.paths, context.node, context.id, context.component)?;
-            let prepared = guest_prepare::prepare(context, slot, beside)?;
+            let mut prepared = guest_prepare::prepare(context, slot, beside)?;
+            prepared.opens_when_ready |= watching::is_awaited(context, self.wants_health);
             start::note_start(context, &version_of(context), self.adhoc)?;
             Ok(prepared)
         };
         let hooks = guest_supervise::Hooks {
             prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            watcher: &|context, instance, reporter, trial| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health, trial)
             },
             ready: &|context| start::note_ready(context),
             next,
@@ -82,15 +83,15 @@ impl Runner {
         };
         let hooks = container::supervise::Hooks {
             prepare: &prepare,
-            watcher: &|context, instance, reporter| {
-                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health)
+            watcher: &|context, instance, reporter, trial| {
+                watching::start(context, instance.paths.slot, &instance.state, reporter, self.wants_health, trial)
             },
             ready: &|context| start::note_ready(context),
             next,
         };
         Ok(match container::supervise::run(context, mode, &hooks, notify, signals)? {
             Outcome::Ended(end) => Outcome::Ended(end),
-            Outcome::Failed(end) => Outcome::Failed(end),
+            Outcome::Failed(why, end) => Outcome::Failed(why, end),
             // A container is never put in the place of another beside it.
             Outcome::Start(version) | Outcome::Replaced(version, _) => Outcome::Start(version),
         })

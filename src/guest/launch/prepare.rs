@@ -34,7 +34,9 @@ pub fn prepare(context: &Context<'_>, slot: Slot, beside: Option<&[Port]>) -> Re
         Some((kernel, told)) => Some(microvm::initrd(context.paths, &kernel, &told, user.other())?),
         None => None,
     };
-    Ok(Prepared { plan: argv::plan(&vm), vm, binary, accel, user, initramfs, reserved, beside: beside.is_some() })
+    let beside = beside.is_some();
+    let plan = argv::plan(&vm);
+    Ok(Prepared { plan, vm, binary, accel, user, initramfs, reserved, beside, opens_when_ready: beside })
 }
 
 /// The argument vector as a start would have it, with nothing made or taken for it.

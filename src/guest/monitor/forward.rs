@@ -1,53 +1,27 @@
 //! Forwarded ports: opened through the monitor, then made real listeners.
 //!
-//! libslirp listens with a backlog of 1, so that a second client waits a second. So each forward is made on a port
-//! that the kernel picks, its socket is taken out of QEMU, unbound, and bound to its real address with a real backlog.
-//! QEMU then needs no right to low ports, and the socket is ours by owner, which a later hand-over needs.
+//! libslirp listens with a backlog of 1, so that a second client waits a second. So each forward is made on a scratch
+//! port that the kernel picks; once the guest is ready, its socket is taken out of QEMU, unbound, and bound to its real
+//! address with a real backlog. QEMU then needs no right to low ports, and the socket is ours by owner, which a later
+//! hand-over needs. Until then a client of the real address is refused at once: QEMU would accept it for a guest that
+//! does not listen, and sends the lost SYN again only after 6 s.
 
 use crate::guest::monitor::qmp::{Qmp, QmpError, one_line};
 use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
-use crate::supervise::reserve::{Reservation, describe, shutdown_listener, taken};
-use crate::sys::pidfd::PidFd;
+use crate::supervise::reserve::{describe, shutdown_listener, taken};
 use crate::sys::{Deadline, Error, Result};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Clients that may wait to be taken.
 const BACKLOG: i32 = 128;
 
-/// Opens all `ports` in a QEMU that has just started. The reservations end when they are open.
-pub fn open(qmp: &mut Qmp, qemu: &PidFd, ports: &[Port], reserved: Vec<Reservation>, deadline: Deadline) -> Result<()> {
-    let mut known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect::<BTreeSet<_>>();
-    let mut reserved = reserved.into_iter();
-    for port in ports {
-        let held = reserved.next();
-        let protocol = protocol(port);
-        let row = add_free(qmp, port, &known, deadline)?;
-        match qemu.steal(row.fd) {
-            Ok(socket) => {
-                rebind(&socket, port, false)?;
-                known.insert(row.fd);
-            }
-            Err(e) => {
-                // Without the right to take descriptors: as QEMU alone can do it.
-                log::debug!("{}: pidfd_getfd: {e}", describe(port));
-                // QEMU's own socket shares its address with nobody.
-                drop(held);
-                let _ = remove(qmp, port, &row, deadline);
-                add(qmp, &format!("{protocol}:{}-:{}", port.host_addr(), port.guest), port, deadline)?;
-                known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Opens all `ports` in a QEMU that has just started, each on a port of 127.0.0.1 that the kernel picks: for one that
-/// boots beside the VM that has the real ones. Returns the ports as they are reached.
+/// Opens all `ports` in a QEMU that has just started, each on a port of 127.0.0.1 that the kernel picks. Returns the
+/// ports as they are reached.
 pub fn open_scratch(qmp: &mut Qmp, ports: &[Port], deadline: Deadline) -> Result<Vec<Port>> {
     let mut known = rows(qmp, deadline)?.iter().map(|r| r.fd).collect::<BTreeSet<_>>();
     let mut scratch = Vec::new();
@@ -57,6 +31,13 @@ pub fn open_scratch(qmp: &mut Qmp, ports: &[Port], deadline: Deadline) -> Result
         scratch.push(Port { bind: Ipv4Addr::LOCALHOST.into(), host: row.source.port(), ..*port });
     }
     Ok(scratch)
+}
+
+/// Moves the forward `row` to its real address without `pidfd_getfd`. QEMU binds a second socket, so the address must be
+/// free.
+pub(super) fn reopen(qmp: &mut Qmp, port: &Port, row: &Row, deadline: Deadline) -> Result<()> {
+    remove(qmp, port, row, deadline).map_err(|e| e.about(describe(port)))?;
+    add(qmp, &format!("{}:{}-:{}", protocol(port), port.host_addr(), port.guest), port, deadline)
 }
 
 /// Forwards a port that the kernel picks to the guest's end of `port`.
@@ -142,10 +123,4 @@ fn disconnect(socket: &OwnedFd) -> nix::Result<()> {
         libc::connect(socket.as_raw_fd(), &nowhere, size_of::<libc::sockaddr>() as libc::socklen_t)
     };
     nix::errno::Errno::result(r).map(drop)
-}
-
-/// The address on this node at which a forwarded port is asked.
-pub fn probe_address(port: &Port) -> SocketAddr {
-    let ip = if port.bind.is_unspecified() { std::net::Ipv4Addr::LOCALHOST.into() } else { port.bind };
-    SocketAddr::new(ip, port.host)
 }

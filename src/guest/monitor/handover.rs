@@ -1,10 +1,11 @@
-//! Host ports from one VM to the one that replaces it, so that no connection is refused or reset.
+//! Gives host ports to a VM that is ready. Ports of the VM that it replaces change hands without a refused or reset
+//! connection.
 //!
 //! Both listen on the address for a moment, as a SO_REUSEPORT group, and a filter of that group gives each new
 //! connection to the new one. The old listener goes when nothing waits in it any more. Each step can be done again, so
 //! whoever adopts a pair of VMs between which a supervisor died half way goes on from there.
 
-use crate::guest::monitor::forward::{rebind, remove, rows};
+use crate::guest::monitor::forward::{rebind, remove, reopen, rows};
 use crate::guest::monitor::qmp::{Qmp, QmpError};
 use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
@@ -33,15 +34,18 @@ pub struct Side<'a> {
     pub qemu: &'a PidFd,
 }
 
-/// Gives `ports` to `new`, whatever of that was done before. `old` has some of them or none. `reserved` are those that
-/// nobody has.
+/// Gives `ports` to `new`, whatever of that was done before. `old` has some of them or none. `reserved` are the
+/// reservations of the others.
 pub fn hand_over(
     new: &mut Side<'_>,
     mut old: Option<Side<'_>>,
     ports: &[Port],
-    reserved: Vec<Reservation>,
+    mut reserved: Vec<Reservation>,
     deadline: Deadline,
 ) -> Result<()> {
+    for reservation in &reserved {
+        reservation.share().map_err(Error::os("share", "a reserved port"))?;
+    }
     for port in ports {
         let theirs = match &mut old {
             Some(old) => listener(&rows(old.qmp, deadline)?, port).cloned(),
@@ -55,10 +59,20 @@ pub fn hand_over(
             });
             let row = row.filter(|row| row.protocol == port.protocol);
             let row = row.ok_or_else(|| Error::busy(describe(port), "the new VM does not forward it"))?;
-            let socket = new.qemu.steal(row.fd).map_err(Error::os("take over", describe(port)))?;
-            rebind(&socket, port, theirs.is_some())?;
-            if theirs.is_some() && port.protocol == Protocol::Tcp {
-                prefer_the_second(&socket).map_err(Error::os("attach a filter to", describe(port)))?;
+            match new.qemu.steal(row.fd) {
+                Ok(socket) => {
+                    rebind(&socket, port, theirs.is_some())?;
+                    if theirs.is_some() && port.protocol == Protocol::Tcp {
+                        prefer_the_second(&socket).map_err(Error::os("attach a filter to", describe(port)))?;
+                    }
+                }
+                Err(e) if theirs.is_none() => {
+                    log::debug!("{}: pidfd_getfd: {e}", describe(port));
+                    // A socket of QEMU's own shares its address with no other.
+                    reserved.clear();
+                    reopen(new.qmp, port, row, deadline)?;
+                }
+                Err(e) => return Err(Error::os("take over", describe(port))(e)),
             }
         }
         if let (Some(old), Some(row)) = (&mut old, theirs) {
@@ -93,6 +107,12 @@ pub fn refuse(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> std::res
         remove(vm.qmp, port, row, deadline)?;
     }
     Ok(())
+}
+
+/// Whether a hand-over of `ports` to `vm` has begun.
+pub fn has_begun(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> Result<bool> {
+    let rows = rows(vm.qmp, deadline)?;
+    Ok(ports.iter().any(|port| listener(&rows, port).is_some()))
 }
 
 /// Whether VMs of ours can take sockets out of `qemu` on this node, without which nothing can be handed over.

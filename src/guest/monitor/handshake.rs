@@ -18,6 +18,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The command that lists the connections.
 const LIST: &str = "info usernet";
@@ -70,6 +71,15 @@ impl Asker {
     }
 
     fn look(&mut self, client: SocketAddrV4, deadline: Deadline) -> Result<Seen, QmpError> {
+        // Its connections ended with it. The next VM of its slot may listen at its monitor's path, and is slow to answer
+        // while it boots.
+        if self
+            .process
+            .as_ref()
+            .is_some_and(|process| matches!(process.wait(Deadline::after(Duration::ZERO)), Ok(true)))
+        {
+            return Ok(Seen::Missing);
+        }
         let known = self.known.take().filter(|(of, _)| *of == client).map(|(_, fd)| fd);
         let means = match self.can_steal() {
             true => Means::Copies,
@@ -263,6 +273,27 @@ mod tests {
         for means in [Means::Copies, gone] {
             assert_eq!(asker.search(ours, &means).unwrap(), None);
         }
+    }
+
+    /// The next VM of the slot, which boots and does not answer, has the path of its monitor.
+    #[test]
+    fn a_vm_that_has_ended_has_no_connections_and_is_not_asked() {
+        let folder = std::env::temp_dir().join(format!("mcp-ended-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let monitor = folder.join("qmp.sock");
+        let busy = std::os::unix::net::UnixListener::bind(&monitor).unwrap();
+        busy.set_nonblocking(true).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _accepted = listener.accept().unwrap();
+        let mut qemu = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut asker = Asker::new(&monitor, qemu.id() as i32, 80);
+        qemu.kill().unwrap();
+        qemu.wait().unwrap();
+        let seen = asker.ask(client.local_addr().unwrap(), Deadline::after(Duration::from_millis(300)));
+        assert_eq!(seen, Seen::Missing);
+        assert!(busy.accept().is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

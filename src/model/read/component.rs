@@ -30,6 +30,7 @@ pub const COMPONENT_KEYS: &[&str] = &[
     "restart",
     "stop_timeout",
     "start_timeout",
+    "settle",
     "root",
     "on_unhealthy",
     "network",
@@ -103,6 +104,9 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     }
     if let Some(d) = t.get("start_timeout").and_then(|i| i.duration()) {
         c.start_timeout = d;
+    }
+    if let Some(d) = t.get("settle").and_then(|i| i.duration_or_zero()) {
+        c.settle = d;
     }
     let modes = [("ephemeral", RootMode::Ephemeral), ("persistent", RootMode::Persistent)];
     if let Some(r) = t.get("root").and_then(|i| i.choice(&modes)) {

@@ -162,6 +162,15 @@ impl<'r> Item<'r> {
 
     /// A duration of at least a millisecond.
     pub fn duration(&self) -> Option<Duration> {
+        self.duration_of(Duration::from_millis(1))
+    }
+
+    /// The same, with `"0s"` allowed.
+    pub fn duration_or_zero(&self) -> Option<Duration> {
+        self.duration_of(Duration::ZERO)
+    }
+
+    fn duration_of(&self, shortest: Duration) -> Option<Duration> {
         if let DeValue::Integer(_) = self.value.get_ref() {
             let n = self.digits();
             self.problem(format!("expected a duration in quotes, found the integer {n}; write \"{n}s\" for seconds"));
@@ -171,7 +180,7 @@ impl<'r> Item<'r> {
         let duration = self.good(duration::parse(text))?;
         // Whole milliseconds are what records keep.
         let whole = Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        if whole.is_zero() {
+        if whole < shortest {
             self.problem(format!("{} is too short: at least 1ms", quoted(text)));
             return None;
         }

@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 /// `sleep` (the default); `serve PORT [SECONDS]`, HTTP by busybox after that time; `exit CODE [SECONDS]`;
 /// `deaf`, which ignores SIGTERM; `slow SECONDS`, which takes so long to end at SIGTERM, and ends with 3;
 /// `lines COUNT` and then sleep; `tick`, a numbered line each 10 ms; `long BYTES`, one line of that length and then
-/// sleep; `env NAME…`, what these are, one a line; `both`, a line on each of stdout and stderr; `when FILE CODE`, which
-/// exits with CODE when FILE is there.
+/// sleep; `brief PORT SECONDS`, HTTP for so long, then it exits with 3; `env NAME…`, what these are, one a line; `both`, a
+/// line on each of stdout and stderr; `when FILE CODE`, which exits with CODE when FILE is there.
 pub const ACT: &str = "localhost/act:1";
 
 pub const SCRIPT: &str = r#"#!/bin/sh
@@ -37,6 +37,12 @@ serve)
     server=$!
     trap 'kill $server; echo "act: SIGTERM"; exit 0' TERM
     wait $server
+    ;;
+brief)
+    httpd -f -p "$1" -h /www &
+    sleep "$2"
+    echo "act: it was brief"
+    exit 3
     ;;
 when) while [ ! -e "$1" ]; do usleep 10000; done; exit "$2" ;;
 exit)
