@@ -52,7 +52,8 @@ fn a_program_that_lies_or_is_mostly_holes_is_refused() {
     let entry = |file: &File| file.write_all_at(&8_u64.to_le_bytes(), 24).unwrap();
     let huge = |file: &File| file.set_len(8 << 30).unwrap();
     let sparse = |file: &File| file.set_len(1 << 30).unwrap();
-    let cases: [(&dyn Fn(&File), &str); 4] = [
+    type Change<'a> = &'a dyn Fn(&File);
+    let cases: [(Change, &str); 4] = [
         (&segment_size, "hello: is a broken ELF file: a segment lies beyond its end"),
         (&entry, "hello: is a broken ELF file: its entry point is not in an executable segment"),
         (&huge, "bytes, of which"),

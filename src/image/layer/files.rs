@@ -80,10 +80,11 @@ impl Files for Image {
             let mut next = Vec::new();
             for (path, directory) in level {
                 let directories = self.tree.children(directory).filter(|n| self.tree.kind(*n) == Some(Kind::Directory));
+                // Of a hostile image not all are held in memory.
+                let directories = directories.take(most - next.len());
                 next.extend(directories.map(|node| ([&path[..], b"/", self.tree.name(node)].concat(), node)));
             }
             next.sort_unstable();
-            next.truncate(most);
             paths.extend(next.iter().map(|(path, _)| path.clone()));
             level = next;
         }

@@ -172,8 +172,27 @@ fn zeros(hasher: &mut sha2::Sha256, mut count: u64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::stays_inside;
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn long_zeros_take_no_space() {
+        let path = |what: &str| std::env::temp_dir().join(format!("mcp-copy-{what}-{}", std::process::id()));
+        let mut bytes = vec![0; 4 << 20];
+        (bytes[1], bytes[3 << 20]) = (1, 2);
+        std::fs::write(path("from"), &bytes).unwrap();
+        let content = Content { size: 4 << 20, pieces: vec![Piece { at: 0, from: 0, length: 4 << 20 }] };
+        let into = File::create(path("to")).unwrap();
+        let digest = copy(&content, &File::open(path("from")).unwrap(), &into).unwrap();
+        assert_eq!(digest, Digest::of(&bytes));
+        assert!(std::fs::read(path("to")).unwrap() == bytes);
+        assert!(into.metadata().unwrap().blocks() * 512 < 1 << 20);
+        for what in ["from", "to"] {
+            std::fs::remove_file(path(what)).unwrap();
+        }
+    }
 
     #[test]
     fn links_that_lead_out() {
