@@ -298,7 +298,13 @@ pub(super) fn settle(podman: &Podman, id: &str, conmon: &Conmon, removing: Durat
 /// Has podman remove a container, whatever it does, with the volumes that have no name.
 pub(super) fn remove(podman: &Podman, id: &str, paths: &InstancePaths) -> Result<()> {
     let args = ["rm", "--force", "--time", "0", "--volumes", "--ignore", id];
-    podman.change(id, args, &paths.podman(), Deadline::after(CHANGE)).map(drop)
+    let deadline = Deadline::after(CHANGE);
+    let remove = || podman.change(id, args, &paths.podman(), deadline).map(drop);
+    match remove() {
+        // podman 5 kills a container whose conmon was killed, then fails for want of an exit code. Its next call removes it.
+        Err(Error::Refused { .. }) => remove(),
+        other => other,
+    }
 }
 
 /// Removes what a start that failed has made, and its state: that of the container before it stays.

@@ -68,7 +68,7 @@ fn folder(name: &str) -> Folder {
 /// Builds the guest; `None`, said loudly, where `ops` is not there.
 fn image(folder: &Path) -> Option<PathBuf> {
     let (Some(ops), Some(home)) = (std::env::var_os("MCP_TEST_OPS"), std::env::var_os("MCP_TEST_OPS_HOME")) else {
-        skip("health_vm", "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
+        skip("health_vm", "no ops: install it (https://ops.city), or set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
         return None;
     };
     std::fs::write(folder.join("guest.c"), GUEST).expect("file");

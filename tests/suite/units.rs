@@ -186,12 +186,13 @@ fn killed_at_any_moment_it_is_made_whole_by_the_next() {
             std::thread::yield_now();
         }
         child.kill().unwrap();
-        cut_short += usize::from(wait(child, "mcp-units", began).code.is_none_or(|code| code >= 128));
+        let killed = wait(child, "mcp-units", began).code.is_none_or(|code| code >= 128);
+        cut_short += usize::from(killed);
+        // So that about every other one is killed in time, however fast the machine is at the moment.
+        whole = whole.mul_f64(if killed { 1.25 } else { 0.8 });
         // What a person did not change is never taken for theirs, though other definitions stand by now.
         define(&node, "auth", "", "");
-        let began = Instant::now();
         units(&node, &[]).expect(0);
-        whole = began.elapsed();
         let shown = units(&node, &["--dry-run"]).expect(0).out;
         assert!(shown.lines().all(|l| l.starts_with("same ") || l.starts_with("    ") || l.is_empty()), "{shown}");
         let names: Vec<_> = find(&dest(&node), &|n| n.starts_with('.'));

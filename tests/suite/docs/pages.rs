@@ -2,7 +2,7 @@
 
 use super::blocks::{Block, Step, agrees, blocks, steps};
 use super::{cluster, markdown, root, text};
-use crate::harness::{Answer, finish, guest_init, have, hello, ops, skip, wait_for};
+use crate::harness::{Answer, finish, guest_init, have, hello, ops, skip, wait_for, which};
 use crate::inits::{Kind, Lab, lay_down};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ const NOT_RUN: [(&str, &str); 8] = [
     ("apt-get install -y ./mcp_*.deb", "tests/suite/install does that with a package of these programs"),
     ("apt-get update", "it asks the network, and the test's machine has what it needs"),
     (
-        "apt-get install -y --no-install-recommends ./mcp_*.deb podman crun netavark iptables busybox-static curl jq",
+        "apt-get install -y --no-install-recommends ./mcp_*.deb podman crun netavark iptables nftables busybox-static curl jq",
         "the programs of this tree are tested, not a package",
     ),
     ("mcp-get-guest-kernel", "it downloads a kernel; the test lays down the one that all tests use"),
@@ -254,6 +254,10 @@ fn run(page: &str) {
         return;
     }
     copy(&lab, &hello(), "/srv/hello-program");
+    // Installed, it would start a server of its own, so scripts/test unpacks it elsewhere.
+    if let Some(registry) = which("docker-registry") {
+        copy(&lab, &registry, "/usr/bin/docker-registry");
+    }
     if page == "README.md" {
         lab.define("hello", &text("examples/services/hello.toml"));
     }
@@ -267,7 +271,7 @@ fn run(page: &str) {
 /// Puts the real ops where its own installer does, and a static program beside. `false`, and a line, where there is none.
 pub fn with_ops(test: &str, lab: &Lab) -> bool {
     let Some((ops, home)) = ops() else {
-        skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
+        skip(test, "no ops: install it (https://ops.city), or set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
         return false;
     };
     copy(lab, &ops, "/usr/local/bin/ops");

@@ -60,7 +60,7 @@ pub fn image(test: &str, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image
 pub fn image_of(test: &str, program: &Path, args: &[&str], mounts: &[(&str, &str)]) -> Option<Image> {
     static IMAGES: OnceLock<Mutex<HashMap<String, Image>>> = OnceLock::new();
     let Some((ops, home)) = ops() else {
-        skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
+        skip(test, "no ops: install it (https://ops.city), or set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
         return None;
     };
     let key = format!("{}{args:?}{mounts:?}", program.display());
@@ -128,7 +128,7 @@ pub fn ops() -> Option<(PathBuf, PathBuf)> {
 /// A node config that names the real `ops`. `None`, and a line that says so, where there is none.
 pub fn ops_config(test: &str) -> Option<String> {
     let Some((ops, home)) = ops() else {
-        skip(test, "no ops: set MCP_TEST_OPS and MCP_TEST_OPS_HOME, or install ops");
+        skip(test, "no ops: install it (https://ops.city), or set MCP_TEST_OPS and MCP_TEST_OPS_HOME");
         return None;
     };
     Some(format!("[ops]\nbinary = \"{}\"\nhome = \"{}\"\n", ops.display(), home.display()))
@@ -168,7 +168,7 @@ pub fn skip(test: &str, why: &str) {
     if let Some(path) = std::env::var_os("MCP_TEST_SKIPPED") {
         let file = OpenOptions::new().append(true).create(true).open(path);
         if let Ok(mut file) = file {
-            let _ = writeln!(file, "{test}: {why}");
+            let _ = writeln!(file, "{test}\t{why}");
         }
     }
 }

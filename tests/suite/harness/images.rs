@@ -156,12 +156,17 @@ fn tests_dir(name: &str) -> PathBuf {
 
 /// Whether a program is there that a test can't be made without. Says so where not.
 pub fn have(test: &str, program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|d| d.join(program).is_file());
+    let found = which(program).is_some();
     if !found {
         skip(test, &format!("no {program}"));
     }
     found
+}
+
+/// Where `program` is on PATH.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
 /// Copies an image with skopeo, with its options for both sides: `oci:…`, `docker://…`, `docker-archive:…`.
