@@ -161,9 +161,13 @@ fn check(paths: &Paths, node: &Node, one: Resolved) -> Result<&'static str> {
     }
     let version = provide::version_of(paths, node, &one.id, one.component)?;
     Ok(match (&record.candidate, &record.current) {
+        (candidate, Some(current))
+            if current.runs_as(&version) && candidate.as_ref().is_none_or(|c| c.runs_as(current)) =>
+        {
+            CURRENT
+        }
         (Some(candidate), _) if candidate.runs_as(&version) => "on trial",
         (Some(_), _) => "another version on trial",
-        (None, Some(current)) if current.runs_as(&version) => CURRENT,
         _ => ANOTHER,
     })
 }
@@ -190,16 +194,18 @@ fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, now: b
     {
         container_image::keep(paths, podman, id, pin)?;
     }
+    let runs = state::any_alive(&paths.component(&id.service, &id.component))?;
     let mut word = "new";
     Record::update(paths, id, |old| {
         let mut record = Record { adhoc: false, ..old.unwrap_or_default() };
         if record.current.as_ref().is_some_and(|c| c.runs_as(&version)) {
             word = "unchanged";
-            record.candidate = None;
-        } else if now {
-            record.candidate = None;
-            record.promote(version);
+            // One that does not run must settle as a new version does; there is none to go back to.
+            record.candidate = (!runs).then_some(version);
         } else {
+            if now {
+                record.promote(version.clone());
+            }
             record.candidate = Some(version);
         }
         Some(record)
@@ -256,6 +262,10 @@ fn show(paths: &Paths, node: &Node, id: &ComponentId, word: Option<(&str, &str)>
     let versions = [("on trial", &record.candidate), ("current", &record.current), ("previous", &record.previous)];
     for (name, version) in versions {
         let Some(version) = version else { continue };
+        // One that is deployed again settles before it counts; it is no other version.
+        if name == "on trial" && record.current.as_ref().is_some_and(|current| current.runs_as(version)) {
+            continue;
+        }
         let image = version.spec.source.name().unwrap_or_default();
         let since = if version.at.is_empty() { String::new() } else { format!(" since {}", version.at) };
         out::print(format_args!("  {name:<9} {image}{since}\n"));

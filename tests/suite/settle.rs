@@ -45,6 +45,28 @@ fn settle_time_of_a_first_start_finds_one_that_ends_soon() {
 }
 
 #[test]
+fn settle_time_counts_for_what_is_deployed_again_or_without_roll_back() {
+    let Some(image) = nanos("settle_time_counts_for_what_is_deployed_again", BRIEF) else { return };
+    for again in [&["--new", "demo"][..], &["--new", "--now", "demo"]] {
+        let node = Node::new();
+        define(&node, &image, free_port(), "settle = \"0s\"");
+        start(&node).expect(0);
+        node.mcp("mcp-stop", &["demo"]);
+        define(&node, &image, free_port(), "settle = \"9s\"");
+        for word in ["new", "unchanged"] {
+            let recorded = node.mcp("mcp-record", again).expect(0).out;
+            assert_eq!(recorded, format!("demo/web {word}\n"));
+            let answer = node.mcp("mcp-run", &["--by-init", "--wait", "demo"]);
+            assert_ne!(answer.code, Some(0), "{answer:#?}");
+            assert!(answer.err.contains("was healthy, and ended within its settle time"), "{answer:#?}");
+            if !again.contains(&"--now") {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn settle_time_of_a_replace_passes_while_the_old_version_serves() {
     let Some(image) = nanos("settle_time_of_a_replace", &[]) else { return };
     let Some(brief) = nanos("settle_time_of_a_replace", BRIEF) else { return };
@@ -103,7 +125,7 @@ fn settle_time_ends_with_a_check_and_clients_are_served_meanwhile() {
     let Some(image) = nanos("settle_time_ends_with_a_check", &[]) else { return };
     let node = Node::new();
     let port = free_port();
-    let health = "[components.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"50ms\"\ntimeout = \"500ms\"";
+    let health = "[components.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"50ms\"\ntimeout = \"5s\"";
     define(&node, &image, port, &format!("settle = \"3s\"\n{health}"));
     node.mcp("mcp-record", &["--new", "demo"]).expect(0);
     let began = Instant::now();

@@ -106,9 +106,12 @@ fn the_example_node_comes_up_across_the_nodes_in_stage_order() {
 #[track_caller]
 fn until_all_run<'a>(cluster: &Cluster) -> BTreeMap<&'a str, usize> {
     let mut places = BTreeMap::new();
-    let runs = |service: &str, node: usize| {
-        node != 0 && cluster.is_on(node) && cluster.node(node).sh(&format!("mcp-health {service}")).code == Some(0)
-    };
+    // It answers before its settle time has passed, and is ready after that.
+    let ready =
+        |service: &str, node: usize| cluster.node(node).state(&format!("{service}/{service}"))["phase"] == "ready";
+    let healthy = |service: &str, node: usize| cluster.node(node).sh(&format!("mcp-health {service}")).code == Some(0);
+    let runs =
+        |service: &str, node: usize| node != 0 && cluster.is_on(node) && healthy(service, node) && ready(service, node);
     until_within(Duration::from_secs(80), "all five run", || {
         places = SERVICES.iter().map(|(s, _)| (*s, cluster.place(&format!("{s}_{s}")))).collect();
         places.iter().all(|(service, node)| runs(service, *node))
