@@ -158,7 +158,7 @@ fn drift_status_merges_vms_and_containers_by_one_question() {
     assert!(cells[6].starts_with("1m3"), "{cells:?}");
     assert_eq!(cells[7..], ["0", "-"]);
     assert_eq!(row(&a.out, "vm", "vm")[2..4], ["unikernel", "running"]);
-    assert_eq!(node.calls(), ["ps --all --format json"]);
+    assert_eq!(node.calls(), ["--log-level=error ps --all --format json"]);
     // Asked for a VM alone, podman is left alone.
     assert_eq!(tree.run(STATUS, &["vm"]).code, Some(0));
     assert_eq!(tree.run(STATUS, &["--wanted", "shop"]).code, Some(0));

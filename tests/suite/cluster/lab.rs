@@ -222,7 +222,8 @@ impl Switch {
         fs::create_dir_all(&dir).unwrap();
         let log = dir.with_extension("log");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "bash", "-c", include_str!("switch.sh"), "switch.sh"]);
+        command.args(["--pdeathsig", "KILL", "bash", "-c", r#"eval "$MCP_SCRIPT""#, "switch.sh"]);
+        command.env("MCP_SCRIPT", include_str!("switch.sh"));
         command.arg(&dir).arg(root).arg("1 2 3");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap());
         let mut switch = Switch { child: command.spawn().unwrap(), dir };

@@ -4,7 +4,7 @@
 set -eu
 dir=$1 root=$2 nodes=$3
 if [ -z "${MCP_SWITCH:-}" ]; then
-    MCP_SWITCH=1 exec unshare --mount --net --propagation private bash -c "$BASH_EXECUTION_STRING" "$0" "$@"
+    MCP_SWITCH=1 exec unshare --mount --net --propagation private bash -c 'eval "$MCP_SCRIPT"' "$0" "$@"
 fi
 mount -t tmpfs -o mode=755 switch "$dir"
 l=$dir/l

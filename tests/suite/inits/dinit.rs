@@ -109,7 +109,9 @@ fn dinit_alone() {
     until("bad has failed", || lab.read("/var/log/dinit.log").contains("mcp-bad_vm failed to start"));
     until("bad is down", || lab.sh("dinitctl is-started mcp-bad_vm").out.trim() == "STOPPED");
     assert_eq!(dinit.log("bad/vm").matches("disk image missing").count(), 1, "{}", dinit.log("bad/vm"));
-    until_within(Duration::from_secs(30), "silent serves", || lab.get(8003).is_some());
+    let listens = || lab.sh("mcp-logs silent").out.contains("listening on 8080");
+    until_within(Duration::from_secs(30), "silent's program listens", listens);
+    assert!(lab.get(8003).is_none(), "its port opens before it is healthy");
     assert!(!dinit.is_started("mcp-silent_vm"), "said to be up before it is healthy");
     dinit.stop("silent/vm");
     assert_eq!((lab.qemu("silent/vm"), lab.supervisor("silent/vm")), (0, 0));

@@ -8,9 +8,8 @@ set -eu
 kind=$1 name=$2 dir=$3 roots=$4 address=$5
 shift 5
 if [ -z "${MCP_LAB:-}" ]; then
-    # As text: the mounts below may hide a file.
-    export MCP_SCRIPT="$BASH_EXECUTION_STRING"
-    MCP_LAB=outer exec unshare --mount --propagation private bash -c "$MCP_SCRIPT" "$0" "$kind" "$name" "$dir" "$roots" "$address" "$@"
+    # MCP_SCRIPT is this text: the mounts below may hide its file.
+    MCP_LAB=outer exec unshare --mount --propagation private bash -c 'eval "$MCP_SCRIPT"' "$0" "$kind" "$name" "$dir" "$roots" "$address" "$@"
 fi
 if [ "$MCP_LAB" = outer ]; then
     mountpoint -q "$dir" || mount -t tmpfs -o mode=755 lab "$dir"
@@ -69,8 +68,8 @@ if [ "$MCP_LAB" = outer ]; then
     fi
     status=0
     MCP_LAB=inner unshare --mount --pid --uts --ipc --net --fork --kill-child --propagation private \
-        bash -c '[ -z "$1" ] || echo $$ >"$1/cgroup.procs"; shift; exec unshare --cgroup bash -c "$MCP_SCRIPT" "$@"' x "$group" "$0" "$kind" \
-        "$name" "$dir" "$roots" "$address" </dev/null 9</proc/self/ns/net || status=$?
+        bash -c '[ -z "$1" ] || echo $$ >"$1/cgroup.procs"; shift; exec unshare --cgroup bash -c "$@"' x "$group" \
+        'eval "$MCP_SCRIPT"' "$0" "$kind" "$name" "$dir" "$roots" "$address" </dev/null 9</proc/self/ns/net || status=$?
     until [ -z "$group" ] || find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && [ ! -d "$group" ]; do
         [ -d "$group" ] || break
         sleep 0.02

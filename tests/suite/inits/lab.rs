@@ -129,7 +129,7 @@ impl Lab {
         if let Some((within, _)) = &site.network {
             command.args(["nsenter", "-t", &within.to_string(), "-m", "-n"]);
         }
-        command.args(["bash", "-c", include_str!("enter.sh"), "enter.sh"]);
+        command.args(["bash", "-c", r#"eval "$MCP_SCRIPT""#, "enter.sh"]).env("MCP_SCRIPT", include_str!("enter.sh"));
         command.args([if kind == Kind::Systemd { "systemd" } else { "plain" }, &site.name]).arg(&site.dir);
         let list: Vec<_> = site.roots.iter().map(|l| l.display().to_string()).collect();
         command.arg(list.join(":")).arg(site.network.as_ref().map_or("-", |(_, address)| address));
