@@ -165,7 +165,12 @@ unpacked() {
 find_registry() { unpacked "$1" docker-registry docker-registry; }
 
 # find_promtool DIR: promtool, so.
-find_promtool() { unpacked "$1" prometheus promtool; }
+find_promtool() {
+    # A package of its own since Debian 13.
+    package=prometheus
+    apt-cache show promtool >/dev/null 2>&1 && package=promtool
+    unpacked "$1" "$package" promtool
+}
 
 # find_cron DIR: cron, so.
 find_cron() { unpacked "$1" cron cron; }

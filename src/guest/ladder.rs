@@ -54,6 +54,8 @@ impl Ladder {
     /// When [`Ladder::step`] is to be called next; `None` after the last rung.
     pub fn due(&self) -> Option<Deadline> {
         match (self.rung, self.press_again) {
+            // A stop that is asked for at the start has nothing else that would wake the event loop.
+            _ if !self.started => Some(Deadline::after(Duration::ZERO)),
             (Rung::Kill, _) => None,
             (Rung::Powerdown, Some(again)) => Some(again.min(self.next_rung)),
             _ => Some(self.next_rung),
@@ -90,5 +92,19 @@ impl Ladder {
     /// The next rung after `pause` at the latest: the monitor no longer answers.
     pub fn hurry(&mut self, pause: Duration) {
         self.next_rung = self.next_rung.min(Deadline::after(pause));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_step_is_due_at_once() {
+        let mut ladder = Ladder::begin(Duration::from_secs(5), true, true);
+        assert!(ladder.due().unwrap().passed());
+        assert!(matches!(ladder.step(), Action::PressPowerButton));
+        assert!(!ladder.due().unwrap().passed());
     }
 }

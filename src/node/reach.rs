@@ -22,7 +22,7 @@ pub fn meets(listener: &Listener, port: &Port) -> bool {
 }
 
 /// The TCP listeners that guests reach on the loopback and that are no port of a component that lives, in words: port and
-/// program of at most [`NAMED_MAX`]. `None`: there are none.
+/// program of at most five. `None`: there are none.
 pub fn others(entries: &[Entry<'_>], listeners: &[Listener]) -> Option<String> {
     let found = foreign(&ports(entries), listeners);
     let mut words: Vec<String> = found.iter().take(NAMED_MAX).map(|l| in_words(l)).collect();

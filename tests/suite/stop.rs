@@ -7,7 +7,8 @@ const ID: &str = "demo/vm";
 const BAD: &str = "name = [\n";
 
 /// What may go wrong with the files of a node behind the back of what runs there.
-const FAULTS: [(&str, fn(&Node)); 7] = [
+type Fault = (&'static str, fn(&Node));
+const FAULTS: [Fault; 7] = [
     ("a bad definition", |node| node.define("demo", BAD)),
     ("no definition", |node| fs::remove_file(node.root.join("etc/services/demo.toml")).unwrap()),
     ("definitions that cannot be read", |node| {

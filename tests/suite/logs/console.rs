@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -187,6 +187,14 @@ impl Following {
     }
 
     pub fn of(mut command: Command) -> Following {
+        // A shell starts what it puts into the background with SIGINT ignored, and so all that this starts.
+        let heed = || {
+            // SAFETY: no handler is installed.
+            unsafe { nix::sys::signal::signal(Signal::SIGINT, nix::sys::signal::SigHandler::SigDfl) }?;
+            Ok(())
+        };
+        // SAFETY: one system call, and nothing that allocates.
+        unsafe { command.pre_exec(heed) };
         let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let (sender, chunks) = channel();
