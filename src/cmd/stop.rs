@@ -55,7 +55,7 @@ pub fn run(args: Args) -> Result<u8> {
     // What runs though its files are lost, only podman knows. Nothing that has its files waits for that answer.
     let question = (args.all && !args.unsupervised).then(|| Question::begin(&paths, true));
     let Choice { node, mut chosen, others, absent, problems } = choose(&paths, &args)?;
-    // A stop must not leave anything running because a file is bad: that is said, and the rest done.
+    // A bad file must not keep anything running: report it and stop the rest.
     let mut worst = match problem::unless(problems, ()) {
         Ok(()) => EXIT_OK,
         Err(bad) => {
@@ -124,7 +124,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<Choice> {
         }
         for (id, component) in found {
             let what = Resolved { id, component, adhoc: false, placement: Placement::Node };
-            // What can't be told is tried, and says why not.
+            // Where that is unknown, try; the stop reports why it fails.
             if args.all && !stop::is_there(paths, &what.id).unwrap_or(true) {
                 choice.others.push(what);
             } else if !choice.chosen.iter().any(|c| c.id == what.id) {

@@ -1,8 +1,8 @@
 //! `supervisor.log`: standard error of a detached supervisor, rotated as a console is. What QEMU complains of is in it too,
 //! so a guest can make it grow.
 //!
-//! The supervisor rotates it itself, after a write. The supervisor before it may still be writing its last lines: whoever
-//! finds that the name belongs to another file goes on with that one.
+//! The supervisor rotates it after a write. The previous supervisor may still write its last lines: a writer that finds
+//! another file under the name goes on with that file.
 
 use super::Series;
 use crate::model::node::Log;

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(stopped(Rung::Powerdown, false).by, EndedBy::Mcp);
         let killed = end(Traces { qemu_signal: Some(9), ..Traces::default() });
         assert_eq!((killed.exit_code(), killed.by), (137, EndedBy::Unknown));
-        // A newer QEMU tells of isa-debug-exit, an adopter sees no exit code.
+        // A newer QEMU reports a shutdown by isa-debug-exit; an adopter sees no exit code.
         let told = end(Traces { shutdown: Some("guest-shutdown".into()), ..Traces::default() });
         assert_eq!((told.exit_code(), told.by), (111, EndedBy::Guest));
         let adopted = end(Traces::default());

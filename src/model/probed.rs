@@ -139,7 +139,7 @@ impl Probed {
         turns::update(&path, SIZE_MAX, |old| {
             let before = old.and_then(|bytes| {
                 // Nothing depends on it: it begins anew.
-                DOCUMENT.parse(&path, &bytes).map_err(|e| log::warn!("{e}; written anew")).ok()
+                DOCUMENT.parse(&path, &bytes).map_err(|e| log::warn!("{e}; overwritten")).ok()
             });
             let (now, transition) = Probed::after(before, probe);
             news = transition;

@@ -169,7 +169,7 @@ pub fn stoppable(paths: &Paths, target: Option<&Target>) -> Result<Stoppable> {
     Ok(Stoppable { found, node: loaded.node, problems: loaded.problems })
 }
 
-/// Whether it has a supervisor or an instance. Where that can't be told, a stop has to look.
+/// Whether it has a supervisor or an instance. Where that is unknown, a stop has to look.
 fn is_there(paths: &Paths, id: &ComponentId) -> bool {
     super::stop::is_there(paths, id).unwrap_or(true)
 }

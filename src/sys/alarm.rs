@@ -49,7 +49,7 @@ impl Alarm {
         times.it_interval = timespec(AGAIN);
         let mut timer = ptr::null_mut();
         install()
-            // SAFETY: the timer's name goes to a place of ours.
+            // SAFETY: the kernel writes the timer's id to a local variable.
             .and_then(|()| Errno::result(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) }))
             .map_err(Error::os("create", "a timer"))?;
         let alarm = Alarm { timer, of_thread: PhantomData };
