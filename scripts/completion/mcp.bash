@@ -14,7 +14,7 @@ _mcp_options() {
     mcp-rm) echo '--root --all --volumes --help --version' ;;
     mcp-health) echo '--root --all --timeout --wait --interval --successes --failures --ca --server-name --tls-no-verify --cert --key --authority --header --downtime --quiet --json --nagios --record --on-change --help --version' ;;
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
-    mcp-status) echo '--root --json --list --verbose --health --remote --state --watch --wanted --installed --again --ended --prometheus --doctor --cluster --via --timeout --nagios --help --version' ;;
+    mcp-status) echo '--root --json --list --verbose --health --remote --state --drift --placement --watch --wanted --installed --again --ended --prometheus --doctor --cluster --via --timeout --nagios --help --version' ;;
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
     mcp-record) echo '--root --new --back --drop --check --deployable --now --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
@@ -147,6 +147,12 @@ _mcp_value() {
         ;;
     mcp-status:--state)
         echo 'absent starting running stopping waiting stopped exited failed unknown'
+        ;;
+    mcp-status:--drift)
+        echo 'missing orphan image config stopped-but-running unhealthy unsupervised crash-loop record'
+        ;;
+    mcp-status:--placement)
+        echo 'node cluster'
         ;;
     mcp-status:--wanted | \
     mcp-status:--installed | \

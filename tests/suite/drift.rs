@@ -222,8 +222,17 @@ fn drift_kinds_of_containers() {
         let cells = row(&a.out, "shop", name);
         assert_eq!((cells[3].as_str(), cells.last().unwrap().as_str()), (state, drift), "{name} in\n{}", a.out);
     }
-    let list = tree.run(STATUS, &["--list", "--state", "failed"]);
-    assert_eq!(list.out, "shop/failed\nshop/gone\n");
+    for (filter, wanted) in [
+        (&["--state", "failed"][..], "shop/failed\nshop/gone\n"),
+        (&["--drift", "unsupervised"], "shop/lone\n"),
+        (&["--drift", "image", "--drift", "record"], "shop/half\nshop/new\nshop/record\n"),
+        (&["--drift", "unsupervised", "--state", "failed"], ""),
+        (&["--placement", "node", "--state", "failed"], "shop/failed\nshop/gone\n"),
+        (&["--placement", "cluster"], ""),
+    ] {
+        assert_eq!(tree.run(STATUS, &[&["--list"], filter].concat()).out, wanted, "{filter:?}");
+    }
+    assert_eq!(tree.run(STATUS, &["--drift", "dead"]).code, Some(2));
 }
 
 #[test]

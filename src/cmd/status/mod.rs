@@ -16,7 +16,7 @@ mod watch;
 
 use super::Common;
 use crate::model::{Target, duration, load};
-use crate::node::{Condition, Entry, inventory};
+use crate::node::{Condition, Drift, Entry, inventory};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, file, out, terminal};
@@ -68,6 +68,12 @@ pub struct Args {
     /// Only those in this state; may be given several times
     #[arg(long, value_name = "STATE", value_parser = state_name, conflicts_with = "wanted")]
     state: Vec<Condition>,
+    /// Only those with this drift; may be given several times
+    #[arg(long, value_name = "DRIFT", value_parser = drift_name, conflicts_with = "wanted")]
+    drift: Vec<Drift>,
+    /// Only those whose definition has this placement
+    #[arg(long, value_name = "PLACEMENT", value_parser = ["node", "cluster"], conflicts_with = "wanted")]
+    placement: Option<String>,
     /// Show it again on every change, and every INTERVAL (2s)
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
           value_parser = duration::parse, conflicts_with_all = ["prometheus", "wanted"])]
@@ -113,6 +119,13 @@ fn state_name(text: &str) -> std::result::Result<Condition, String> {
     Condition::ALL.into_iter().find(|c| c.name() == text).ok_or_else(|| {
         let names: Vec<_> = Condition::ALL.iter().map(|c| c.name()).collect();
         format!("a state is one of {}", names.join(", "))
+    })
+}
+
+fn drift_name(text: &str) -> std::result::Result<Drift, String> {
+    Drift::ALL.into_iter().find(|drift| drift.name() == text).ok_or_else(|| {
+        let names = Drift::ALL.map(Drift::name);
+        format!("a drift is one of {}", names.join(", "))
     })
 }
 

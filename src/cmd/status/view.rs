@@ -74,6 +74,10 @@ impl<'a> View<'a> {
         };
         let mut rows: Vec<Row<'a>> = entries.into_iter().map(row).collect();
         rows.retain(|r| args.state.is_empty() || args.state.contains(&r.condition));
+        rows.retain(|r| args.drift.is_empty() || args.drift.iter().any(|drift| r.drift.contains(drift)));
+        if let Some(placement) = &args.placement {
+            rows.retain(|r| r.entry.declared.is_some_and(|d| d.service.placement.name() == placement));
+        }
         Ok(View { rows, problems: problems(paths, loaded, targets), unknown, podman, at })
     }
 

@@ -148,6 +148,7 @@ fn kind_of(value: &str, long: &str, program: &Path) -> Kind {
         ("SERVICE", "") => Kind::Services,
         ("NAME", "--stage") => Kind::Stages,
         ("STATE", "--state") => one_of(program, &["--state", "?"]),
+        ("DRIFT", "--drift") => one_of(program, &["--drift", "?"]),
         ("INIT", "") => one_of(program, &["?"]),
         _ => Kind::Any,
     }
