@@ -49,13 +49,16 @@ pub struct Args {
     /// Answer whether what the definition says, of the image as it was last pulled and built, is the current version
     #[arg(long, group = "change")]
     check: bool,
-    /// Print the services that mcp-deploy may start, one a line, and say what else there is to say before that; without TARGET
-    /// those of all definitions
+    /// Print the services that mcp-deploy may start, one a line, with a note on listeners that their guests can reach; without
+    /// TARGET those of all definitions
     #[arg(long, group = "change", conflicts_with = "json")]
     deployable: bool,
-    /// With --new or --back: without a trial, so that nothing leads back by itself
+    /// With --new or --back: make it current at once, so that nothing leads back by itself
     #[arg(long, conflicts_with_all = ["drop", "check", "deployable"])]
     now: bool,
+    /// With --new or --back: what does not run must settle at its next start, also with --now or if it is current already
+    #[arg(long, conflicts_with_all = ["drop", "check", "deployable"])]
+    settle: bool,
     /// Print one JSON object a component
     #[arg(long)]
     json: bool,
@@ -63,8 +66,8 @@ pub struct Args {
 
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
-    if args.now && !(args.new || args.back) {
-        return Err(Error::Usage { what: "--now wants --new or --back".into() });
+    if (args.now || args.settle) && !(args.new || args.back) {
+        return Err(Error::Usage { what: "--now and --settle want --new or --back".into() });
     }
     let paths = Paths::find(args.common.root.as_deref())?;
     if args.deployable {
@@ -93,7 +96,7 @@ pub fn run(args: Args) -> Result<u8> {
                 () => Ok(None),
             };
             let told = chosen.and_then(|version| match version {
-                Some(version) => choose(&paths, &node, &id, version, args.now),
+                Some(version) => choose(&paths, &node, &id, version, &args),
                 None if args.drop => drop_trial(&paths, &id),
                 None => Ok(None),
             });
@@ -160,14 +163,10 @@ fn check(paths: &Paths, node: &Node, one: Resolved) -> Result<&'static str> {
         return Ok(ANOTHER);
     }
     let version = provide::version_of(paths, node, &one.id, one.component)?;
-    Ok(match (&record.candidate, &record.current) {
-        (candidate, Some(current))
-            if current.runs_as(&version) && candidate.as_ref().is_none_or(|c| c.runs_as(current)) =>
-        {
-            CURRENT
-        }
+    Ok(match (record.trial(), &record.current) {
         (Some(candidate), _) if candidate.runs_as(&version) => "on trial",
         (Some(_), _) => "another version on trial",
+        (None, Some(current)) if current.runs_as(&version) => CURRENT,
         _ => ANOTHER,
     })
 }
@@ -182,7 +181,7 @@ fn previous(paths: &Paths, node: &Node, id: &ComponentId) -> Result<Version> {
 }
 
 /// Makes `version` the one that is started next; a word for what that changed.
-fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, now: bool) -> Result<Option<&'static str>> {
+fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, args: &Args) -> Result<Option<&'static str>> {
     start::check_volumes(paths, node, id, &version.spec)?;
     let podman = match version.spec.runtime {
         Runtime::Container => Some(Podman::find(node)?),
@@ -194,18 +193,18 @@ fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, now: b
     {
         container_image::keep(paths, podman, id, pin)?;
     }
-    let runs = state::any_alive(&paths.component(&id.service, &id.component))?;
+    // One that is deployed again settles as a new version does; there is no other to go back to.
+    let settles = args.settle && !state::any_alive(&paths.component(&id.service, &id.component))?;
     let mut word = "new";
     Record::update(paths, id, |old| {
         let mut record = Record { adhoc: false, ..old.unwrap_or_default() };
         if record.current.as_ref().is_some_and(|c| c.runs_as(&version)) {
             word = "unchanged";
-            // One that does not run must settle as a new version does; there is none to go back to.
-            record.candidate = (!runs).then_some(version);
+            record.candidate = settles.then_some(version);
+        } else if args.now {
+            record.promote(version.clone());
+            record.candidate = args.settle.then_some(version);
         } else {
-            if now {
-                record.promote(version.clone());
-            }
             record.candidate = Some(version);
         }
         Some(record)
@@ -259,13 +258,10 @@ fn show(paths: &Paths, node: &Node, id: &ComponentId, word: Option<(&str, &str)>
     let Some(record) = record else { return Err(Error::no(id, format!("never deployed: mcp deploy {id}"))) };
     let wish = if record.wish == Wish::Run { "shall run" } else { "shall stay stopped" };
     out::print(format_args!("{id}: {wish}\n"));
-    let versions = [("on trial", &record.candidate), ("current", &record.current), ("previous", &record.previous)];
+    let versions =
+        [("on trial", record.trial()), ("current", record.current.as_ref()), ("previous", record.previous.as_ref())];
     for (name, version) in versions {
         let Some(version) = version else { continue };
-        // One that is deployed again settles before it counts; it is no other version.
-        if name == "on trial" && record.current.as_ref().is_some_and(|current| current.runs_as(version)) {
-            continue;
-        }
         let image = version.spec.source.name().unwrap_or_default();
         let since = if version.at.is_empty() { String::new() } else { format!(" since {}", version.at) };
         out::print(format_args!("  {name:<9} {image}{since}\n"));

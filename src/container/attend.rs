@@ -124,7 +124,7 @@ impl<'a> Attended<'a> {
                     self.live.instance.note(EventKind::Healthy { answer: answer.unwrap_or_default() });
                 }
                 Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
-                    let why = StopReason::Unsettled(unsettled(self.context, &reason));
+                    let why = StopReason::Unsettled { detail: unsettled(self.context, &reason) };
                     self.complain(&why.to_string());
                     self.begin_stop(false, why);
                 }

@@ -4,6 +4,7 @@ use crate::console::rotate::Console;
 use crate::guest::complaints::Complaints;
 use crate::guest::end::{Traces, conclude};
 use crate::guest::instance::Instance;
+use crate::guest::monitor::handover::{Side, scratch_ports};
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp, QmpError};
 use crate::guest::port::GuestPort;
 use crate::guest::remains::bury;
@@ -55,7 +56,12 @@ impl Instance {
         // Written before the guest's first instruction: one that runs has lost it since.
         let mut state = match (state, lock::holder(&paths.lock())) {
             (Some(state), _) => state,
-            (None, Some(holder)) => rebuilt(context, uuid, holder.pid, qmp.version()),
+            (None, Some(holder)) => {
+                let mut state = rebuilt(context, uuid, holder.pid, qmp.version());
+                let mut side = Side { qmp: &mut qmp, qemu: &pidfd };
+                state.scratch = scratch_ports(&mut side, &state.ports, deadline)?;
+                state
+            }
             (None, None) => return Err(Error::busy(context.id, "its state is lost and its process can't be found")),
         };
         let guest = if paths.guest().exists() { GuestPort::connect(&paths.guest()).ok() } else { None };

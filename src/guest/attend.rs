@@ -76,7 +76,8 @@ impl<'a> Attended<'a> {
 
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
-        if self.live.asked.start_deadline.is_none() {
+        // One that is only to be stopped opens no port any more.
+        if self.live.asked.start_deadline.is_none() && !self.mode.stop_only {
             self.ready(None);
         }
     }
@@ -243,7 +244,7 @@ impl<'a> Attended<'a> {
                     self.live.instance.note(EventKind::Healthy { answer: answer.unwrap_or_default() });
                 }
                 Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
-                    let why = StopReason::Unsettled(unsettled(self.context, &reason));
+                    let why = StopReason::Unsettled { detail: unsettled(self.context, &reason) };
                     self.live.complain(self.context, &why.to_string());
                     self.begin_stop(false, why);
                 }
@@ -263,7 +264,7 @@ impl<'a> Attended<'a> {
     /// Opens the ports that are still closed. If that fails, stops the VM and returns false.
     fn open_ports(&mut self) -> bool {
         let Err(e) = replace::take_ports(&mut self.live.instance, None) else { return true };
-        let why = StopReason::Ports(e.to_string());
+        let why = StopReason::Ports { detail: e.to_string() };
         self.live.complain(self.context, &why.to_string());
         self.begin_stop(false, why);
         false
@@ -295,7 +296,8 @@ impl<'a> Attended<'a> {
         self.live.instance.note(EventKind::Ready { answer });
         let files = self.context.files();
         match &self.mode.fallback {
-            _ if self.mode.stop_only => {}
+            // A replace that was asked for meanwhile has its answer when the new version is ready or fails.
+            _ if self.mode.stop_only || self.replacing.is_some() => {}
             Some(failure) => request::answer(&files, EXIT_NO, &format!("{failure}\nthe old version is back")),
             None => request::answer(&files, EXIT_OK, &detail),
         }

@@ -62,6 +62,9 @@ pub struct Check {
     pub timeout: Duration,
     /// Whether the host ports are not open yet: then no answer of the guest makes it healthy to its clients.
     pub closed: bool,
+    /// Host and port that the definition names, where the check connects to others: a server hears these, and its
+    /// certificate must be for them.
+    pub named: Option<(String, u16)>,
     pub(super) trust: Trust,
 }
 
@@ -69,7 +72,7 @@ impl Check {
     /// A check without TLS.
     pub fn new(kind: Kind, host: &str, port: u16, timeout: Duration) -> Check {
         let (host, trust) = (host.to_string(), Trust::default());
-        Check { kind, host, port, guest_port: port, tls: None, timeout, closed: false, trust }
+        Check { kind, host, port, guest_port: port, tls: None, timeout, closed: false, named: None, trust }
     }
 
     /// The check that `health` asks for, of the node's address `at`. `object` is the component, for errors.
@@ -115,7 +118,13 @@ impl Check {
 
     /// The name in the certificate and in the Host header.
     pub(super) fn server_name(&self) -> &str {
-        self.tls.as_ref().and_then(|t| t.server_name.as_deref()).unwrap_or(&self.host)
+        let named = self.named.as_ref().map_or(self.host.as_str(), |(host, _)| host);
+        self.tls.as_ref().and_then(|t| t.server_name.as_deref()).unwrap_or(named)
+    }
+
+    /// The port in the Host header.
+    pub(super) fn server_port(&self) -> u16 {
+        self.named.as_ref().map_or(self.port, |(_, port)| *port)
     }
 
     /// `HOST:PORT`, an IPv6 address in brackets.

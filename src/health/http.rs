@@ -56,8 +56,8 @@ pub(super) fn ask(stream: &mut (impl Read + Write), check: &Check, path: &str) -
 
 fn request(check: &Check, path: &str) -> String {
     let default = if check.tls.is_some() { 443 } else { 80 };
-    let mut host = authority(check.server_name(), check.port);
-    if check.port == default {
+    let mut host = authority(check.server_name(), check.server_port());
+    if check.server_port() == default {
         host.truncate(host.len() - format!(":{default}").len());
     }
     let version = env!("CARGO_PKG_VERSION");
@@ -168,6 +168,10 @@ mod tests {
         assert_eq!(host(&check).as_deref(), Some("Host: h"));
         check.port = 8080;
         assert_eq!(host(&check).as_deref(), Some("Host: h:8080"));
+        // A VM that is not ready is asked at another address; its server hears that of the definition.
+        check.named = Some(("h2".into(), 80));
+        assert_eq!(host(&check).as_deref(), Some("Host: h2"));
+        check.named = None;
         check.host = "::1".into();
         assert_eq!(host(&check).as_deref(), Some("Host: [::1]:8080"));
         check.tls = Some(Tls { server_name: Some("api.example".into()), ..Tls::default() });

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why an instance is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "reason", rename_all = "kebab-case")]
 pub enum StopReason {
     /// mcp-stop, where there was no supervisor.
     Asked,
@@ -19,10 +19,19 @@ pub enum StopReason {
     Late,
     /// It was healthy, and is not any more.
     Unhealthy,
-    /// It was healthy, and was not after its settle time: how.
-    Unsettled(String),
-    /// Its host ports could not be opened: why.
-    Ports(String),
+    /// It was healthy, and was not after its settle time.
+    Unsettled {
+        /// What the check found.
+        detail: String,
+    },
+    /// Its host ports could not be opened.
+    Ports {
+        /// Why.
+        detail: String,
+    },
+    /// A reason that this mcp does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for StopReason {
@@ -34,8 +43,9 @@ impl fmt::Display for StopReason {
             StopReason::Replaced => f.write_str("replaced"),
             StopReason::Late => f.write_str("not healthy in time"),
             StopReason::Unhealthy => f.write_str("unhealthy"),
-            StopReason::Unsettled(how) => f.write_str(how),
-            StopReason::Ports(why) => write!(f, "its ports can't be opened: {why}"),
+            StopReason::Unsettled { detail } => f.write_str(detail),
+            StopReason::Ports { detail } => write!(f, "its ports can't be opened: {detail}"),
+            StopReason::Unknown => f.write_str("a reason of a newer mcp"),
         }
     }
 }

@@ -146,6 +146,11 @@ impl Record {
         self.candidate.as_ref().or(self.current.as_ref())
     }
 
+    /// The version on trial, if it is another than the current one, which may have to settle again.
+    pub fn trial(&self) -> Option<&Version> {
+        self.candidate.as_ref().filter(|candidate| !self.current.as_ref().is_some_and(|c| c.runs_as(candidate)))
+    }
+
     /// All versions that it has.
     pub fn versions(&self) -> impl Iterator<Item = &Version> {
         [&self.current, &self.candidate, &self.previous].into_iter().flatten()

@@ -13,9 +13,6 @@ use std::path::{Path, PathBuf};
 pub const SCHEMA: u32 = 2;
 const DOCUMENT: Document = Document { what: "state", schema: SCHEMA, remedy: "" };
 
-/// The prefix of the event that begins the settle time.
-pub const SETTLING: &str = "settling: ";
-
 const SIZE_MAX: u64 = 4 << 20;
 const EVENTS_MAX: usize = 32;
 
@@ -282,6 +279,7 @@ impl State {
         let (by, reason) = self.end.as_ref().map_or((EndedBy::Unknown, ""), |end| (end.by, &end.reason));
         match &self.stopping {
             Some(why) if by == EndedBy::Mcp => format!("{why}; {reason}"),
+            _ if self.ready_at.is_some() => reason.to_string(),
             _ => format!("{}: {reason}", self.when_it_ended()),
         }
     }

@@ -142,13 +142,15 @@ impl ComponentSubject {
         let port = scratch.or_else(|| forwarded(&state.ports, guest)).copied();
         let known = (state.uuid.clone(), state.pid, port);
         if self.forward.as_ref().is_none_or(|(of, _)| *of != known) {
-            self.meet(&instance, known);
+            let declared = forwarded(&state.ports, guest).filter(|_| scratch.is_some());
+            self.meet(&instance, known, declared);
             self.check.closed = scratch.is_some() && !self.by_supervisor;
         }
         Ok(())
     }
 
-    fn meet(&mut self, instance: &InstancePaths, known: Known) {
+    /// Meets the instance that is `known`; `declared`: its port of the definition, where it listens elsewhere for now.
+    fn meet(&mut self, instance: &InstancePaths, known: Known, declared: Option<&Port>) {
         let guest = self.check.guest_port;
         // Where it listens now; the specification may say otherwise by the time it is read.
         if let Some(port) = known.2
@@ -160,6 +162,8 @@ impl ComponentSubject {
             check.kind = self.check.kind.clone();
             self.check = check;
         }
+        let of = |port: &Port| Check::of_health(&self.paths.run.display(), &self.health, port.host_addr()).ok();
+        self.check.named = declared.and_then(of).map(|check| (check.host, check.port));
         if !self.is_vm {
             return;
         }

@@ -132,8 +132,14 @@ pub fn note_ready(context: &Context<'_>) {
     let told = Record::update(context.paths, context.id, |old| {
         let mut record = old?;
         let pin = context.pin.cloned();
-        let candidate = record.candidate.take_if(|c| c.spec == *context.component && c.pin == pin)?;
-        record.promote(candidate);
+        match record.candidate.take_if(|c| c.spec == *context.component && c.pin == pin) {
+            Some(candidate) => record.promote(candidate),
+            // A deploy has put another version on trial, or dropped this one: it is the only one that is known to work.
+            None if record.current.is_none() => {
+                record.current = Some(Version { spec: context.component.clone(), pin, at: time::now() });
+            }
+            None => return None,
+        }
         Some(record)
     });
     if let Err(e) = told {

@@ -93,8 +93,9 @@ pub fn stop(paths: &Paths, node: &Node, what: &Resolved, manner: Manner, signals
         component.stop_timeout = component.stop_timeout.min(ladder.left());
     }
     let in_time = Context { component: &component, ..context };
+    let is_vm = Slot::VMS.into_iter().any(|slot| state::is_alive(&files.instance(slot)).unwrap_or(true));
     let stopped = match alive {
-        true if !state::is_alive(&files.instance(Slot::C)).unwrap_or(true) => stop_unsupervised(&in_time, signals),
+        true if is_vm => stop_unsupervised(&in_time, signals),
         // Its supervisor has ended it, and has left nothing.
         _ if told && ended_since(&files.instance(Slot::C), &began) => Ok(None),
         // What podman has may be more than we know of.

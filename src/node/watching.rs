@@ -92,6 +92,7 @@ pub fn start(
         // The supervisor ends a start that takes too long; this is only so that a wait has an end.
         deadline: Deadline::after(component.start_timeout * 2),
         settle,
+        again: component.start_timeout * 9 / 10,
         keep_watching: component.on_unhealthy == OnUnhealthy::Restart,
     };
     let thread = {
@@ -109,6 +110,8 @@ struct Asks {
     deadline: Deadline,
     /// How long to wait before the check is repeated.
     settle: Option<Duration>,
+    /// The longest time for the check after the settle time: the supervisor waits a little longer.
+    again: Duration,
     /// Whether to go on checking after readiness.
     keep_watching: bool,
 }
@@ -138,7 +141,9 @@ impl Asks {
             if cancel.wait(Deadline::after(settle)) {
                 return;
             }
-            if let Some(Verdict::Unhealthy(reason)) = subject.as_mut().map(|subject| ask_again(subject, cancel)) {
+            if let Some(Verdict::Unhealthy(reason)) =
+                subject.as_mut().map(|subject| ask_again(subject, self.again, cancel))
+            {
                 return tell(Report::Unhealthy(reason.to_string()));
             }
             tell(Report::Healthy(answer));
@@ -156,10 +161,10 @@ impl Asks {
     }
 }
 
-/// Repeats the check, with as many failures allowed as the definition says.
-fn ask_again(subject: &mut ComponentSubject, cancel: &Cancel) -> Verdict {
+/// Repeats the check for at most `limit`, with as many failures allowed as the definition says.
+fn ask_again(subject: &mut ComponentSubject, limit: Duration, cancel: &Cancel) -> Verdict {
     let health = subject.health();
-    let deadline = Deadline::after(health.timeout + health.interval * health.failures);
+    let deadline = Deadline::after((health.timeout + health.interval * health.failures).min(limit));
     let plan = Plan { interval: health.interval, successes: 1, deadline };
     health::wait(subject, &plan, None, Some(cancel))
 }

@@ -112,7 +112,8 @@ pub fn run<K: Keeper>(
             Watched::Ended(state, end, paths) => (*state, end, paths),
             Watched::Other(outcome) => return Ok(outcome),
         };
-        if trial && state.ready_at.is_none() && end.by != EndedBy::Operator {
+        // After an adoption alone, no other version is started.
+        if trial && !mode.adopt_only && state.ready_at.is_none() && end.by != EndedBy::Operator {
             return Ok(Outcome::Failed(state.why_not_ready(), end));
         }
         trial = trial && state.ready_at.is_none();

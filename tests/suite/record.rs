@@ -45,7 +45,7 @@ fn record_goes_from_version_to_version() {
     run(&["--drop"], 0, "demo/web dropped\n");
     run(&["--drop"], 0, "demo/web unchanged\n");
     run(&["--new", "--now"], 0, "demo/web new\n");
-    assert_eq!(memories(&tree), [Some(256), Some(256), None]);
+    assert_eq!(memories(&tree), [None, Some(256), None]);
     run(&["--check"], 0, "demo/web current\n");
     let a = tree.run(RECORD, &["--back", "demo"]);
     assert_eq!(a.err, "mcp-record: demo/web: nothing was deployed before the current version\n");
@@ -54,7 +54,7 @@ fn record_goes_from_version_to_version() {
     define(&tree, "memory_mb = 512\n");
     run(&["--check"], 1, "demo/web another version\n");
     run(&["--new", "--now"], 0, "demo/web new\n");
-    assert_eq!(memories(&tree), [Some(512), Some(512), Some(256)]);
+    assert_eq!(memories(&tree), [None, Some(512), Some(256)]);
     run(&["--new"], 0, "demo/web unchanged\n");
     run(&["--back"], 0, "demo/web new\n");
     assert_eq!(memories(&tree), [Some(256), Some(512), Some(256)]);
@@ -63,7 +63,7 @@ fn record_goes_from_version_to_version() {
     run(&["--new"], 0, "demo/web unchanged\n");
     run(&["--check"], 0, "demo/web current\n");
     run(&["--back", "--now"], 0, "demo/web new\n");
-    assert_eq!(memories(&tree), [Some(256), Some(256), Some(512)]);
+    assert_eq!(memories(&tree), [None, Some(256), Some(512)]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn record_tells_what_does_not_fit() {
     define(&tree, "");
     tree.record("alone/alone", mcp::model::Wish::Run, true);
     for (args, code, said) in [
-        (&["demo", "--now"][..], 2, "mcp-record: --now wants --new or --back\n"),
+        (&["demo", "--now"][..], 2, "mcp-record: --now and --settle want --new or --back\n"),
         (&["--new", "alone"], 100, "mcp-record: alone/alone: has no definition\n"),
         (&["--check", "alone"], 100, "mcp-record: alone/alone: has no definition\n"),
     ] {

@@ -47,7 +47,7 @@ fn settle_time_of_a_first_start_finds_one_that_ends_soon() {
 #[test]
 fn settle_time_counts_for_what_is_deployed_again_or_without_roll_back() {
     let Some(image) = nanos("settle_time_counts_for_what_is_deployed_again", BRIEF) else { return };
-    for again in [&["--new", "demo"][..], &["--new", "--now", "demo"]] {
+    for again in [&["--new", "--settle", "demo"][..], &["--new", "--now", "--settle", "demo"]] {
         let node = Node::new();
         define(&node, &image, free_port(), "settle = \"0s\"");
         start(&node).expect(0);
@@ -167,5 +167,28 @@ fn settle_time_of_a_container() {
     assert!(answer.err.contains("was healthy, and ended within its settle time"), "{answer:#?}");
     assert!(answer.err.contains("the old version is back"), "{answer:#?}");
     until("the old version serves", || get(port, "/").is_some());
+    node.mcp("mcp-stop", &["demo"]).expect(0);
+}
+
+#[test]
+fn a_replace_that_comes_during_the_settle_time_is_answered_by_the_new_version() {
+    let Some(image) = nanos("a_replace_that_comes_during_the_settle_time", &[]) else { return };
+    let Some(brief) = nanos("a_replace_that_comes_during_the_settle_time", BRIEF) else { return };
+    let node = Node::new();
+    let port = free_port();
+    define(&node, &image, port, "settle = \"3s\"");
+    node.mcp("mcp-record", &["--new", "demo"]).expect(0);
+    let began = Instant::now();
+    let run = node.command("mcp-run", &["--by-init", "--wait", "demo"]).spawn().unwrap();
+    until("it settles", || get(port, "/").is_some());
+    define(&node, &brief, port, "settle = \"9s\"");
+    node.mcp("mcp-record", &["--new", "demo"]).expect(0);
+    let answer = node.mcp("mcp-run", &["--replace", "demo"]).expect(1);
+    assert!(answer.err.contains("was healthy, and ended within its settle time"), "{answer:#?}");
+    wait(run, "mcp-run", began).expect(0);
+    // The version that serves is the one that a start takes, though its trial was over before it was ready.
+    assert!(get(port, "/").is_some());
+    let record = node.mcp("mcp-record", &["demo"]).expect(0).out;
+    assert!(record.contains("\n  current "), "{record}");
     node.mcp("mcp-stop", &["demo"]).expect(0);
 }

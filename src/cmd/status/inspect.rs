@@ -183,8 +183,9 @@ fn versions(sheet: &mut Sheet, row: &Row<'_>) {
         Some(remote) => sheet.say("remote", remote.name()),
         None => {}
     }
-    for (label, other) in [("on trial", record.map(|r| &r.candidate)), ("previous", record.map(|r| &r.previous))] {
-        if let Some((name, since, pin)) = other.and_then(Option::as_ref).map(version) {
+    let previous = record.and_then(|r| r.previous.as_ref());
+    for (label, other) in [("on trial", record.and_then(|r| r.trial())), ("previous", previous)] {
+        if let Some((name, since, pin)) = other.map(version) {
             sheet.say(label, format!("{name}{since}{pin}"));
         }
     }

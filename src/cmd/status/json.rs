@@ -211,7 +211,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
         },
         deployed: entry.record.get().map(|r| Deployed {
             current: r.current.as_ref().map(recorded),
-            candidate: r.candidate.as_ref().map(recorded),
+            candidate: r.trial().map(recorded),
             previous: r.previous.as_ref().map(recorded),
         }),
         remote: row.remote.as_ref().map(|remote| Asked {

@@ -142,7 +142,7 @@ impl Supervisor<'_> {
             notify = notify.with_waiting(Box::new(move |step| caller.borrow_mut().step(step)));
         }
         if self.options.adopt {
-            // What runs goes on; whether it is to start again is not asked here.
+            // --adopt keeps the desired state as it is.
         } else if !self.options.recover {
             set_wish(paths, id, Wish::Run)?;
         } else if shall_stay_stopped(paths, id)? {
@@ -151,8 +151,6 @@ impl Supervisor<'_> {
         }
         let Start { mut version, trial } = start;
         let adopt_only = self.options.adopt;
-        // The end of what was only adopted is never answered by a start.
-        let trial = trial && !adopt_only;
         let mut mode = Mode { restarts, stop_only: false, adopt_only, trial, fallback: None };
         let mut carried = None;
         loop {
@@ -191,7 +189,11 @@ impl Supervisor<'_> {
                 }
                 Err(e) => {
                     // With nothing to fall back on, a deploy may be tried again when the reason is gone.
-                    let back = if mode.trial { self.fall_back(&version, &e.to_string(), &mut notify)? } else { None };
+                    let back = if mode.trial && !mode.adopt_only {
+                        self.fall_back(&version, &e.to_string(), &mut notify)?
+                    } else {
+                        None
+                    };
                     let Some(current) = back else {
                         answer_failure(&files, &mode, &e.to_string());
                         return Err(e);
@@ -228,7 +230,12 @@ impl Supervisor<'_> {
     /// The version on trial was no good, which is said: what was before it, if there was one, is to be started instead.
     fn fall_back(&self, failed: &Version, why: &str, notify: &mut Notify) -> Result<Option<Version>> {
         let (paths, id) = (self.base.paths, self.base.id);
-        let current = Record::read(paths, id)?.and_then(|r| r.current).filter(|c| !c.runs_as(failed));
+        let current = Record::read(paths, id)?.and_then(|r| r.current);
+        if current.as_ref().is_some_and(|current| current.runs_as(failed)) {
+            // Deployed again: the next start is an ordinary one, which its restart policy answers.
+            start::note_failed(paths, id, failed);
+            return Ok(None);
+        }
         if current.is_some() {
             log::error!("{id}: {why}");
             log::error!("{id}: back to the version before");

@@ -109,6 +109,22 @@ pub fn refuse(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> std::res
     Ok(())
 }
 
+/// The scratch ports of a VM whose state was lost, in the order of `ports`; none where a hand-over has begun.
+pub fn scratch_ports(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> Result<Vec<Port>> {
+    let rows = rows(vm.qmp, deadline)?;
+    if ports.iter().any(|port| listener(&rows, port).is_some()) {
+        return Ok(Vec::new());
+    }
+    let scratch = |port: &Port| {
+        let is_its = |r: &&Row| {
+            r.state == State::HostForward && r.protocol == port.protocol && r.destination.port() == port.guest
+        };
+        let row = rows.iter().find(is_its)?;
+        Some(Port { bind: (*row.source.ip()).into(), host: row.source.port(), ..*port })
+    };
+    Ok(ports.iter().filter_map(scratch).collect())
+}
+
 /// Whether a hand-over of `ports` to `vm` has begun.
 pub fn has_begun(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> Result<bool> {
     let rows = rows(vm.qmp, deadline)?;

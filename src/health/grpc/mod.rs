@@ -94,7 +94,7 @@ pub fn try_answer(bytes: &[u8]) -> Result<(), GrpcTrouble> {
 }
 
 fn request(check: &Check, call: &Call, deadline: Deadline) -> Vec<u8> {
-    let asked = authority(check.server_name(), check.port);
+    let asked = authority(check.server_name(), check.server_port());
     let asked = call.authority.as_ref().unwrap_or(&asked);
     let block = headers::request(call, check.tls.is_some(), asked, deadline.left());
     let mut settings = Vec::new();

@@ -203,7 +203,7 @@ fn check_segments(segments: &[ProgramHeader64<LittleEndian>], size: u64) -> Resu
     let (mut loaded, mut memory) = (false, 0_u64);
     for segment in segments.iter().filter(|s| matches!(s.p_type(e), elf::PT_LOAD | elf::PT_TLS)) {
         let (in_file, in_memory) = (segment.p_filesz(e), segment.p_memsz(e));
-        if segment.p_offset(e).checked_add(in_file).is_none_or(|end| end > size) {
+        if in_file > 0 && segment.p_offset(e).checked_add(in_file).is_none_or(|end| end > size) {
             return Err(broken("a segment lies beyond its end"));
         }
         if in_file > in_memory {
