@@ -1,12 +1,12 @@
 //! What is special to the microvm: Linux boots in some four seconds, so each boot serves several checks.
 
-use crate::harness::{Node, find, finish, free_port, get, leftovers, microvm, rootfs, skip, until, wait};
+use crate::harness::{Node, find, finish, free_port, get, get_within, leftovers, microvm, rootfs, skip, until, wait};
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A node with a kernel and a root file system, for one component on one port.
 struct Bench {
@@ -53,7 +53,7 @@ impl Bench {
 
     #[track_caller]
     fn get(&self, path: &str) -> String {
-        get(self.port, path).unwrap_or_else(|| panic!("no answer to {path}"))
+        get_within(self.port, path, Duration::from_secs(20)).unwrap_or_else(|| panic!("no answer to {path}"))
     }
 
     /// The component's packed root disks.
