@@ -224,7 +224,7 @@ pub fn take_over(context: &Context<'_>, mut serving: Instance, mut other: Option
         end_now(other);
     }
     if waits {
-        // Else its own reservations would be in the way. A port that another program has may be free when the guest is ready.
+        // Its own reservations would refuse the new ones. A port that is taken now may be free when the guest is ready.
         serving.reserved.clear();
         let reserved = reserve::all(context.paths, context.id, &serving.state.ports, &[]);
         serving.reserved = reserved.map_err(|e| log::warn!("{e}")).unwrap_or_default();

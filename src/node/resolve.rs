@@ -141,7 +141,7 @@ pub fn stoppable(paths: &Paths, target: Option<&Target>) -> Result<Stoppable> {
         let is_declared = loaded.service(&service).is_some();
         for component in started_components(paths, &service) {
             let id = ComponentId { service: service.clone(), component };
-            // What is no more in a good definition is of interest where it runs, or is named.
+            // A component without a good definition counts if it runs or the target names it.
             let is_named = target.is_some_and(|t| t.component.is_some());
             if !is_declared || is_named || is_there(paths, &id) {
                 names.insert(id, None);

@@ -112,7 +112,7 @@ pub fn refuse(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> std::res
 /// The scratch ports of a VM whose state was lost, in the order of `ports`; none where a hand-over has begun.
 pub fn scratch_ports(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> Result<Vec<Port>> {
     let rows = rows(vm.qmp, deadline)?;
-    if ports.iter().any(|port| listener(&rows, port).is_some()) {
+    if any_listens(&rows, ports) {
         return Ok(Vec::new());
     }
     let scratch = |port: &Port| {
@@ -127,8 +127,12 @@ pub fn scratch_ports(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> R
 
 /// Whether a hand-over of `ports` to `vm` has begun.
 pub fn has_begun(vm: &mut Side<'_>, ports: &[Port], deadline: Deadline) -> Result<bool> {
-    let rows = rows(vm.qmp, deadline)?;
-    Ok(ports.iter().any(|port| listener(&rows, port).is_some()))
+    Ok(any_listens(&rows(vm.qmp, deadline)?, ports))
+}
+
+/// Whether one of `ports` is open at its real address.
+fn any_listens(rows: &[Row], ports: &[Port]) -> bool {
+    ports.iter().any(|port| listener(rows, port).is_some())
 }
 
 /// Whether VMs of ours can take sockets out of `qemu` on this node, without which nothing can be handed over.
