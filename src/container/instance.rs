@@ -232,6 +232,7 @@ pub(super) fn new_state(context: &Context<'_>, about: &Inspected) -> State {
         ready_answer: None,
         settling: false,
         stopping: None,
+        stopping_since: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),

@@ -144,6 +144,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         ready_answer: None,
         settling: false,
         stopping: None,
+        stopping_since: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),

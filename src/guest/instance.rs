@@ -185,6 +185,7 @@ impl Instance {
             ready_answer: None,
             settling: false,
             stopping: None,
+            stopping_since: None,
             restarts: before.count,
             restarted_at: before.at,
             spec: context.digest(),

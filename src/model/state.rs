@@ -237,6 +237,9 @@ pub struct State {
     pub settling: bool,
     /// Why it is being stopped, or was.
     pub stopping: Option<StopReason>,
+    /// Since when: RFC 3339, UTC; `None`: it is not, or an older `mcp` wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping_since: Option<String>,
     /// What happened, newest last, at most 32: for people. What decisions depend on has fields of its own.
     pub events: Vec<InstanceEvent>,
     /// Where its console begins in its slot's; `None`: an older `mcp` started it.
@@ -305,9 +308,12 @@ impl State {
             // One that is adopted is ready without another answer.
             EventKind::Ready { answer: Some(answer) } => self.ready_answer = Some(answer.clone()),
             EventKind::Settling { .. } => self.settling = true,
-            EventKind::Stopping { why } => self.stopping = Some(why.clone()),
+            EventKind::Stopping { why } => {
+                self.stopping = Some(why.clone());
+                self.stopping_since = Some(time::now());
+            }
             // A stop that its supervisor had begun is over.
-            EventKind::Adopted => self.stopping = None,
+            EventKind::Adopted => (self.stopping, self.stopping_since) = (None, None),
             _ => {}
         }
         if self.events.len() >= EVENTS_MAX {

@@ -181,6 +181,7 @@ pub(crate) mod tests {
             ready_answer: None,
             settling: false,
             stopping: None,
+            stopping_since: None,
             ready_at: None,
             restarts: 0,
             restarted_at: Vec::new(),

@@ -82,12 +82,22 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }
 
-/// When it was stopped for now, if nothing runs and that was what ended it last: by its init, by a signal to its supervisor,
+/// A stop for now. Times are RFC 3339, UTC.
+#[derive(Debug)]
+pub struct StoppedForNow {
+    /// When what was stopped had been started.
+    pub started_at: String,
+    /// When the stop began.
+    pub since: String,
+}
+
+/// How it was stopped for now, if nothing runs and that was what ended it last: by its init, by a signal to its supervisor,
 /// or because the node went down. Whoever goes round and starts what is missing leaves it alone; a new boot starts it.
-pub fn stopped_for_now(paths: &Paths, id: &ComponentId) -> Option<String> {
+pub fn stopped_for_now(paths: &Paths, id: &ComponentId) -> Option<StoppedForNow> {
     let (state, alive) = instance(&paths.component(&id.service, &id.component));
-    let end = state?.end.filter(|end| !alive && end.by == EndedBy::Operator)?;
-    Some(end.at)
+    let state = state?;
+    let end = state.end.filter(|end| !alive && end.by == EndedBy::Operator)?;
+    Some(StoppedForNow { started_at: state.started_at, since: state.stopping_since.unwrap_or(end.at) })
 }
 
 /// Which of those that are to be started side by side can't be, as each of them alone would not see: those before take

@@ -70,6 +70,7 @@ impl Tree {
             ready_answer: None,
             settling: false,
             stopping: None,
+            stopping_since: None,
             ready_at: Some(ago(89)),
             restarts: 0,
             restarted_at: Vec::new(),

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The first pause before a foundation component is started again…
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +26,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(60);
 /// How long after its start command an init may take to begin with it.
 const INIT_GRACE: Duration = Duration::from_secs(5);
+/// Where something ran before the boot, a stop of it that begins so soon after was asked for before the boot: by an
+/// `mcp-boot --down` that was killed, say. On a busy node no supervisor obeys at once.
+const STALE_STOP: Duration = Duration::from_secs(5);
 /// How long one is asked before its stage is told why it is not healthy, at first…
 const FIRST_SLICE: Duration = Duration::from_secs(2);
 /// …and at last.
@@ -212,13 +215,13 @@ impl Attempt {
         let mut first = true;
         // Whether it is us who started what runs, or ran. What ends that was there before gets its start.
         let mut started = false;
-        let boot = Moment::now();
+        let boot = SystemTime::now();
         while !self.handle.is_over() {
             let began = Moment::now();
             self.handle.settle();
             match self.standing() {
                 // Whoever did so while we are at it wants it down: we don't fight, and wait for what they do next.
-                Standing::Down if self.was_stopped_since(&boot) => {
+                Standing::Down if self.was_stopped_since(boot) => {
                     self.tell(News::Unhealthy(STOPPED.into()));
                     self.handle.rest(Deadline::after(LONGEST_PAUSE));
                     continue;
@@ -316,8 +319,11 @@ impl Attempt {
         })
     }
 
-    fn was_stopped_since(&self, since: &Moment) -> bool {
-        recover::stopped_for_now(&self.shared.paths, self.member.id()).is_some_and(|at| at >= since.wall)
+    /// Whether somebody wants it down who knew of the boot that began then.
+    fn was_stopped_since(&self, boot: SystemTime) -> bool {
+        recover::stopped_for_now(&self.shared.paths, self.member.id()).is_some_and(|stop| {
+            stop.started_at >= time::rfc3339(boot) || stop.since >= time::rfc3339(boot + STALE_STOP)
+        })
     }
 
     /// Tells `failure` and waits before the next try; false where there is none.

@@ -2,7 +2,7 @@
 
 use super::{Boot, fake, plain, send, sequence, serves, times, uuid, vm};
 use crate::campaign::alive;
-use crate::harness::{Node, free_port, nanos, until};
+use crate::harness::{Image, Node, free_port, nanos, until};
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -38,7 +38,7 @@ fn boot_adopts_and_two_at_once_start_nothing_twice() {
     assert_eq!(times(&node, "a/vm", "adopted").len(), 1);
     // One that loses its supervisor while something else is waited for is adopted, and has not ended.
     let disk = node.root.join("late.img").to_str().unwrap().to_string();
-    vm(&node, "b", &crate::harness::Image { disk: disk.clone(), ..image.clone() }, ports[1], "");
+    vm(&node, "b", &Image { disk: disk.clone(), ..image.clone() }, ports[1], "");
     node.mcp("mcp-stop", &["b"]).expect(0);
     node.mcp("mcp-rm", &["b"]).expect(0);
     let mut boot = Boot::start(&node, &[]);
@@ -51,6 +51,30 @@ fn boot_adopts_and_two_at_once_start_nothing_twice() {
     let answer = boot.end().expect(0);
     assert!(!answer.err.contains("a/vm: ended"), "{answer:#?}");
     assert_eq!(uuid(&node, "a/vm"), before);
+}
+
+#[test]
+fn boot_takes_no_stop_from_before_it_for_a_wish_against_it() {
+    let Some(image) = nanos("boot_takes_no_stop_from_before_it", &["--graceful"]) else { return };
+    let node = Node::new();
+    let (port, late) = (free_port(), node.root.join("late.img").to_str().unwrap().to_string());
+    vm(&node, "a", &image, port, "");
+    vm(&node, "b", &Image { disk: late.clone(), ..image.clone() }, free_port(), "");
+    sequence(&node, "", &[("base", &["a", "b"], "60s")]);
+    node.mcp("mcp-run", &["--detach", "--wait", "a"]).expect(0);
+    let before = uuid(&node, "a/vm");
+    // Whoever sends the SIGTERM is gone when a supervisor of a busy node obeys.
+    let supervisor = node.supervisor("a/vm");
+    send(supervisor, libc::SIGSTOP);
+    send(supervisor, libc::SIGTERM);
+    let mut boot = Boot::start(&node, &[]);
+    boot.until("a/vm: runs already");
+    send(supervisor, libc::SIGCONT);
+    boot.until("a/vm: ended: ");
+    boot.until("a/vm: healthy: ");
+    until("it serves again", || serves(port) && uuid(&node, "a/vm") != before);
+    fs::copy(&image.disk, &late).unwrap();
+    boot.end().expect(0);
 }
 
 #[test]

@@ -170,7 +170,7 @@ mkdir -p /etc/containers/systemd && echo '[Container]' >/etc/containers/systemd/
 printf '%s\\n' '[Service]' 'ExecStart=podman run --rm --name systemd-web -v systemd-web:/srv -p 8080:8080 localhost/hello:1' \\
     'ExecStop=podman rm -f -t 0 systemd-web' >/run/systemd/system/web.service
 systemctl daemon-reload && systemctl start web.service
-until curl -sS http://127.0.0.1:8080/ 2>/dev/null; do sleep 0.05; done";
+until curl -sS -m 2 http://127.0.0.1:8080/ 2>/dev/null; do sleep 0.05; done";
 
 const OPS: &str = "mkdir -p /srv/app/data && cp /srv/hello-program /srv/app/hello
 echo '{\"Args\": [\"--port\", \"8080\"], \"Env\": {\"NAME\": \"ops\"}}' >/srv/app/config.json
