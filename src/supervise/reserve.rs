@@ -3,7 +3,7 @@
 use crate::model::state::{self, State};
 use crate::model::{ComponentId, Port, Protocol};
 use crate::sys::paths::{Paths, Slot};
-use crate::sys::{Error, Result};
+use crate::sys::{Error, Result, filter};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
@@ -51,7 +51,9 @@ pub fn reserve(port: &Port, holder: impl FnOnce(&Port) -> Option<String>) -> Res
         }
         bind(socket.as_raw_fd(), &SockaddrStorage::from(port.host_addr()))?;
         if port.protocol == Protocol::Tcp {
-            // With SO_REUSEADDR two may bind; only one can listen. A listener for a moment: nobody was told of it.
+            // With SO_REUSEADDR two may bind; only one can listen. Whoever connects in that moment is not accepted only to
+            // be reset: the second try, a second later, is refused.
+            filter::drop_all(&socket)?;
             listen(&socket, Backlog::new(0)?)?;
             shutdown_listener(&socket)?;
             // With it, another program that sets it too, as most servers do, could listen on the port.
@@ -115,4 +117,37 @@ fn holder_of_ours(paths: &Paths, own: &ComponentId, port: &Port) -> Option<Strin
         }
     }
     None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    #[test]
+    fn a_reservation_resets_no_client() {
+        // Below the ports that the kernel gives to clients.
+        let free = (20_000..32_768).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+        let port = Port::parse(&format!("{free}:80")).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| {
+                // One that was dropped would try again after a second.
+                let timeout = Duration::from_millis(2);
+                let ask = || TcpStream::connect_timeout(&([127, 0, 0, 1], free).into(), timeout).map_err(|e| e.kind());
+                let mut asked = std::iter::repeat_with(ask).take_while(|_| !over.load(Ordering::Relaxed));
+                asked.find(|answer| !matches!(answer, Err(ErrorKind::ConnectionRefused | ErrorKind::TimedOut)))
+            });
+            for _ in 0..60_000 {
+                drop(reserve(&port, |_| None).unwrap());
+            }
+            over.store(true, Ordering::Relaxed);
+            let other = client.join().unwrap();
+            assert!(other.is_none(), "{other:?}");
+        });
+    }
 }

@@ -5,6 +5,7 @@ pub mod deadline;
 pub mod disk;
 pub mod error;
 pub mod file;
+pub mod filter;
 pub mod listeners;
 pub mod lock;
 pub mod memory;

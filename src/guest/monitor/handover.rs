@@ -11,7 +11,7 @@ use crate::guest::monitor::usernet::{self, Row, State};
 use crate::model::{Port, Protocol};
 use crate::supervise::reserve::{Reservation, describe};
 use crate::sys::pidfd::PidFd;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, filter};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -63,7 +63,7 @@ pub fn hand_over(
                 Ok(socket) => {
                     rebind(&socket, port, theirs.is_some())?;
                     if theirs.is_some() && port.protocol == Protocol::Tcp {
-                        prefer_the_second(&socket).map_err(Error::os("attach a filter to", describe(port)))?;
+                        filter::prefer_the_second(&socket).map_err(Error::os("attach a filter to", describe(port)))?;
                     }
                 }
                 Err(e) if theirs.is_none() => {
@@ -161,23 +161,6 @@ fn is_at(row: &Row, port: &Port) -> bool {
 
 fn listener<'a>(rows: &'a [Row], port: &Port) -> Option<&'a Row> {
     rows.iter().find(|r| r.state == State::HostForward && r.destination.port() == port.guest && is_at(r, port))
-}
-
-/// SO_ATTACH_REUSEPORT_CBPF with a program that returns 1: of the sockets that share the address, the second to come.
-fn prefer_the_second(socket: &OwnedFd) -> std::io::Result<()> {
-    let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 1 }];
-    let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
-    // SAFETY: the program outlives the call, and its length is its own.
-    let r = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_CBPF,
-            (&raw const program).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    if r == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Waits until no connection is in the old listener: neither one that QEMU has not taken, nor one half made. Whether that
