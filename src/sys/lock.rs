@@ -184,6 +184,21 @@ pub(super) fn start_time_in(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether process `pid` has been killed with SIGKILL, or is on its way out: on a busy node that takes a while, and it
+/// keeps its locks meanwhile.
+pub fn is_dying(pid: i32) -> bool {
+    const PF_EXITING: u64 = 4;
+    let read = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let flags = |stat: String| stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse::<u64>().ok();
+    let is_killed = |line: &str| {
+        let pending = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+        pending
+            .and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+            .is_some_and(|set| set >> (libc::SIGKILL - 1) & 1 == 1)
+    };
+    flags(read("stat")).is_some_and(|flags| flags & PF_EXITING != 0) || read("status").lines().any(is_killed)
+}
+
 impl AsRawFd for Lock {
     fn as_raw_fd(&self) -> i32 {
         self.file.as_raw_fd()
@@ -256,5 +271,19 @@ mod tests {
             waits.join().unwrap().unwrap().remove().unwrap();
         });
         heir.wait().unwrap();
+    }
+
+    #[test]
+    fn who_is_killed_is_seen_to_die() {
+        let mut stopped = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = stopped.id() as i32;
+        assert!(!is_dying(pid) && !is_dying(std::process::id() as i32));
+        stopped.kill().unwrap();
+        // Pending, on its way out, or a zombie: we have not waited for it.
+        let deadline = soon();
+        while !is_dying(pid) && !deadline.passed() {}
+        assert!(is_dying(pid));
+        stopped.wait().unwrap();
+        assert!(!is_dying(pid));
     }
 }

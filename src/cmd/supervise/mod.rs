@@ -28,8 +28,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a process that was killed may keep its locks.
-const DYING: Duration = Duration::from_millis(100);
+/// How long a process that ends may keep its locks before that can be seen of it…
+const ENDING: Duration = Duration::from_millis(100);
+/// …and one of which it can be seen.
+const DYING: Duration = Duration::from_secs(10);
+/// Between two tries to take a lock that nobody seems to have.
+const PAUSE: Duration = Duration::from_millis(2);
 /// What a detached start may take beyond the component's timeouts.
 const SPARE: Duration = Duration::from_secs(30);
 
@@ -253,18 +257,19 @@ fn answer_failure(files: &ComponentPaths, mode: &Mode, why: &str) {
     }
 }
 
-/// Takes the component's lock, or says who has it. A holder that was just killed is given the moment that its end takes.
+/// Takes the component's lock, or says who has it. A holder that was just killed is given the time that its end takes.
 fn take_lock(context: &Context<'_>) -> Result<Lock> {
     let path = context.files().lock();
-    let deadline = Deadline::after(DYING);
+    let (soon, deadline) = (Deadline::after(ENDING), Deadline::after(DYING));
     loop {
         if let Some(lock) = Lock::try_take(&path)? {
             return Ok(lock);
         }
         let holder = lock::holder(&path);
+        let until = if holder.as_ref().is_some_and(|h| lock::is_dying(h.pid)) { deadline } else { soon };
         match holder.as_ref().and_then(PidFd::of_holder) {
-            Some(process) if !deadline.passed() && process.wait(deadline)? => {}
-            None if !deadline.passed() => std::thread::sleep(Duration::from_millis(2)),
+            Some(process) if !until.passed() && process.wait(until)? => std::thread::sleep(PAUSE),
+            None if !until.passed() => std::thread::sleep(PAUSE),
             Some(_) if holder.as_ref().is_some_and(|h| h.program != crate::cmd::program()) => {
                 let who = holder.map(|h| format!("{} (pid {})", h.program, h.pid)).unwrap_or_default();
                 return Err(Error::busy(context.id, format!("{who} is at work on it; try again when that has ended")));
