@@ -5,7 +5,7 @@ use super::ladder::{Action, Ladder};
 use super::supervise::{Hooks, Live, Outcome};
 use crate::model::event::{EventKind, StopReason};
 use crate::model::state::Phase;
-use crate::model::{OnUnhealthy, Version, duration};
+use crate::model::{OnUnhealthy, Version};
 use crate::supervise::asked::unsettled;
 use crate::supervise::policy::Watched;
 use crate::supervise::report::Health;
@@ -97,10 +97,9 @@ impl<'a> Attended<'a> {
             None => {}
         }
         self.take_reports();
-        if self.live.asked.is_late() {
-            let after = duration::format(self.context.component.start_timeout);
-            self.complain(&format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, StopReason::Late);
+        if let Some(detail) = self.live.asked.late(self.context.component) {
+            self.complain(&detail);
+            self.begin_stop(false, StopReason::Late { detail });
         }
         self.climb();
         Ok(false)
@@ -118,6 +117,7 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
+                Health::NotYet(_) => {}
                 Health::Settling(answer) => self.settle(answer),
                 Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(answer),
                 Health::Healthy(answer) => {
@@ -132,8 +132,9 @@ impl<'a> Attended<'a> {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
                     let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
                     if restarts && self.live.asked.start_deadline.is_none() {
-                        self.complain(&format!("unhealthy: {reason}"));
-                        self.begin_stop(false, StopReason::Unhealthy);
+                        let why = StopReason::Unhealthy { detail: reason };
+                        self.complain(&why.to_string());
+                        self.begin_stop(false, why);
                     }
                 }
             }

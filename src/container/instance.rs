@@ -230,6 +230,7 @@ pub(super) fn new_state(context: &Context<'_>, about: &Inspected) -> State {
         started_at: time::now(),
         ready_at: None,
         ready_answer: None,
+        program_started: false,
         settling: false,
         stopping: None,
         stopping_since: None,

@@ -142,6 +142,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         started_at: time::now(),
         ready_at: None,
         ready_answer: None,
+        program_started: false,
         settling: false,
         stopping: None,
         stopping_since: None,

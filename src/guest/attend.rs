@@ -139,10 +139,9 @@ impl<'a> Attended<'a> {
         self.take_signals();
         self.take_reports();
         self.go_on_replacing(other);
-        if self.live.asked.is_late() {
-            let after = crate::model::duration::format(self.context.component.start_timeout);
-            self.live.complain(self.context, &format!("not healthy after start_timeout ({after})"));
-            self.begin_stop(false, StopReason::Late);
+        if let Some(detail) = self.live.asked.late(self.context.component) {
+            self.live.complain(self.context, &detail);
+            self.begin_stop(false, StopReason::Late { detail });
         }
         self.climb()?;
         Ok(false)
@@ -223,13 +222,15 @@ impl<'a> Attended<'a> {
                 self.live.asked.no_more();
                 self.begin_stop(false, StopReason::Replaced);
             }
-            Progress::Failed(reason, console) => {
-                if let Some(Replacement { version, live, .. }) = self.replacing.take() {
-                    live.end_now();
-                    (self.hooks.failed)(&version);
-                }
-                self.live.instance.note(EventKind::SuccessorFailed { reason: reason.clone() });
+            Progress::Failed(reason) => {
+                let Some(Replacement { version, live, .. }) = self.replacing.take() else { return };
+                let ended = live.end_now();
+                (self.hooks.failed)(&version);
+                let (why, console) = ended.map(|(state, end)| (state.why_not_ready(), end.console)).unwrap_or_default();
+                let reason = reason.unwrap_or(why);
                 let text = failure(&reason, &console);
+                log::error!("{}: {text}", self.context.id);
+                self.live.instance.note(EventKind::SuccessorFailed { reason });
                 answer(&self.context.files(), EXIT_NO, &format!("{text}\nthe old version serves on"));
             }
         }
@@ -238,6 +239,7 @@ impl<'a> Attended<'a> {
     fn take_reports(&mut self) {
         while let Some(health) = self.live.asked.take() {
             match health {
+                Health::NotYet(_) => {}
                 Health::Settling(answer) => self.settle(answer),
                 Health::Healthy(answer) if self.live.instance.state.ready_at.is_none() => self.ready(answer),
                 Health::Healthy(answer) => {
@@ -250,11 +252,11 @@ impl<'a> Attended<'a> {
                 }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
-                    if self.context.component.on_unhealthy == OnUnhealthy::Restart
-                        && self.live.asked.start_deadline.is_none()
-                    {
-                        self.live.complain(self.context, &format!("unhealthy: {reason}"));
-                        self.begin_stop(false, StopReason::Unhealthy);
+                    let restarts = self.context.component.on_unhealthy == OnUnhealthy::Restart;
+                    if restarts && self.live.asked.start_deadline.is_none() {
+                        let why = StopReason::Unhealthy { detail: reason };
+                        self.live.complain(self.context, &why.to_string());
+                        self.begin_stop(false, why);
                     }
                 }
             }

@@ -183,6 +183,7 @@ impl Instance {
             started_at: time::now(),
             ready_at: None,
             ready_answer: None,
+            program_started: false,
             settling: false,
             stopping: None,
             stopping_since: None,

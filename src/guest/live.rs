@@ -5,6 +5,7 @@ use crate::guest::instance::Instance;
 use crate::guest::monitor::qmp::{COMMAND_TIMEOUT, Qmp};
 use crate::guest::supervise::StartWatcher;
 use crate::model::event::EventKind;
+use crate::model::state::{End, Rung, State};
 use crate::supervise::{Asked, Context};
 use crate::sys::{Deadline, Result};
 use nix::poll::{PollFd, PollFlags};
@@ -86,8 +87,8 @@ impl Live {
         ended
     }
 
-    /// Says in the log what is wrong, with the console's last lines; returns those.
-    pub fn complain(&self, context: &Context<'_>, what: &str) -> Vec<String> {
+    /// Says in the log what is wrong, with the console's last lines.
+    pub fn complain(&self, context: &Context<'_>, what: &str) {
         log::error!("{}: {what}; the console's last lines:", context.id);
         let lines = last_lines(&self.instance.paths, self.instance.state.console.as_ref(), 10, 4096);
         if lines.is_empty() {
@@ -96,28 +97,27 @@ impl Live {
         for line in &lines {
             log::error!("  {line}");
         }
-        lines
     }
 
-    /// Ends it without the ladder: nobody is served by it, or not any more.
-    pub fn end_now(mut self) {
+    /// Ends it without the ladder, if it has not ended: nobody is served by it, or not any more. What is known then.
+    pub fn end_now(mut self) -> Option<(State, End)> {
         self.asked.no_more();
-        end_now(self.instance);
+        end_now(self.instance)
     }
 }
 
-/// Ends an instance that serves nobody, and writes that down.
-pub fn end_now(mut instance: Instance) {
-    quit(&mut instance.qmp);
-    let ended = |instance: &Instance| instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)).unwrap_or(false);
-    if !ended(&instance) {
-        let _ = instance.pidfd.signal(libc::SIGKILL);
-        ended(&instance);
+/// Ends an instance that serves nobody, and writes that down. What is known then.
+pub fn end_now(mut instance: Instance) -> Option<(State, End)> {
+    if !instance.pidfd.has_ended() {
+        quit(&mut instance.qmp);
+        let ended = |instance: &Instance| instance.pidfd.wait(Deadline::after(COMMAND_TIMEOUT)).unwrap_or(false);
+        if !ended(&instance) {
+            let _ = instance.pidfd.signal(libc::SIGKILL);
+            ended(&instance);
+        }
+        instance.traces.stopped = Some((Rung::Quit, false));
     }
-    instance.traces.stopped = Some((crate::model::state::Rung::Quit, false));
-    if let Err(e) = instance.finish() {
-        log::warn!("{e}");
-    }
+    instance.finish().map_err(|e| log::warn!("{e}")).ok()
 }
 
 fn quit(qmp: &mut Qmp) {

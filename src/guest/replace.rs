@@ -11,7 +11,7 @@ use crate::guest::monitor::qmp::COMMAND_TIMEOUT;
 use crate::guest::supervise::Hooks;
 use crate::model::event::EventKind;
 use crate::model::state::Phase;
-use crate::model::{Component, RootMode, Version, duration};
+use crate::model::{Component, RootMode, Version};
 use crate::supervise::asked::unsettled;
 use crate::supervise::report::Health;
 use crate::supervise::{Context, link_current, reserve};
@@ -50,8 +50,8 @@ pub enum Progress {
     Serves,
     /// The new one serves, and the old one has nothing left to do.
     Drained,
-    /// The new one was no good, for this reason, with its console's last lines.
-    Failed(String, Vec<String>),
+    /// The new one was no good, for this reason; `None`: it has ended.
+    Failed(Option<String>),
 }
 
 /// Why `next` can't boot beside `now`, which has `old`; `None`: it can.
@@ -141,29 +141,26 @@ impl Replacement {
 
     fn boot(&mut self, base: &Context<'_>, ended: bool, old: &mut Instance, hooks: &Hooks<'_>) -> Progress {
         let context = base.of(&self.version);
-        let fail = |live: &Live, reason: &str| {
-            Progress::Failed(reason.to_string(), live.complain(&context, &format!("the new version: {reason}")))
-        };
         if ended {
-            return fail(&self.live, self.live.instance.state.when_it_ended());
+            return Progress::Failed(None);
         }
         let mut ready = None;
         while let Some(health) = self.live.asked.take() {
             match health {
+                Health::NotYet(_) => {}
                 Health::Settling(answer) => {
                     self.live.asked.settles(context.component);
                     self.live.instance.note(EventKind::Settling { answer });
                 }
                 Health::Healthy(answer) => ready = Some(answer),
-                Health::Unhealthy(reason) => return fail(&self.live, &unsettled(&context, &reason)),
+                Health::Unhealthy(reason) => return Progress::Failed(Some(unsettled(&context, &reason))),
             }
         }
         if ready.is_none() && self.live.asked.start_deadline.is_some() {
-            if self.live.asked.is_late() {
-                let after = duration::format(context.component.start_timeout);
-                return fail(&self.live, &format!("not healthy after start_timeout ({after})"));
-            }
-            return Progress::Waiting;
+            return match self.live.asked.late(context.component) {
+                Some(why) => Progress::Failed(Some(why)),
+                None => Progress::Waiting,
+            };
         }
         self.live.asked.no_more();
         // First its state, so that whoever finds it current finds it ready.
@@ -171,7 +168,7 @@ impl Replacement {
         new.state.becomes_ready();
         new.note(EventKind::Ready { answer: ready.flatten() });
         if let Err(e) = link_current(&context.files(), new.paths.slot) {
-            return fail(&self.live, &e.to_string());
+            return Progress::Failed(Some(e.to_string()));
         }
         (hooks.ready)(&context);
         old.state.phase = Phase::Stopping;

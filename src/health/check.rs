@@ -146,15 +146,18 @@ pub(super) fn is_path(path: &str) -> bool {
 impl fmt::Display for Check {
     /// `tcp 127.0.0.1:8080`, `https example.org:443/healthz`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What people know is the address of the definition.
+        let (host, port) = self.named.as_ref().map_or((self.host.as_str(), self.port), |(host, port)| (host, *port));
+        let at = authority(host, port);
         match (&self.kind, &self.tls) {
-            (Kind::Tcp, None) => write!(f, "tcp {}", self.authority()),
-            (Kind::Tcp, Some(_)) => write!(f, "tls {}", self.authority()),
-            (Kind::Http { path }, None) => write!(f, "http {}{path}", self.authority()),
-            (Kind::Http { path }, Some(_)) => write!(f, "https {}{path}", self.authority()),
+            (Kind::Tcp, None) => write!(f, "tcp {at}"),
+            (Kind::Tcp, Some(_)) => write!(f, "tls {at}"),
+            (Kind::Http { path }, None) => write!(f, "http {at}{path}"),
+            (Kind::Http { path }, Some(_)) => write!(f, "https {at}{path}"),
             (Kind::Grpc(call), tls) => {
                 let (word, slash) =
                     (if tls.is_some() { "grpcs" } else { "grpc" }, if call.service.is_empty() { "" } else { "/" });
-                write!(f, "{word} {}{slash}{}", self.authority(), call.service)
+                write!(f, "{word} {at}{slash}{}", call.service)
             }
         }
     }

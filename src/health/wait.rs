@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 pub trait Subject {
     /// The check to make now, with the forward's knowledge for a VM; or why there is nothing to ask.
     fn parts(&mut self) -> Result<(&Check, Option<&mut dyn Forward>), Reason>;
+
+    /// Hears why a probe of it was no success.
+    fn found(&mut self, _reason: &Reason) {}
 }
 
 /// A check that never changes.
@@ -79,6 +82,7 @@ pub fn wait_on(
             Verdict::Unhealthy(Reason::Cancelled) => return verdict,
             Verdict::Unhealthy(reason) => {
                 log::debug!("not yet: {reason}");
+                subject.found(reason);
                 good = 0;
                 (pace.after(reason, !patience.passed(), started.elapsed()), hints)
             }

@@ -16,9 +16,17 @@ pub enum StopReason {
     /// Another version takes its place: no failure.
     Replaced,
     /// It was not healthy within its start_timeout.
-    Late,
+    Late {
+        /// What the last probe found, and how long that was so; empty: an older `mcp` wrote this.
+        #[serde(default)]
+        detail: String,
+    },
     /// It was healthy, and is not any more.
-    Unhealthy,
+    Unhealthy {
+        /// What the check found; empty: an older `mcp` wrote this.
+        #[serde(default)]
+        detail: String,
+    },
     /// It was healthy, and was not after its settle time.
     Unsettled {
         /// What the check found.
@@ -41,9 +49,10 @@ impl fmt::Display for StopReason {
             StopReason::Signal => f.write_str("stop asked for by a signal"),
             StopReason::Hangup => f.write_str("the terminal closed"),
             StopReason::Replaced => f.write_str("replaced"),
-            StopReason::Late => f.write_str("not healthy in time"),
-            StopReason::Unhealthy => f.write_str("unhealthy"),
-            StopReason::Unsettled { detail } => f.write_str(detail),
+            StopReason::Late { detail } if detail.is_empty() => f.write_str("not healthy in time"),
+            StopReason::Unhealthy { detail } if detail.is_empty() => f.write_str("unhealthy"),
+            StopReason::Unhealthy { detail } => write!(f, "unhealthy: {detail}"),
+            StopReason::Late { detail } | StopReason::Unsettled { detail } => f.write_str(detail),
             StopReason::Ports { detail } => write!(f, "its ports can't be opened: {detail}"),
             StopReason::Unknown => f.write_str("a reason of a newer mcp"),
         }
@@ -162,7 +171,10 @@ impl Earlier {
         let last = |prefix: &str| pairs.iter().rev().find_map(|(_, text)| text.strip_prefix(prefix));
         let stopping = last("stopping: ").map(|why| {
             let known = [StopReason::Signal, StopReason::Hangup, StopReason::Replaced];
-            let known = known.into_iter().chain([StopReason::Late, StopReason::Unhealthy]);
+            let [late, unhealthy] = [String::new(), String::new()];
+            let known = known
+                .into_iter()
+                .chain([StopReason::Late { detail: late }, StopReason::Unhealthy { detail: unhealthy }]);
             known.into_iter().find(|reason| reason.to_string() == why).unwrap_or(StopReason::Asked)
         });
         let ready_answer = last("ready: ").filter(|answer| *answer != "started").map(str::to_string);

@@ -232,6 +232,9 @@ pub struct State {
     pub argv: Vec<String>,
     /// The answer of the health check that made it ready; `None`: it is not ready, or has no check.
     pub ready_answer: Option<String>,
+    /// Whether the init of a microVM has started its program.
+    #[serde(default)]
+    pub program_started: bool,
     /// Whether it was healthy, so that its settle time began.
     #[serde(default)]
     pub settling: bool,
@@ -307,6 +310,7 @@ impl State {
         match &kind {
             // One that is adopted is ready without another answer.
             EventKind::Ready { answer: Some(answer) } => self.ready_answer = Some(answer.clone()),
+            EventKind::ProgramStarted => self.program_started = true,
             EventKind::Settling { .. } => self.settling = true,
             EventKind::Stopping { why } => {
                 self.stopping = Some(why.clone());

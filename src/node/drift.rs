@@ -179,6 +179,7 @@ pub(crate) mod tests {
             uid: 3,
             started_at: "2026-01-01T00:00:00.000Z".into(),
             ready_answer: None,
+            program_started: false,
             settling: false,
             stopping: None,
             stopping_since: None,

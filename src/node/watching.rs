@@ -1,12 +1,12 @@
 //! What a supervisor asks of what it supervises: until it is ready, and after that where the definition wants it watched.
 
 use super::probe::ComponentSubject;
-use crate::health::{self, Cancel, Change, Plan, Verdict, Watch};
+use crate::health::{self, Cancel, Change, Check, Forward, Plan, Reason, Subject, Verdict, Watch};
 use crate::model::state::State;
-use crate::model::{Health, OnUnhealthy};
+use crate::model::{Health, OnUnhealthy, Runtime};
 use crate::supervise::Context;
 use crate::supervise::report::{Health as Report, Reporter, Watcher};
-use crate::sys::paths::Slot;
+use crate::sys::paths::{InstancePaths, Slot};
 use crate::sys::{Deadline, Error, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,6 +15,9 @@ use std::time::Duration;
 /// One that is to replace another has time, as that serves meanwhile: it answers so often, with this pause, before it does.
 /// One that ends soon after it began to listen is found out, and the guest's code is warm when its clients come.
 const PROOF: (u32, Duration) = (8, Duration::from_millis(25));
+
+/// Between two looks whether a microVM has booted.
+const BOOT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The health check that applies to a component on this node.
 pub fn health(context: &Context<'_>) -> Option<Health> {
@@ -94,6 +97,7 @@ pub fn start(
         settle,
         again: component.start_timeout * 9 / 10,
         keep_watching: component.on_unhealthy == OnUnhealthy::Restart,
+        booting: (component.runtime == Runtime::Microvm).then(|| context.files().instance(slot)),
     };
     let thread = {
         let cancel = Arc::clone(&cancel);
@@ -114,11 +118,13 @@ struct Asks {
     again: Duration,
     /// Whether to go on checking after readiness.
     keep_watching: bool,
+    /// A microVM, whose init tells when it has started the program.
+    booting: Option<InstancePaths>,
 }
 
 impl Asks {
     /// Waits until `subject` is healthy, and still is after its settle time; then reports each change. Without a `subject`
-    /// a component is healthy as long as it runs.
+    /// a component is healthy as long as its program runs.
     fn run(&self, mut subject: Option<ComponentSubject>, cancel: &Cancel, mut tell: impl FnMut(Report)) {
         let mut answer = None;
         if let Some(subject) = &mut subject {
@@ -126,7 +132,8 @@ impl Asks {
             let hints = subject.hints().map_err(|e| log::info!("no hints of readiness: {e}")).ok();
             let (interval, successes) = (subject.health().interval, subject.health().successes);
             let plan = Plan { interval, successes, deadline: self.deadline };
-            match health::wait(subject, &plan, hints.as_ref(), Some(cancel)) {
+            let mut telling = Telling { subject, tell: &mut tell, last: None };
+            match health::wait(&mut telling, &plan, hints.as_ref(), Some(cancel)) {
                 Verdict::Healthy { detail, .. } => answer = Some(detail),
                 Verdict::Unhealthy(_) => return,
             }
@@ -135,6 +142,8 @@ impl Asks {
             }
             // Afterwards: the kernel takes some 10 ms to close them.
             drop(hints);
+        } else if self.booting.as_ref().is_some_and(|instance| !self.has_booted(instance, cancel)) {
+            return;
         }
         if let Some(settle) = self.settle {
             tell(Report::Settling(answer.clone()));
@@ -158,6 +167,42 @@ impl Asks {
             });
             true
         });
+    }
+}
+
+impl Asks {
+    /// Waits until the program in a microVM has been started. False: it was not, or nobody waits any more.
+    fn has_booted(&self, instance: &InstancePaths, cancel: &Cancel) -> bool {
+        while !self.deadline.passed() {
+            // One that can't be read tells nothing either way.
+            if State::read(instance).is_ok_and(|state| state.is_some_and(|state| state.program_started)) {
+                return true;
+            }
+            if cancel.wait(Deadline::after(BOOT_PAUSE)) {
+                return false;
+            }
+        }
+        false
+    }
+}
+
+/// One of which the supervisor hears why it is not healthy yet, each time that this changes.
+struct Telling<'a> {
+    subject: &'a mut ComponentSubject,
+    tell: &'a mut dyn FnMut(Report),
+    last: Option<Reason>,
+}
+
+impl Subject for Telling<'_> {
+    fn parts(&mut self) -> std::result::Result<(&Check, Option<&mut dyn Forward>), Reason> {
+        self.subject.parts()
+    }
+
+    fn found(&mut self, reason: &Reason) {
+        if self.last.as_ref() != Some(reason) {
+            (self.tell)(Report::NotYet(format!("{}: {reason}", self.subject.check())));
+            self.last = Some(reason.clone());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::report::{self, Health, Reporter, Reports, Watcher};
 use crate::model::{Component, duration};
 use crate::sys::{Deadline, Error, Result};
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 /// Whoever asks for an instance's health, and what was told.
 pub struct Asked {
@@ -12,6 +13,8 @@ pub struct Asked {
     pub start_deadline: Option<Deadline>,
     watcher: Option<Box<dyn Watcher>>,
     reports: Reports,
+    /// Why it is not healthy yet, and since when that is so.
+    not_yet: Option<(String, Instant)>,
 }
 
 impl Asked {
@@ -25,7 +28,7 @@ impl Asked {
         let watcher = start(reporter)?;
         let waits = watcher.is_some() && !is_ready;
         let start_deadline = waits.then(|| Deadline::after(context.component.start_timeout));
-        Ok(Asked { start_deadline, watcher, reports })
+        Ok(Asked { start_deadline, watcher, reports, not_yet: None })
     }
 
     /// What to poll for reading; `None` once nobody is left to report.
@@ -35,7 +38,12 @@ impl Asked {
 
     /// What was last told.
     pub fn take(&mut self) -> Option<Health> {
-        self.reports.take()
+        loop {
+            match self.reports.take()? {
+                Health::NotYet(why) => self.not_yet = Some((why, Instant::now())),
+                told => return Some(told),
+            }
+        }
     }
 
     /// Begins the settle time of `component`.
@@ -51,9 +59,14 @@ impl Asked {
         while self.reports.take().is_some() {}
     }
 
-    /// Whether it did not become healthy in time. True once.
-    pub fn is_late(&mut self) -> bool {
-        self.start_deadline.take_if(|d| d.passed()).is_some()
+    /// Why it did not become healthy in time, where that time is over; told once.
+    pub fn late(&mut self, component: &Component) -> Option<String> {
+        self.start_deadline.take_if(|d| d.passed())?;
+        let text = format!("not healthy after start_timeout ({})", duration::format(component.start_timeout));
+        Some(match &self.not_yet {
+            Some((why, since)) => format!("{text}: {why}, for {} s", since.elapsed().as_secs()),
+            None => text,
+        })
     }
 }
 

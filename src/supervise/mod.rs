@@ -16,4 +16,4 @@ pub use asked::Asked;
 pub use backoff::{Backoff, Restarts, Slept};
 pub use context::Context;
 pub use links::link_current;
-pub use mode::{Mode, Outcome, failure, with_console};
+pub use mode::{Mode, Outcome, ending, failure, with_console};

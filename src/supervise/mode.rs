@@ -35,6 +35,11 @@ pub fn failure(reason: &str, console: &[String]) -> String {
     with_console(&format!("the new version: {reason}"), console)
 }
 
+/// How it ended, with the console's last lines where there are any to tell.
+pub fn ending(end: &End) -> String {
+    if end.console.is_empty() { end.reason.clone() } else { with_console(&end.reason, &end.console) }
+}
+
 /// `text` and the last lines of a console, in lines.
 pub fn with_console(text: &str, console: &[String]) -> String {
     let mut text = format!("{text}; the last lines of its console:");

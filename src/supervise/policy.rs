@@ -118,7 +118,9 @@ pub fn run<K: Keeper>(
         }
         trial = trial && state.ready_at.is_none();
         if !mode.restarts || !end.calls_for(context.component.restart) {
-            return Ok(Outcome::Ended(Some(end)));
+            // Of one that was ready it is enough how it ended: its console is where its clients look.
+            let console = if state.ready_at.is_some() { Vec::new() } else { end.console };
+            return Ok(Outcome::Ended(Some(End { console, ..end })));
         }
         backoff.ran_since(began);
         log::warn!("{}: {}; restarted in {} s", context.id, end.reason, backoff.pause().as_secs());

@@ -12,6 +12,8 @@ pub enum Health {
     Settling(Option<String>),
     /// Healthy now, likewise.
     Healthy(Option<String>),
+    /// Not healthy yet: what the last probe found, where that differs from the one before.
+    NotYet(String),
     /// Not healthy any more, for this reason.
     Unhealthy(String),
 }

@@ -49,6 +49,7 @@ mod ports;
 mod program_files;
 mod pull;
 mod readiness;
+mod reasons;
 mod record;
 mod registry;
 mod registry_faults;

@@ -68,6 +68,7 @@ impl Tree {
             uid: 1_900_000_007,
             started_at: ago(90),
             ready_answer: None,
+            program_started: false,
             settling: false,
             stopping: None,
             stopping_since: None,

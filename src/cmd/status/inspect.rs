@@ -231,6 +231,9 @@ fn ended(sheet: &mut Sheet, row: &Row<'_>) {
     };
     let how = ending(end).map(|h| format!(", {h}")).unwrap_or_default();
     sheet.say("ended", format!("{} by {by}{how}: {}", end.at, end.reason));
+    // How an operator stopped it says it all.
+    let stopping = row.entry.state.get().and_then(|state| state.stopping.as_ref());
+    sheet.maybe("stopped for", stopping.filter(|_| end.by == EndedBy::Mcp).map(|why| why.to_string()));
     sheet.list("last words", &end.console);
 }
 

@@ -2,6 +2,7 @@
 
 use super::row::Row;
 use super::view::View;
+use crate::model::event::StopReason;
 use crate::model::state::End;
 use crate::model::{Pin, Placement, Port, Version};
 use crate::node::{Condition, Remote, Verdict};
@@ -140,6 +141,8 @@ struct Instance<'a> {
     accel: &'a str,
     qemu: &'a str,
     image: &'a std::path::Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopping: Option<&'a StopReason>,
     argv: &'a [String],
     events: Vec<(&'a str, String)>,
 }
@@ -232,6 +235,7 @@ fn item<'a>(paths: &Paths, row: &'a Row<'_>) -> Item<'a> {
             accel: &s.accel,
             qemu: &s.qemu,
             image: &s.image,
+            stopping: s.stopping.as_ref(),
             argv: &s.argv,
             events: s.events.iter().map(|e| (e.at.as_str(), e.kind.to_string())).collect(),
         }),

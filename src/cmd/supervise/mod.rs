@@ -16,7 +16,7 @@ use crate::node::failure;
 use crate::node::resolve::{self, Resolved};
 use crate::node::start::{self, Start};
 use crate::node::stop::set_wish;
-use crate::supervise::{Context, Mode, Outcome, failure, request};
+use crate::supervise::{Context, Mode, Outcome, ending, failure, request};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::lock::{self, Lock};
 use crate::sys::notify::Notify;
@@ -108,13 +108,13 @@ impl Supervisor<'_> {
                 if self.options.adopt && matches!(result, Ok(EXIT_OK)) && !caller.borrow().is_told() {
                     log::warn!("{}: not running", self.base.id);
                     code = EXIT_NO;
-                } else if self.options.no_restart && code == EXIT_OK && !caller.borrow().is_told() {
-                    // To whoever places it, a start that leaves nothing running is none.
-                    log::warn!(
-                        "{}: ended before it {}",
-                        self.base.id,
-                        if self.options.wait { "was ready" } else { "ran" }
-                    );
+                } else if (self.options.no_restart || self.options.wait)
+                    && code == EXIT_OK
+                    && !caller.borrow().is_told()
+                {
+                    // To whoever places it, a start that leaves nothing running is none; nor is it to whoever waits for it.
+                    let what = if self.options.wait { "was ready" } else { "ran" };
+                    log::warn!("{}: ended before it {what}", self.base.id);
                     code = EXIT_NO;
                 }
                 if let Err(e) = result {
@@ -175,8 +175,7 @@ impl Supervisor<'_> {
                     return Ok(Some(end));
                 }
                 Ok(Outcome::Ended(end)) => {
-                    let why = end.as_ref().map_or("stopped", |end| end.reason.as_str());
-                    answer_failure(&files, &mode, why);
+                    answer_failure(&files, &mode, &end.as_ref().map_or("stopped".into(), ending));
                     return Ok(end);
                 }
                 Ok(Outcome::Failed(why, end)) => {
@@ -184,9 +183,13 @@ impl Supervisor<'_> {
                     match self.fall_back(&version, &text, &mut notify)? {
                         Some(current) => version = current,
                         None => {
-                            log::error!("{id}: {text}");
+                            // Where we have ended it, that was told then.
+                            if end.by != EndedBy::Mcp {
+                                log::error!("{id}: {text}");
+                            }
                             request::answer(&files, EXIT_NO, &text);
-                            return Ok(Some(end));
+                            // Its last lines were told with that.
+                            return Ok(Some(End { console: Vec::new(), ..end }));
                         }
                     }
                     mode = Mode { trial: false, fallback: Some(text), ..mode };
@@ -294,11 +297,14 @@ fn told(id: &ComponentId, end: &End, options: &Options) -> u8 {
         true => end.exit_code_for_init(),
         false => end.exit_code(),
     };
-    let text = format!("{id}: {}", end.reason);
-    if end.exit_code() == EXIT_OK && end.rung.is_none() {
-        log::info!("{text}")
-    } else {
-        log::warn!("{text}")
+    match end.exit_code() {
+        // One that was waited for, and was not ready, has failed all the same.
+        EXIT_OK if end.rung.is_none() && !(options.wait && !end.console.is_empty()) => {
+            log::info!("{id}: {}", end.reason)
+        }
+        // Whoever stopped it, or has seen its console, knows.
+        _ if end.rung.is_some() || options.copies_console() => log::warn!("{id}: {}", end.reason),
+        _ => log::warn!("{id}: {}", ending(end)),
     }
     code
 }
