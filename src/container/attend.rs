@@ -110,8 +110,10 @@ impl<'a> Attended<'a> {
         let is_stopping = self.ladder.is_some();
         let chosen = request::choose(&self.context.files(), is_stopping, self.next.as_ref(), self.hooks.next);
         let Some(version) = chosen else { return };
-        self.next = Some(version);
-        self.begin_stop(false, StopReason::Replaced);
+        if request::may_start(&self.context.files(), &version, self.hooks.check, self.hooks.failed) {
+            self.next = Some(version);
+            self.begin_stop(false, StopReason::Replaced);
+        }
     }
 
     fn take_reports(&mut self) {

@@ -27,6 +27,10 @@ pub struct Hooks<'a> {
     pub ready: &'a dyn Fn(&Context<'_>),
     /// What a replace that was asked for shall start.
     pub next: &'a dyn Fn() -> Result<Version>,
+    /// Why a version could not start here, as far as that can be known while another one runs.
+    pub check: &'a dyn Fn(&Version) -> Result<()>,
+    /// The version that a deploy had on trial was no good.
+    pub failed: &'a dyn Fn(&Version),
 }
 
 /// What a run of a container came to.

@@ -197,15 +197,16 @@ impl<'a> Attended<'a> {
                     self.replacing = Some(replacement);
                 }
                 Err(e) => {
-                    log::error!("not replaced: {e}");
                     (self.hooks.failed)(&version);
-                    answer(&files, e.exit_code(), &format!("{e}; the old version serves on"));
+                    request::refuse(&files, &e);
                 }
             },
             Some(why) => {
                 log::info!("{}: {why}: stopped and started", self.context.id);
-                self.next = Some(version);
-                self.begin_stop(false, StopReason::Replaced);
+                if request::may_start(&files, &version, self.hooks.check, self.hooks.failed) {
+                    self.next = Some(version);
+                    self.begin_stop(false, StopReason::Replaced);
+                }
             }
         }
     }

@@ -20,16 +20,21 @@ pub fn check(paths: &Paths, node: &Node, found: &Resolved) -> Result<()> {
     }
     let version = start::pick(paths, found, false)?.version;
     let base = Context { paths, id, component: &found.component, pin: None, node, copy_console: false };
-    let context = base.of(&version);
+    check_version(&base.of(&version), &version, true)
+}
+
+/// The same of one `version`, whose context this is. `wants_health`: it is ready when its health check succeeds.
+pub fn check_version(context: &Context<'_>, version: &Version, wants_health: bool) -> Result<()> {
+    let Context { paths, id, node, .. } = *context;
     context.files().instance(Slot::B).check_socket_lengths()?;
-    watching::check(&context, true)?;
-    if !provide::is_there(paths, node, &version)? {
-        return Err(gone(&context, &version));
+    watching::check(context, wants_health)?;
+    if !provide::is_there(paths, node, version)? {
+        return Err(gone(context, version));
     }
     start::check_volumes(paths, node, id, &version.spec)?;
     match version.spec.is_vm() {
-        true => prepare::check(&context),
-        false => container::prepare::check(&context),
+        true => prepare::check(context),
+        false => container::prepare::check(context),
     }
 }
 

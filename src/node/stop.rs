@@ -149,6 +149,8 @@ fn stop_containers(context: &Context<'_>, signals: &Signals) -> Result<Option<En
         watcher: &|_, _, _, _| Ok(None),
         ready: &|_| {},
         next: &|| Err(never()),
+        check: &|_| Err(never()),
+        failed: &|_| {},
     };
     let mode = Mode { stop_only: true, ..Mode::default() };
     match container::supervise::run(context, &mode, &hooks, &mut Notify::default(), signals) {
@@ -173,6 +175,7 @@ fn stop_unsupervised(context: &Context<'_>, signals: &Signals) -> Result<Option<
         watcher: &|_, _, _, _| Ok(None),
         ready: &|_| {},
         next: &|| Err(never()),
+        check: &|_| Err(never()),
         failed: &|_| {},
     };
     let mode = Mode { stop_only: true, ..Mode::default() };

@@ -138,6 +138,26 @@ pub fn choose(
     None
 }
 
+/// For the supervisor: whether what runs may be stopped for `version`, as far as `check` can know. Where not, whoever has
+/// asked is told, and it is on trial no more.
+pub fn may_start(
+    files: &ComponentPaths,
+    version: &Version,
+    check: &dyn Fn(&Version) -> Result<()>,
+    failed: &dyn Fn(&Version),
+) -> bool {
+    let Err(e) = check(version) else { return true };
+    failed(version);
+    refuse(files, &e);
+    false
+}
+
+/// For the supervisor: whoever has asked is told why nothing is put in the place of what runs.
+pub fn refuse(files: &ComponentPaths, e: &Error) {
+    log::error!("not replaced: {e}");
+    answer(files, e.exit_code(), &format!("{e}; the old version serves on"));
+}
+
 /// For the supervisor: whoever has asked is told that a stop came, which is for good.
 pub fn call_off(files: &ComponentPaths) {
     answer(files, EXIT_RETRY, "stopped meanwhile");

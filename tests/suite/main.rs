@@ -38,6 +38,7 @@ mod inits;
 mod install;
 mod installed;
 mod isolation;
+mod kept;
 mod layers;
 mod logs;
 mod man;

@@ -5,7 +5,7 @@ use crate::guest::instance::Instance;
 use crate::guest::launch::prepare as guest_prepare;
 use crate::guest::supervise as guest_supervise;
 use crate::model::Version;
-use crate::node::{start, watching};
+use crate::node::{installed, start, watching};
 use crate::supervise::{Context, Mode, Outcome};
 use crate::sys::notify::Notify;
 use crate::sys::paths::Slot;
@@ -62,6 +62,7 @@ impl Runner {
             },
             ready: &|context| start::note_ready(context),
             next,
+            check: &|version| installed::check_version(&context.of(version), version, self.wants_health),
             failed: &|version| start::note_failed(context.paths, context.id, version),
         };
         guest_supervise::run(context, mode, carried, &hooks, notify, signals)
@@ -88,6 +89,8 @@ impl Runner {
             },
             ready: &|context| start::note_ready(context),
             next,
+            check: &|version| installed::check_version(&context.of(version), version, self.wants_health),
+            failed: &|version| start::note_failed(context.paths, context.id, version),
         };
         Ok(match container::supervise::run(context, mode, &hooks, notify, signals)? {
             Outcome::Ended(end) => Outcome::Ended(end),
