@@ -16,7 +16,7 @@ _mcp_options() {
     mcp-boot) echo '--root --stage --dry-run --strict --json --notify-fd --down --within --last --chart --help --version' ;;
     mcp-status) echo '--root --json --list --verbose --health --remote --state --drift --placement --watch --wanted --installed --again --ended --prometheus --doctor --cluster --via --timeout --nagios --help --version' ;;
     mcp-logs) echo '--root --follow --lines --since --until --timestamps --raw --sanitize --json --supervisor --help --version' ;;
-    mcp-record) echo '--root --new --back --drop --check --deployable --now --settle --json --help --version' ;;
+    mcp-record) echo '--root --new --back --drop --check --deployable --now --settle --leave --json --help --version' ;;
     mcp-deploy) echo '--from --dry-run --no-rollback --record-only --all --direct --root --quiet --help --version' ;;
     mcp-units) echo '--root --dest --dry-run --force --remove --generator --plan --help --version' ;;
     mcp-cluster) echo '--crm --pcs --xml --apply --dry-run --via --node --pin --shared --root --help --version' ;;

@@ -59,6 +59,9 @@ pub struct Args {
     /// With --new or --back: what does not run must settle at its next start, also with --now or if it is current already
     #[arg(long, conflicts_with_all = ["drop", "check", "deployable"])]
     settle: bool,
+    /// With --now: leave running what is not healthy in time, for somebody to look at, until it is deployed again
+    #[arg(long, requires = "now")]
+    leave: bool,
     /// Print one JSON object a component
     #[arg(long)]
     json: bool,
@@ -197,7 +200,7 @@ fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, args: 
     let settles = args.settle && !state::any_alive(&paths.component(&id.service, &id.component))?;
     let mut word = "new";
     Record::update(paths, id, |old| {
-        let mut record = Record { adhoc: false, ..old.unwrap_or_default() };
+        let mut record = Record { adhoc: false, leave: args.leave, ..old.unwrap_or_default() };
         if record.current.as_ref().is_some_and(|c| c.runs_as(&version)) {
             word = "unchanged";
             record.candidate = settles.then_some(version);

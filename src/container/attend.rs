@@ -98,8 +98,7 @@ impl<'a> Attended<'a> {
         }
         self.take_reports();
         if let Some(detail) = self.live.asked.late(self.context.component) {
-            self.complain(&detail);
-            self.begin_stop(false, StopReason::Late { detail });
+            self.not_ready(StopReason::Late { detail });
         }
         self.climb();
         Ok(false)
@@ -127,8 +126,7 @@ impl<'a> Attended<'a> {
                 }
                 Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
                     let why = StopReason::Unsettled { detail: unsettled(self.context, &reason) };
-                    self.complain(&why.to_string());
-                    self.begin_stop(false, why);
+                    self.not_ready(why);
                 }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
@@ -150,6 +148,19 @@ impl<'a> Attended<'a> {
         self.notify.extend(component.settle + component.start_timeout);
         self.notify.status("healthy; settling");
         self.live.instance.note(EventKind::Settling { answer });
+    }
+
+    /// It was not healthy in time: it is stopped, or left as it is, for somebody to look at.
+    fn not_ready(&mut self, why: StopReason) {
+        self.complain(&why.to_string());
+        if self.mode.leave {
+            self.live.asked.start_deadline = None;
+            self.live.instance.note(EventKind::Unhealthy { reason: why.to_string() });
+            self.notify.failed();
+            request::answer(&self.context.files(), EXIT_NO, &format!("{why}; left as it is"));
+            return;
+        }
+        self.begin_stop(false, why);
     }
 
     fn ready(&mut self, answer: Option<String>) {

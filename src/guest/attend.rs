@@ -140,8 +140,7 @@ impl<'a> Attended<'a> {
         self.take_reports();
         self.go_on_replacing(other);
         if let Some(detail) = self.live.asked.late(self.context.component) {
-            self.live.complain(self.context, &detail);
-            self.begin_stop(false, StopReason::Late { detail });
+            self.not_ready(StopReason::Late { detail });
         }
         self.climb()?;
         Ok(false)
@@ -248,8 +247,7 @@ impl<'a> Attended<'a> {
                 }
                 Health::Unhealthy(reason) if self.live.asked.start_deadline.is_some() => {
                     let why = StopReason::Unsettled { detail: unsettled(self.context, &reason) };
-                    self.live.complain(self.context, &why.to_string());
-                    self.begin_stop(false, why);
+                    self.not_ready(why);
                 }
                 Health::Unhealthy(reason) => {
                     self.live.instance.note(EventKind::Unhealthy { reason: reason.clone() });
@@ -283,6 +281,19 @@ impl<'a> Attended<'a> {
         self.notify.extend(component.settle + component.start_timeout);
         self.notify.status("healthy; settling");
         self.live.instance.note(EventKind::Settling { answer });
+    }
+
+    /// It was not healthy in time: it is stopped, or left as it is, for somebody to look at.
+    fn not_ready(&mut self, why: StopReason) {
+        self.live.complain(self.context, &why.to_string());
+        if self.mode.leave && self.open_ports() {
+            self.live.asked.start_deadline = None;
+            self.live.instance.note(EventKind::Unhealthy { reason: why.to_string() });
+            self.notify.failed();
+            request::answer(&self.context.files(), EXIT_NO, &format!("{why}; left as it is"));
+            return;
+        }
+        self.begin_stop(false, why);
     }
 
     fn ready(&mut self, answer: Option<String>) {

@@ -107,6 +107,9 @@ pub struct Record {
     /// What `current` replaced: where `mcp-record --back` goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Version>,
+    /// Whether what is not healthy in time is left as it is, for somebody to look at, until the next deploy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leave: bool,
     /// The file system of each volume that was made.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, FileSystem>,
@@ -137,6 +140,7 @@ impl Record {
             current: None,
             candidate: None,
             previous: None,
+            leave: false,
             volumes: BTreeMap::new(),
         }
     }

@@ -14,6 +14,8 @@ pub struct Mode {
     pub adopt_only: bool,
     /// What is started is on trial: its end before it was ready is not answered by the restart policy.
     pub trial: bool,
+    /// What is not healthy in time is left as it is, for somebody to look at.
+    pub leave: bool,
     /// Why the version on trial before this one was no good: whoever asked for that is told so when this one is ready.
     pub fallback: Option<String>,
 }

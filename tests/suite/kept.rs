@@ -102,3 +102,38 @@ fn kept_is_a_microvm_whose_change_can_not_run() {
     ];
     all_are_survived(&node, &good, port, &bad);
 }
+
+/// As mcp deploy --no-rollback does.
+fn is_left_running(node: &Node, lines: &str, port: u16) {
+    define(node, &format!("{lines}\n[components.health]\nkind = \"http\"\npath = \"/no/such\"\n"));
+    node.mcp("mcp-record", &["--new", "--now", "--settle", "--leave", "shop"]).expect(0);
+    let answer = node.mcp("mcp-run", &["--by-init", "--wait", "shop"]).expect(1);
+    assert!(answer.err.contains("not healthy after start_timeout"), "{answer:#?}");
+    assert!(get(port, "/").is_some(), "{answer:#?}");
+    let told = node.mcp("mcp-status", &["-v", "shop"]).out;
+    assert!(told.contains("/no/such: HTTP status 404") && node.supervisor("shop/web") > 0, "{told}");
+    node.mcp("mcp-stop", &["shop"]).expect(0);
+    assert_eq!(node.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn kept_is_what_is_not_healthy_where_nothing_shall_be_rolled_back() {
+    let test = "kept_is_what_is_not_healthy";
+    let (port, node) = (free_port(), Node::new());
+    if microvm(test, &node) {
+        let lines = format!(
+            "runtime = \"microvm\"\nrootfs = \"{}\"\nargs = [\"/hello\"]\nmemory_mb = 128\nstart_timeout = \"6s\"\n\
+             ports = [\"127.0.0.1:{port}:8080\"]\nstop_timeout = \"2s\"",
+            rootfs(&node)
+        );
+        is_left_running(&node, &lines, port);
+    }
+    let (port, node) = (free_port(), Node::new());
+    if let Some(_podman) = Podman::new(test, &node) {
+        let lines = format!(
+            "image = \"{ACT}\"\nargs = [\"serve\", \"{port}\"]\nnetwork = \"host\"\nports = [\"127.0.0.1:{port}:{port}\"]\n\
+             start_timeout = \"2s\"\nstop_timeout = \"2s\""
+        );
+        is_left_running(&node, &lines, port);
+    }
+}

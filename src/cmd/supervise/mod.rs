@@ -155,9 +155,10 @@ impl Supervisor<'_> {
         }
         let Start { mut version, trial } = start;
         let adopt_only = self.options.adopt;
-        let mut mode = Mode { restarts, stop_only: false, adopt_only, trial, fallback: None };
+        let mut mode = Mode { restarts, adopt_only, trial, ..Mode::default() };
         let mut carried = None;
         loop {
+            mode.leave = Record::read(paths, id)?.is_some_and(|record| record.leave);
             match self.run_version(&version, &mode, carried.take(), &mut notify, signals) {
                 Ok(Outcome::Start(next)) => {
                     version = *next;
