@@ -186,6 +186,7 @@ fn previous(paths: &Paths, node: &Node, id: &ComponentId) -> Result<Version> {
 /// Makes `version` the one that is started next; a word for what that changed.
 fn choose(paths: &Paths, node: &Node, id: &ComponentId, version: Version, args: &Args) -> Result<Option<&'static str>> {
     start::check_volumes(paths, node, id, &version.spec)?;
+    start::check_sizes(paths, id, &version.spec)?;
     let podman = match version.spec.runtime {
         Runtime::Container => Some(Podman::find(node)?),
         _ => None,

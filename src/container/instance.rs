@@ -233,7 +233,7 @@ pub(super) fn new_state(context: &Context<'_>, about: &Inspected) -> State {
         program_started: false,
         settling: false,
         stopping: None,
-        stopping_since: None,
+        stopping_since_ms: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),

@@ -145,7 +145,7 @@ fn rebuilt(context: &Context<'_>, uuid: String, pid: i32, version: (u64, u64, u6
         program_started: false,
         settling: false,
         stopping: None,
-        stopping_since: None,
+        stopping_since_ms: None,
         restarts: 0,
         restarted_at: Vec::new(),
         spec: context.digest(),

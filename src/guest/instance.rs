@@ -186,7 +186,7 @@ impl Instance {
             program_started: false,
             settling: false,
             stopping: None,
-            stopping_since: None,
+            stopping_since_ms: None,
             restarts: before.count,
             restarted_at: before.at,
             spec: context.digest(),

@@ -1,9 +1,10 @@
 //! What is asked of whom.
 
-use super::Call;
 use super::trust::Trust;
+use super::{Call, Metadata};
 use crate::model::{Health, HealthKind};
 use crate::sys::{Error, Result};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,12 +16,27 @@ pub enum Kind {
     /// A connection (and a TLS handshake, where TLS is asked for).
     Tcp,
     /// A GET answered with 2xx or 3xx.
-    Http {
-        /// Path and query, visible ASCII, starting with a slash.
-        path: String,
-    },
+    Http(Get),
     /// `grpc.health.v1.Health/Check` answered with SERVING.
     Grpc(Call),
+}
+
+/// One GET.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Get {
+    /// Path and query, visible ASCII, starting with a slash.
+    pub path: String,
+    /// The Host header, visible ASCII; `None`: the host that is asked.
+    pub host: Option<String>,
+    /// Header fields to send along: a name, and a value of visible ASCII and spaces.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Get {
+    /// One of `path` alone.
+    pub fn of(path: String) -> Get {
+        Get { path, host: None, headers: Vec::new() }
+    }
 }
 
 /// How TLS is spoken.
@@ -80,14 +96,22 @@ impl Check {
     pub fn of_health(object: &dyn fmt::Display, health: &Health, at: SocketAddr) -> Result<Check> {
         let kind = match health.kind.unwrap_or(HealthKind::Tcp) {
             HealthKind::Tcp => Kind::Tcp,
-            HealthKind::Http if is_path(&health.path) => Kind::Http { path: health.path.clone() },
+            HealthKind::Http if is_path(&health.path) => Kind::Http(Get {
+                path: health.path.clone(),
+                host: health.host.clone(),
+                headers: health.headers.clone().into_iter().collect(),
+            }),
             HealthKind::Http => {
                 return Err(Error::refused(
                     object,
                     format!("health path {:?}: not a slash and visible ASCII after it", health.path),
                 ));
             }
-            HealthKind::Grpc => Kind::Grpc(Call { service: health.service.clone(), ..Call::default() }),
+            HealthKind::Grpc => Kind::Grpc(Call {
+                service: health.service.clone(),
+                authority: health.host.clone(),
+                metadata: metadata(object, &health.headers)?,
+            }),
             HealthKind::None => return Err(Error::refused(object, "no check")),
         };
         // What listens everywhere is asked at home.
@@ -102,7 +126,7 @@ impl Check {
             ca: health.ca.clone(),
             server_name: health.server_name.clone(),
             identity: health.cert.clone().zip(health.key.clone()).map(|(cert, key)| Identity { cert, key }),
-            no_verify: false,
+            no_verify: !health.tls_verify,
         });
         Ok(check)
     }
@@ -138,6 +162,13 @@ pub(super) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Header fields as gRPC sends them.
+fn metadata(object: &dyn fmt::Display, headers: &BTreeMap<String, String>) -> Result<Vec<Metadata>> {
+    let read = |(name, value): (&String, &String)| Metadata::parse(&format!("{name}: {value}"));
+    let read: std::result::Result<_, String> = headers.iter().map(read).collect();
+    read.map_err(|reason| Error::refused(object, format!("health headers: {reason}")))
+}
+
 /// Whether `path` can stand in a request line.
 pub(super) fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic())
@@ -152,8 +183,8 @@ impl fmt::Display for Check {
         match (&self.kind, &self.tls) {
             (Kind::Tcp, None) => write!(f, "tcp {at}"),
             (Kind::Tcp, Some(_)) => write!(f, "tls {at}"),
-            (Kind::Http { path }, None) => write!(f, "http {at}{path}"),
-            (Kind::Http { path }, Some(_)) => write!(f, "https {at}{path}"),
+            (Kind::Http(get), None) => write!(f, "http {at}{}", get.path),
+            (Kind::Http(get), Some(_)) => write!(f, "https {at}{}", get.path),
             (Kind::Grpc(call), tls) => {
                 let (word, slash) =
                     (if tls.is_some() { "grpcs" } else { "grpc" }, if call.service.is_empty() { "" } else { "/" });

@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn silence_behind_a_forward_that_nobody_knows_of_proves_nothing() {
-        let kinds = [Kind::Http { path: "/".into() }, Kind::Grpc(super::super::Call::default())];
+        let kinds = [Kind::Http(super::super::Get::of("/".into())), Kind::Grpc(super::super::Call::default())];
         for kind in kinds {
             let (_listener, mut check) = silent();
             check.kind = kind;

@@ -1,7 +1,7 @@
 //! One GET, as little HTTP/1.1 as tells a healthy server (RFC 9112).
 
 use super::check::authority;
-use super::{Check, Reason};
+use super::{Check, Get, Reason};
 use std::io::{self, ErrorKind, Read, Write};
 
 /// The status line and the header fields may have this many bytes in all.
@@ -14,9 +14,9 @@ const FIELDS_MAX: usize = 128;
 const WAITING: Reason = Reason::TimedOut("waiting for the HTTP answer");
 
 /// Sends the request and reads the answer's head. Gives the status if it is 2xx or 3xx.
-pub(super) fn ask(stream: &mut (impl Read + Write), check: &Check, path: &str) -> Result<u16, Reason> {
+pub(super) fn ask(stream: &mut (impl Read + Write), check: &Check, get: &Get) -> Result<u16, Reason> {
     // A peer that answers and closes before it has read the request makes this fail; its answer counts all the same.
-    let sent = stream.write_all(request(check, path).as_bytes()).and_then(|()| stream.flush());
+    let sent = stream.write_all(request(check, get).as_bytes()).and_then(|()| stream.flush());
     let mut head = Vec::new();
     let mut skipped = 0;
     loop {
@@ -54,16 +54,22 @@ pub(super) fn ask(stream: &mut (impl Read + Write), check: &Check, path: &str) -
     }
 }
 
-fn request(check: &Check, path: &str) -> String {
+fn request(check: &Check, get: &Get) -> String {
     let default = if check.tls.is_some() { 443 } else { 80 };
     let mut host = authority(check.server_name(), check.server_port());
     if check.server_port() == default {
         host.truncate(host.len() - format!(":{default}").len());
     }
-    let version = env!("CARGO_PKG_VERSION");
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: mcp-health/{version}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    )
+    let (path, host) = (&get.path, get.host.as_ref().unwrap_or(&host));
+    let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
+    let agent = format!("mcp-health/{}", env!("CARGO_PKG_VERSION"));
+    let own = [("User-Agent", agent.as_str()), ("Accept", "*/*")];
+    let given = |name: &str| get.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    let own = own.into_iter().filter(|(name, _)| !given(name));
+    for (name, value) in own.chain(get.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request + "Connection: close\r\n\r\n"
 }
 
 /// A whole head: its length, status and phrase; `None` while it is not whole.
@@ -128,11 +134,11 @@ mod tests {
     }
 
     fn check() -> Check {
-        Check::new(Kind::Http { path: "/".into() }, "h", 80, Duration::from_secs(1))
+        Check::new(Kind::Http(Get::of("/".into())), "h", 80, Duration::from_secs(1))
     }
 
     fn answer(said: &[u8]) -> Result<u16, Reason> {
-        ask(&mut Said(Cursor::new(said.to_vec())), &check(), "/")
+        ask(&mut Said(Cursor::new(said.to_vec())), &check(), &Get::of("/".into()))
     }
 
     #[test]
@@ -162,8 +168,21 @@ mod tests {
     }
 
     #[test]
+    fn header_fields_of_a_definition() {
+        let get = Get {
+            path: "/".into(),
+            host: Some("shop.example".into()),
+            headers: vec![("accept".into(), "text/html".into()), ("X-Token".into(), "a b".into())],
+        };
+        let agent = format!("User-Agent: mcp-health/{}", env!("CARGO_PKG_VERSION"));
+        let lines =
+            ["GET / HTTP/1.1", "Host: shop.example", &agent, "accept: text/html", "X-Token: a b", "Connection: close"];
+        assert_eq!(request(&check(), &get), lines.join("\r\n") + "\r\n\r\n");
+    }
+
+    #[test]
     fn the_host_field() {
-        let host = |check: &Check| request(check, "/").lines().nth(1).map(str::to_string);
+        let host = |check: &Check| request(check, &Get::of("/".into())).lines().nth(1).map(str::to_string);
         let mut check = check();
         assert_eq!(host(&check).as_deref(), Some("Host: h"));
         check.port = 8080;

@@ -23,7 +23,7 @@ mod wait;
 mod watch;
 
 pub use cancel::Cancel;
-pub use check::{Check, Identity, Kind, Tls};
+pub use check::{Check, Get, Identity, Kind, Tls};
 pub use downtime::{Downtime, downtime};
 pub use forward::{Forward, Handshake};
 pub use grpc::{Call, GrpcTrouble, Metadata};

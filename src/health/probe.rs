@@ -64,7 +64,7 @@ fn ask(check: &Check, forward: Option<&mut dyn Forward>, limits: &Limits<'_>) ->
 fn speak(stream: &mut (impl Read + Write), check: &Check, deadline: Deadline) -> Result<String, Reason> {
     match &check.kind {
         Kind::Tcp => Ok(check.to_string()),
-        Kind::Http { path } => http::ask(stream, check, path).map(|code| format!("{check} {code}")),
+        Kind::Http(get) => http::ask(stream, check, get).map(|code| format!("{check} {code}")),
         Kind::Grpc(call) => grpc::ask(stream, check, call, deadline).map(|()| format!("{check} SERVING")),
     }
 }

@@ -53,7 +53,7 @@ impl Trust {
         config.alpn_protocols = match check.kind {
             // Whatever it speaks inside.
             Kind::Tcp => Vec::new(),
-            Kind::Http { .. } => vec![b"http/1.1".to_vec()],
+            Kind::Http(_) => vec![b"http/1.1".to_vec()],
             Kind::Grpc(_) => vec![b"h2".to_vec()],
         };
         let config = Arc::new(config);

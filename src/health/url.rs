@@ -1,5 +1,6 @@
 //! Targets by URL: `tcp://HOST:PORT`, `http(s)://HOST[:PORT][/PATH]`, `grpc(s)://HOST:PORT[/SERVICE]`.
 
+use super::Get;
 use super::check::{Check, Kind, Tls};
 use super::grpc::{self, Call};
 use crate::sys::{Error, Result};
@@ -44,7 +45,7 @@ impl Check {
             _ => {
                 // What follows # stays with the client.
                 let tail = tail.split('#').next().unwrap_or_default();
-                Kind::Http { path: if tail.starts_with('/') { tail.to_string() } else { format!("/{tail}") } }
+                Kind::Http(Get::of(if tail.starts_with('/') { tail.to_string() } else { format!("/{tail}") }))
             }
         };
         let mut check = Check::new(kind, host, port, timeout);

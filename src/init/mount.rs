@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir};
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
@@ -100,6 +100,11 @@ pub fn volumes(volumes: &[Volume], user: &User, on_disk: &mut OnDisk) -> Result<
         mount(Some(device.as_str()), path, Some(volume.fstype.as_str()), MsFlags::MS_NOATIME, NONE)
             .map_err(Fail::of("mount volume on", path))?;
         on_disk.add(path, path);
+        if volume.fstype == "ext4"
+            && let Err(e) = grow(&device, path)
+        {
+            say(&format!("volume on {path}: the file system could not grow to its disk's size: {e}"));
+        }
         // The mark of a new file system; removed last, so that a cut-off first boot is done again.
         let mark = Path::new(path).join("lost+found");
         if is_only_entry(path, &mark) {
@@ -111,6 +116,19 @@ pub fn volumes(volumes: &[Volume], user: &User, on_disk: &mut OnDisk) -> Result<
         }
     }
     Ok(())
+}
+
+/// Makes the ext4 file system at `path` as large as `device`, on which it is.
+fn grow(device: &str, path: &str) -> std::io::Result<()> {
+    // linux/fs.h and ext4's own: _IOW('f', 16, __u64), the number of blocks.
+    const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
+    let sectors = fs::read_to_string(format!("/sys/block/{}/size", device.trim_start_matches("/dev/")))?;
+    let bytes = sectors.trim().parse::<u64>().map_err(std::io::Error::other)? * 512;
+    let top = File::open(path)?;
+    let blocks = bytes / top.metadata()?.blksize().max(1);
+    // SAFETY: the kernel reads one number of 64 bits.
+    let r = unsafe { libc::ioctl(top.as_raw_fd(), EXT4_IOC_RESIZE_FS, &raw const blocks) };
+    if r == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 fn is_only_entry(dir: &str, entry: &Path) -> bool {

@@ -2,6 +2,7 @@
 
 use super::{Component, Protocol};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,8 +31,17 @@ pub struct Health {
     pub service: String,
     /// The HTTP path.
     pub path: String,
+    /// HTTP and gRPC: the Host header, or `:authority`, instead of the address that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// HTTP and gRPC: header fields to send along.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
     /// Whether the check speaks TLS.
     pub tls: bool,
+    /// Whether the certificate must be good.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub tls_verify: bool,
     /// Certificates to trust instead of the system's: a PEM file.
     pub ca: Option<PathBuf>,
     /// The name that the certificate must have.
@@ -54,6 +64,10 @@ pub struct Health {
     pub failures: u32,
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Default for Health {
     fn default() -> Health {
         Health {
@@ -61,7 +75,10 @@ impl Default for Health {
             port: None,
             service: String::new(),
             path: "/".into(),
+            host: None,
+            headers: BTreeMap::new(),
             tls: false,
+            tls_verify: true,
             ca: None,
             server_name: None,
             cert: None,

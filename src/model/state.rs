@@ -240,9 +240,9 @@ pub struct State {
     pub settling: bool,
     /// Why it is being stopped, or was.
     pub stopping: Option<StopReason>,
-    /// Since when: RFC 3339, UTC; `None`: it is not, or an older `mcp` wrote this.
+    /// Since when, in milliseconds since the kernel booted; `None`: it is not, or an older `mcp` wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopping_since: Option<String>,
+    pub stopping_since_ms: Option<u64>,
     /// What happened, newest last, at most 32: for people. What decisions depend on has fields of its own.
     pub events: Vec<InstanceEvent>,
     /// Where its console begins in its slot's; `None`: an older `mcp` started it.
@@ -314,10 +314,10 @@ impl State {
             EventKind::Settling { .. } => self.settling = true,
             EventKind::Stopping { why } => {
                 self.stopping = Some(why.clone());
-                self.stopping_since = Some(time::now());
+                self.stopping_since_ms = Some(time::since_boot_ms());
             }
             // A stop that its supervisor had begun is over.
-            EventKind::Adopted => (self.stopping, self.stopping_since) = (None, None),
+            EventKind::Adopted => (self.stopping, self.stopping_since_ms) = (None, None),
             _ => {}
         }
         if self.events.len() >= EVENTS_MAX {

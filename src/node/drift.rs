@@ -182,7 +182,7 @@ pub(crate) mod tests {
             program_started: false,
             settling: false,
             stopping: None,
-            stopping_since: None,
+            stopping_since_ms: None,
             ready_at: None,
             restarts: 0,
             restarted_at: Vec::new(),

@@ -32,6 +32,7 @@ pub fn check_version(context: &Context<'_>, version: &Version, wants_health: boo
         return Err(gone(context, version));
     }
     start::check_volumes(paths, node, id, &version.spec)?;
+    start::check_sizes(paths, id, &version.spec)?;
     match version.spec.is_vm() {
         true => prepare::check(context),
         false => container::prepare::check(context),

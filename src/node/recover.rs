@@ -82,13 +82,15 @@ pub fn ended_since(paths: &Paths, id: &ComponentId, since: &str) -> Option<End> 
     (!alive && !lock::is_held(&files.lock()).unwrap_or(true)).then_some(end)
 }
 
-/// A stop for now. Times are RFC 3339, UTC.
+/// A stop for now.
 #[derive(Debug)]
 pub struct StoppedForNow {
-    /// When what was stopped had been started.
+    /// When what was stopped had been started: RFC 3339, UTC.
     pub started_at: String,
-    /// When the stop began.
-    pub since: String,
+    /// When the stop began, in milliseconds since the kernel booted; `None`: whoever did it told nobody.
+    pub since_ms: Option<u64>,
+    /// When it was over: RFC 3339, UTC.
+    pub ended_at: String,
 }
 
 /// How it was stopped for now, if nothing runs and that was what ended it last: by its init, by a signal to its supervisor,
@@ -97,7 +99,7 @@ pub fn stopped_for_now(paths: &Paths, id: &ComponentId) -> Option<StoppedForNow>
     let (state, alive) = instance(&paths.component(&id.service, &id.component));
     let state = state?;
     let end = state.end.filter(|end| !alive && end.by == EndedBy::Operator)?;
-    Some(StoppedForNow { started_at: state.started_at, since: state.stopping_since.unwrap_or(end.at) })
+    Some(StoppedForNow { started_at: state.started_at, since_ms: state.stopping_since_ms, ended_at: end.at })
 }
 
 /// Which of those that are to be started side by side can't be, as each of them alone would not see: those before take

@@ -3,8 +3,9 @@
 use super::resolve::Resolved;
 use crate::container::{Podman, volume};
 use crate::model::state::{self, State};
-use crate::model::{Component, ComponentId, FileSystem, Node, Record, Runtime, Source, Version};
+use crate::model::{Component, ComponentId, FileSystem, Node, Record, Runtime, Source, Version, size};
 use crate::supervise::Context;
+use crate::sys::disk::SECTOR;
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result, time};
 use std::os::unix::fs::FileExt;
@@ -202,6 +203,26 @@ pub fn check_volumes(paths: &Paths, node: &Node, id: &ComponentId, spec: &Compon
         }
     }
     check_podmans(paths, node, id, &new)
+}
+
+/// Refuses a volume whose disk can't become as large as it shall be: none can shrink, and a unikernel's can't grow either.
+pub fn check_sizes(paths: &Paths, id: &ComponentId, spec: &Component) -> Result<()> {
+    let files = paths.component(&id.service, &id.component);
+    for volume in spec.volumes.iter().filter(|_| spec.is_vm()) {
+        let disk = std::fs::metadata(files.volumes.join(format!("{}.raw", volume.name)));
+        let (Some(wanted), Ok(has)) = (volume.size, disk.map(|about| about.len())) else { continue };
+        let (name, has_text, wanted_text) = (&volume.name, size::format(has), size::format(wanted));
+        let why = match spec.runtime {
+            Runtime::Microvm if has <= wanted => continue,
+            Runtime::Microvm => "can't shrink",
+            _ if has == wanted.next_multiple_of(SECTOR) => continue,
+            _ => "is a unikernel's, which can't change its size",
+        };
+        let why =
+            format!("volume {name}: has {has_text}, and {why} to {wanted_text}; leave its size, or take another name");
+        return Err(Error::refused(id, why));
+    }
+    Ok(())
 }
 
 /// Refuses a disk of these names, which are not there yet, where podman keeps a volume of the name for the component.

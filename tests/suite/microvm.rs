@@ -274,3 +274,38 @@ fn killed_while_it_packs_it_leaves_nothing_that_stays() {
     drop(taken);
     assert_eq!((half_made(), leftovers(&bench.node.root)), (vec![], vec![]));
 }
+
+#[test]
+fn a_volume_grows_at_the_next_start_and_never_shrinks() {
+    let node = Node::new();
+    if !microvm("a_volume_grows_at_the_next_start", &node) {
+        return;
+    }
+    let rootfs = rootfs(&node);
+    fs::copy("/bin/busybox", Path::new(&rootfs).join("busybox")).unwrap();
+    let define = |size: &str| {
+        let script = "/busybox df -k /data; echo kept >>/data/file; /busybox cat /data/file";
+        let text = format!(
+            "name = \"shop\"\n[[components]]\nname = \"web\"\nruntime = \"microvm\"\nrootfs = \"{rootfs}\"\nmemory_mb = 128\n\
+             args = [\"/busybox\", \"sh\", \"-c\", {script:?}]\nvolumes = [\"data:/data:{size}\"]\n"
+        );
+        node.define("shop", &text);
+    };
+    // What `df` says it has, and how often it was started with it.
+    let run = |size: &str| {
+        define(size);
+        node.mcp("mcp-run", &["shop"]).expect(0);
+        let console = node.console("shop/web");
+        let df = console.lines().rev().find(|line| line.ends_with(" /data")).unwrap().to_string();
+        let blocks: u64 = df.split_whitespace().nth(1).unwrap().parse().unwrap();
+        (blocks, console.lines().rev().take_while(|line| line.trim() == "kept").count())
+    };
+    let (small, _) = run("16M");
+    assert!(small < 16 << 10, "{small}");
+    let (grown, times) = run("200M");
+    assert!(grown > 150 << 10 && times == 2, "{grown} KiB, {times}");
+    // What was written stays as large, and a deploy of less is refused.
+    assert_eq!(run("16M").0, grown);
+    let answer = node.mcp("mcp-record", &["--new", "shop"]).expect(100);
+    assert!(answer.err.contains("shop/web: volume data: has 200M, and can't shrink to 16M; "), "{answer:#?}");
+}

@@ -71,7 +71,7 @@ impl Tree {
             program_started: false,
             settling: false,
             stopping: None,
-            stopping_since: None,
+            stopping_since_ms: None,
             ready_at: Some(ago(89)),
             restarts: 0,
             restarted_at: Vec::new(),

@@ -61,8 +61,8 @@ impl Options {
             tls.identity = self.identity().or(tls.identity.take());
         }
         if let Kind::Grpc(Call { authority, metadata, .. }) = &mut check.kind {
-            *authority = self.authority.clone();
-            metadata.clone_from(&self.headers);
+            *authority = self.authority.clone().or(authority.take());
+            metadata.extend(self.headers.iter().cloned());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Disks that keep what the guest writes: ext4 in sparse files.
 
-use crate::model::ComponentId;
+use crate::model::{ComponentId, size};
 use crate::sys::paths::Paths;
 use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result, file};
@@ -16,10 +16,25 @@ pub const DEFAULT_SIZE: u64 = 1 << 30;
 /// What ext4 with a journal needs at the least, in bytes.
 const SIZE_MIN: u64 = 8 << 20;
 
-/// The disk of volume `name` of a component: made when missing, else as it is, whatever size is said now.
+/// The disk of volume `name` of a component: made when missing, grown when it has less than `size` bytes. The guest's init
+/// grows the file system on it. It never shrinks.
 pub fn volume(paths: &Paths, id: &ComponentId, name: &str, size: Option<u64>, deadline: Deadline) -> Result<PathBuf> {
     let folder = paths.component(&id.service, &id.component).volumes;
-    make(&folder, &format!("{name}.raw"), name, size.unwrap_or(DEFAULT_SIZE), deadline)
+    let path = make(&folder, &format!("{name}.raw"), name, size.unwrap_or(DEFAULT_SIZE), deadline)?;
+    if let Some(size) = size {
+        grow(&path, size).map_err(Error::path("grow", &path))?;
+    }
+    Ok(path)
+}
+
+fn grow(path: &Path, size: u64) -> std::io::Result<()> {
+    let disk = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    if disk.metadata()?.len() < size {
+        disk.set_len(size)?;
+        disk.sync_all()?;
+        log::info!("{}: grown to {}", path.display(), size::format(size));
+    }
+    Ok(())
 }
 
 /// The disk that takes the guest's writes to its root when that is persistent: made when missing.

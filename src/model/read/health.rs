@@ -1,8 +1,9 @@
 //! `[components.health]`.
 
-use super::Table;
+use super::{Item, Table};
 use crate::model::problem::quoted;
 use crate::model::{Health, HealthKind, Port, Protocol};
+use std::collections::BTreeMap;
 
 /// The keys of `[components.health]`.
 pub const HEALTH_KEYS: &[&str] = &[
@@ -10,7 +11,10 @@ pub const HEALTH_KEYS: &[&str] = &[
     "port",
     "service",
     "path",
+    "host",
+    "headers",
     "tls",
+    "tls_verify",
     "ca",
     "server_name",
     "cert",
@@ -62,9 +66,25 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
         }
         h.path = text.to_string();
     }
+    for (item, given) in ["host", "headers"].iter().filter_map(|key| Some((t.get(key)?, h.kind?))) {
+        if !matches!(given, HealthKind::Http | HealthKind::Grpc) {
+            item.conflict(&["kind"], "only a check of kind \"http\" or \"grpc\" has it");
+        }
+    }
+    if let Some(item) = t.get("host")
+        && let Some(text) = item.text("HOST or HOST:PORT in quotes")
+    {
+        if text.len() > 300 || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            item.problem(format!("{} is not HOST or HOST:PORT", quoted(text)));
+        }
+        h.host = Some(text.to_string());
+    }
+    if let Some(item) = t.get("headers") {
+        h.headers = headers(&item);
+    }
     let tls = t.get("tls").map(|i| i.bool());
     h.tls = tls.flatten().unwrap_or(false);
-    for key in ["ca", "server_name", "cert", "key"] {
+    for key in ["tls_verify", "ca", "server_name", "cert", "key"] {
         if let Some(item) = t.get(key)
             && !h.tls
             && tls != Some(None)
@@ -72,7 +92,11 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
             item.conflict(&["tls"], "means nothing without tls = true");
         }
     }
+    h.tls_verify = t.get("tls_verify").and_then(|i| i.bool()).unwrap_or(true);
     h.ca = t.get("ca").and_then(|i| i.path());
+    if let Some(item) = t.get("ca").filter(|_| !h.tls_verify) {
+        item.conflict(&["tls_verify"], "means nothing with tls_verify = false");
+    }
     h.cert = t.get("cert").and_then(|i| i.path());
     h.key = t.get("key").and_then(|i| i.path());
     for (key, other, reason) in PAIR {
@@ -102,6 +126,28 @@ pub(super) fn health(t: &Table<'_>, ports: Option<&[Port]>, vm: bool) -> Health 
     }
     port(t, &mut h, ports, vm, kind_known);
     h
+}
+
+/// Header fields that the check itself sends.
+const OWN: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "te"];
+
+fn headers(item: &Item<'_>) -> BTreeMap<String, String> {
+    let mut headers = BTreeMap::new();
+    let Some(table) = item.table("headers = { NAME = \"value\" }") else { return headers };
+    for (name, value) in table.entries() {
+        let of_name = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(of_name) {
+            value.problem(format!("{} is not the name of a header field", quoted(name)));
+        } else if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            value.problem(format!("{name} is sent by the check itself; the key host changes the Host header"));
+        } else if let Some(text) = value.secret().any_str("a string") {
+            if !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+                value.problem(format!("the value of {name} is not visible ASCII and spaces"));
+            }
+            headers.insert(name.to_string(), text.to_string());
+        }
+    }
+    headers
 }
 
 fn port(t: &Table<'_>, h: &mut Health, ports: Option<&[Port]>, vm: bool, kind_known: bool) {

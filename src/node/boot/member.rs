@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// The first pause before a foundation component is started again…
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const STEADY: Duration = Duration::from_secs(60);
 const INIT_GRACE: Duration = Duration::from_secs(5);
 /// Where something ran before the boot, a stop of it that begins so soon after was asked for before the boot: by an
 /// `mcp-boot --down` that was killed, say. On a busy node no supervisor obeys at once.
-const STALE_STOP: Duration = Duration::from_secs(5);
+const STALE_STOP_MS: u64 = 5000;
 /// How long one is asked before its stage is told why it is not healthy, at first…
 const FIRST_SLICE: Duration = Duration::from_secs(2);
 /// …and at last.
@@ -185,16 +185,18 @@ enum Waited {
     Over,
 }
 
-/// When something began, by both clocks.
+/// When something began, by all clocks.
 struct Moment {
     /// What is in states is compared with this. Nothing is waited for by it.
     wall: String,
+    /// The kernel's own time, which all processes share.
+    since_kernel_boot_ms: u64,
     at: Instant,
 }
 
 impl Moment {
     fn now() -> Moment {
-        Moment { wall: time::now(), at: Instant::now() }
+        Moment { wall: time::now(), since_kernel_boot_ms: time::since_boot_ms(), at: Instant::now() }
     }
 }
 
@@ -215,13 +217,13 @@ impl Attempt {
         let mut first = true;
         // Whether it is us who started what runs, or ran. What ends that was there before gets its start.
         let mut started = false;
-        let boot = SystemTime::now();
+        let boot = Moment::now();
         while !self.handle.is_over() {
             let began = Moment::now();
             self.handle.settle();
             match self.standing() {
                 // Whoever did so while we are at it wants it down: we don't fight, and wait for what they do next.
-                Standing::Down if self.was_stopped_since(boot) => {
+                Standing::Down if self.was_stopped_since(&boot) => {
                     self.tell(News::Unhealthy(STOPPED.into()));
                     self.handle.rest(Deadline::after(LONGEST_PAUSE));
                     continue;
@@ -320,10 +322,13 @@ impl Attempt {
     }
 
     /// Whether somebody wants it down who knew of the boot that began then.
-    fn was_stopped_since(&self, boot: SystemTime) -> bool {
-        recover::stopped_for_now(&self.shared.paths, self.member.id()).is_some_and(|stop| {
-            stop.started_at >= time::rfc3339(boot) || stop.since >= time::rfc3339(boot + STALE_STOP)
-        })
+    fn was_stopped_since(&self, boot: &Moment) -> bool {
+        let Some(stop) = recover::stopped_for_now(&self.shared.paths, self.member.id()) else { return false };
+        stop.started_at >= boot.wall
+            || match stop.since_ms {
+                Some(since) => since >= boot.since_kernel_boot_ms + STALE_STOP_MS,
+                None => stop.ended_at >= boot.wall,
+            }
     }
 
     /// Tells `failure` and waits before the next try; false where there is none.

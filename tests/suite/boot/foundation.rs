@@ -88,7 +88,7 @@ fn boot_looks_again_before_the_foundation_counts_as_healthy() {
     let healthy = Instant::now();
     // In words: the port is there since QEMU runs, the guest is not.
     boot.until("a/vm: not healthy: accepted by the port forward but not by the guest: it refuses on port 8080");
-    boot.until("a/vm: ended: not healthy in time; stopped by mcp: powerdown");
+    boot.until("a/vm: ended: not healthy after start_timeout (4s): tcp ");
     boot.until("a/vm: starting again");
     assert!(!boot.said().contains("a/vm: not started"), "it was started: {}", boot.said());
     assert!(get(b, "/unhealthy").is_some());

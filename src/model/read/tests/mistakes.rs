@@ -52,6 +52,17 @@ fn each_mistake_is_one_line() {
             "F:2: runtime: unknown key \"runtime\" here; it belongs in [[components]]",
         ),
         ("name = \"svc\"", "", "F:1: name: missing; add name = \"svc\""),
+        (
+            "Y = 1",
+            "host = \"shop\"",
+            "F:11: components.api.health.host: only a check of kind \"http\" or \"grpc\" has it",
+        ),
+        ("Y = 1", "tls_verify = false", "F:11: components.api.health.tls_verify: means nothing without tls = true"),
+        (
+            "kind = \"tcp\"",
+            "kind = \"http\"\nheaders = { Host = \"x\" }",
+            "F:11: components.api.health.headers.Host: Host is sent by the check itself; the key host changes",
+        ),
         ("name = \"svc\"", "nmae = \"svc\"", "F:1: nmae: unknown key \"nmae\"; did you mean \"name\"?"),
         ("name = \"svc\"", "name = \"SVC\"", "F:1: name: \"SVC\" is not a name"),
         (

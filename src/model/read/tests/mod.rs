@@ -71,6 +71,10 @@ network = "host"
 user = "1000:1000"
 health.kind = "http"
 health.path = "/healthz"
+health.host = "shop.example"
+health.headers = { X-Token = "t" }
+health.tls = true
+health.tls_verify = false
 
 [[components]]
 name = "disk"
@@ -105,6 +109,11 @@ fn every_key_is_read() {
     assert_eq!(api.volumes[1].size, Some(1 << 30));
     assert_eq!(api.include, ["/etc/ssl/certs", "/app/static"]);
     assert_eq!((api.stop_timeout, api.start_timeout), (Duration::from_secs(40), Duration::from_secs(90)));
+    let web = service.components[1].health.as_ref().unwrap();
+    assert_eq!(
+        (web.host.as_deref(), web.headers["X-Token"].as_str(), web.tls_verify),
+        (Some("shop.example"), "t", false)
+    );
     let health = api.health.as_ref().unwrap();
     assert_eq!(
         (health.kind, health.port, health.service.as_str()),
