@@ -9,6 +9,19 @@ use std::path::Path;
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
 
+/// A file system with less free than this many bytes is full.
+const FULL: u64 = 256 << 10;
+
+/// What to say where the file system of `place` is full.
+pub fn full(place: &Path) -> Option<String> {
+    let there = place.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let stat = nix::sys::statvfs::statvfs(there).ok()?;
+    let (free, all) = (stat.blocks_available(), stat.blocks());
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+    let told = || format!("{} of {} KiB free at {}; make room", bytes(free) >> 10, bytes(all) >> 10, there.display());
+    (bytes(free) < FULL).then(told)
+}
+
 /// A partition of a master boot record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {

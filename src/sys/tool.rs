@@ -2,7 +2,7 @@
 
 use crate::sys::pidfd::PidFd;
 use crate::sys::sink::Sink;
-use crate::sys::{Deadline, Error, Result};
+use crate::sys::{Deadline, Error, Result, disk};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -108,8 +108,9 @@ impl Tool {
         in_one_line(&self.complaints.read(TOLD_MAX).unwrap_or_default())
     }
 
-    /// Waits as [`Tool::wait`] does; anything but success is an error about `object`.
-    pub fn succeed(&mut self, object: &str, deadline: Deadline) -> Result<()> {
+    /// Waits as [`Tool::wait`] does; anything but success is an error about `object`. It writes to `place`: where that is
+    /// full, it may be tried again.
+    pub fn succeed(&mut self, object: &str, place: &Path, deadline: Deadline) -> Result<()> {
         let status = self.wait(deadline)?;
         if status.success() {
             return Ok(());
@@ -117,8 +118,11 @@ impl Tool {
         let told = self.complaints();
         let (name, how) = (self.name, describe(status));
         let reason = if told.is_empty() { format!("{name} {how}") } else { format!("{name} {how}: {told}") };
-        // What these programs fail of is mostly a full disk; whoever gives them bad input is told before.
-        Err(if told.contains("No space left") { Error::busy(object, reason) } else { Error::refused(object, reason) })
+        // What these programs fail of is mostly a full disk; not all of them say so.
+        Err(match disk::full(place) {
+            Some(full) => Error::busy(object, format!("{full} ({reason})")),
+            None => Error::refused(object, reason),
+        })
     }
 }
 

@@ -67,6 +67,26 @@ fn a_full_state_directory_may_be_tried_again() {
 }
 
 #[test]
+fn a_disk_that_is_too_small_for_a_build_may_be_tried_again() {
+    let (test, node) = ("a_disk_that_is_too_small_for_a_build", Node::new());
+    if !crate::harness::microvm(test, &node) || !may_mount(test) {
+        return;
+    }
+    // Of what can't be compressed.
+    let script = "head -c 8000000 /dev/urandom >$R/rootfs/big && L=$R/lib && K=$(readlink $L/kernel) && \
+                  mount -t tmpfs -o size=6m,mode=700 none $L && ln -s $K $L/kernel && \
+                  $B/mcp-run-vm --name demo --rootfs $R/rootfs --memory 128 --volume data:/data:SIZE -- /hello; code=$?; \
+                  find $L -name '*.tmp' >&2; exit $code";
+    crate::harness::rootfs(&node);
+    for (size, what) in [("16M", "/rootfs: "), ("10T", "data.raw")] {
+        let answer = mounted(&node, &script.replace("SIZE", size)).expect(111);
+        let line = answer.err.lines().find(|l| !l.contains("no KVM")).unwrap();
+        assert!(line.contains(what) && line.contains(" of 6144 KiB free at "), "{answer:#?}");
+        assert!(!answer.err.contains(".tmp\n"), "left: {answer:#?}");
+    }
+}
+
+#[test]
 fn a_disk_that_fills_up_ends_neither_supervisor_nor_stop() {
     let test = "a_disk_that_fills_up";
     let Some((node, disk)) = crate::fake_qemu::node_with(test, "good") else { return };

@@ -108,7 +108,7 @@ fn unpacked(module: &Path) -> Result<Option<Vec<u8>>> {
     let mut command = Command::new(program);
     command.arg("-dc").arg(module).stdin(Stdio::null());
     command.stdout(out.try_clone().map_err(Error::os("duplicate", "descriptor"))?);
-    Tool::start(name, &mut command)?.succeed(&module.display().to_string(), Deadline::after(UNPACK_TIMEOUT))?;
+    Tool::start(name, &mut command)?.succeed(&module.display().to_string(), module, Deadline::after(UNPACK_TIMEOUT))?;
     let mut contents = Vec::new();
     (&out).seek(SeekFrom::Start(0)).map_err(Error::path("read", module))?;
     out.take(FILE_MAX).read_to_end(&mut contents).map_err(Error::path("read", module))?;

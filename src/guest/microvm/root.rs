@@ -85,10 +85,10 @@ fn pack(rootfs: &Path, to: &Path, run_as: Option<u32>, deadline: Deadline) -> Re
     )?;
     let mut writer = squashfs::start(reader.take_output().unwrap_or_else(Stdio::null), &out, run_as)?;
     let object = rootfs.display().to_string();
-    let written = writer.succeed(&object, deadline);
+    let written = writer.succeed(&object, to, deadline);
     // When the writer has failed, a broken pipe is all that the reader has to tell.
     if written.is_ok() {
-        reader.succeed(&object, deadline)?;
+        reader.succeed(&object, to, deadline)?;
     }
     written?;
     out.sync_all().map_err(Error::path("write", to))

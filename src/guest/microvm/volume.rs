@@ -106,8 +106,11 @@ fn format(mke2fs: &Path, disk: &Path, label: &str, deadline: Deadline) -> Result
     command.args(["-t", "ext4", "-q", "-F", "-m", "0", "-E", "root_owner=0:0,lazy_itable_init=0,lazy_journal_init=1"]);
     // Labels end at 16 bytes; ours are for people.
     command.arg("-L").arg(label.chars().filter(char::is_ascii).take(16).collect::<String>()).arg("--").arg(disk);
-    Tool::start("mke2fs", command.stdin(Stdio::null()).stdout(Stdio::null()))?
-        .succeed(&disk.display().to_string(), deadline)
+    Tool::start("mke2fs", command.stdin(Stdio::null()).stdout(Stdio::null()))?.succeed(
+        &disk.display().to_string(),
+        disk,
+        deadline,
+    )
 }
 
 /// Gives the new disk its name unless another one has got it meanwhile, which then counts: it may have data.

@@ -117,7 +117,7 @@ impl<'a> Plan<'a> {
             }
             return Err(e);
         }
-        packer.succeed(&pulled.reference, deadline)?;
+        packer.succeed(&pulled.reference, to, deadline)?;
         if !matches!(merged, Ok(true)) {
             return Err(Error::busy(&pulled.reference, "tar2sqfs did not take all of it"));
         }
