@@ -295,18 +295,18 @@ mod tests {
     #[test]
     fn failures_tell_code_and_complaint() {
         let soon = Deadline::after(Duration::from_secs(10));
-        let e = shell("echo bad input >&2; exit 3").succeed("x.img", soon).unwrap_err();
+        let e = shell("echo bad input >&2; exit 3").succeed("x.img", Path::new("/"), soon).unwrap_err();
         assert_eq!(e.to_string(), "x.img: sh exited with 3: bad input");
-        let e = shell("kill -9 $$").succeed("x.img", soon).unwrap_err();
+        let e = shell("kill -9 $$").succeed("x.img", Path::new("/"), soon).unwrap_err();
         assert_eq!(e.to_string(), "x.img: sh was killed by signal 9");
-        shell("exit 0").succeed("x.img", soon).unwrap();
+        shell("exit 0").succeed("x.img", Path::new("/"), soon).unwrap();
     }
 
     #[test]
     fn one_that_hangs_is_stopped_at_the_deadline() {
         let start = Instant::now();
         let mut tool = shell("exec sleep 60");
-        let e = tool.succeed("x", Deadline::after(Duration::from_millis(50))).unwrap_err();
+        let e = tool.succeed("x", Path::new("/"), Deadline::after(Duration::from_millis(50))).unwrap_err();
         assert!(e.to_string().contains("took too long"));
         let pid = tool.child.id() as i32;
         drop(tool);
