@@ -51,7 +51,7 @@ impl<'a> Attended<'a> {
 
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
-        if self.live.asked.start_deadline.is_none() {
+        if self.live.asked.start_deadline.is_none() && !self.context.component.oneshot {
             self.ready(None);
         }
     }

@@ -104,4 +104,8 @@ impl Keeper for Containers<'_> {
     fn next(&self) -> Result<Version> {
         (self.hooks.next)()
     }
+
+    fn ready(&self) {
+        (self.hooks.ready)(self.context);
+    }
 }

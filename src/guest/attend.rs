@@ -77,7 +77,7 @@ impl<'a> Attended<'a> {
     /// Where nothing is to be waited for, it is ready now.
     pub(super) fn begin(&mut self) {
         // One that is only to be stopped opens no port any more.
-        if self.live.asked.start_deadline.is_none() && !self.mode.stop_only {
+        if self.live.asked.start_deadline.is_none() && !self.mode.stop_only && !self.context.component.oneshot {
             self.ready(None);
         }
     }

@@ -75,6 +75,7 @@ pub fn hindrance(now: &Context<'_>, next: &Context<'_>, old: &mut Instance) -> O
 /// Why two VMs of `component` can't run side by side; `None`: they can.
 pub fn has_one_writer(component: &Component) -> Option<&'static str> {
     match component {
+        c if c.oneshot => Some("a one-shot runs once"),
         c if !c.volumes.is_empty() => Some("a volume can't have two writers"),
         c if c.root == RootMode::Persistent => Some("a persistent root can't have two writers"),
         _ => None,

@@ -99,6 +99,10 @@ impl Keeper for Vms<'_> {
     fn next(&self) -> Result<Version> {
         (self.hooks.next)()
     }
+
+    fn ready(&self) {
+        (self.hooks.ready)(self.context);
+    }
 }
 
 /// Adopts the VM that has lost its supervisor, if there is one. Of two, between which a replacement was cut short, the one

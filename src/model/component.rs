@@ -191,6 +191,9 @@ pub struct Component {
     pub root: RootMode,
     /// What is done when it is unhealthy.
     pub on_unhealthy: OnUnhealthy,
+    /// Whether it has done its work when it has ended with 0: then it is ready, and not missed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oneshot: bool,
     /// How to tell whether it is healthy; `None` when nothing was said.
     pub health: Option<Health>,
     /// What only podman understands.
@@ -247,6 +250,7 @@ impl Component {
             settle: settle(),
             root: RootMode::Ephemeral,
             on_unhealthy: OnUnhealthy::None,
+            oneshot: false,
             health: None,
             container: ContainerOnly::default(),
         }

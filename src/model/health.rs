@@ -93,8 +93,12 @@ impl Default for Health {
 
 impl Component {
     /// The check that applies: the component's own, with `stage`'s kind where it names none, and tcp where nobody
-    /// names one. `None` when its kind is `none` or there is no tcp port to ask.
+    /// names one. `None` when its kind is `none`, there is no tcp port to ask or it is a one-shot.
     pub fn effective_health(&self, stage: Option<HealthKind>) -> Option<Health> {
+        // Its end is the answer.
+        if self.oneshot {
+            return None;
+        }
         let mut health = self.health.clone().unwrap_or_default();
         let kind = health.kind.or(stage).unwrap_or(HealthKind::Tcp);
         let port = health.port.or_else(|| self.ports.iter().find(|p| p.protocol == Protocol::Tcp).map(|p| p.guest))?;

@@ -130,6 +130,11 @@ impl End {
         self.exit_code() != 0
     }
 
+    /// Whether the program came to its end by itself, with 0.
+    pub fn is_completion(&self) -> bool {
+        matches!(self.by, EndedBy::Guest | EndedBy::Unknown) && self.code == Some(0)
+    }
+
     /// Whether a detached run starts again after it.
     pub fn calls_for(&self, policy: Restart) -> bool {
         match policy {

@@ -21,6 +21,8 @@ pub enum Condition {
     Stopped,
     /// Its program ended by itself, with 0.
     Exited,
+    /// The same of a one-shot: it has done its work.
+    Completed,
     /// Its program ended with anything else, mcp gave it up, or it was killed.
     Failed,
     /// It is a container, and podman could not be asked.
@@ -29,7 +31,7 @@ pub enum Condition {
 
 impl Condition {
     /// All of them.
-    pub const ALL: [Condition; 9] = [
+    pub const ALL: [Condition; 10] = [
         Condition::Absent,
         Condition::Starting,
         Condition::Running,
@@ -37,6 +39,7 @@ impl Condition {
         Condition::Waiting,
         Condition::Stopped,
         Condition::Exited,
+        Condition::Completed,
         Condition::Failed,
         Condition::Unknown,
     ];
@@ -51,6 +54,7 @@ impl Condition {
             Condition::Waiting => "waiting",
             Condition::Stopped => "stopped",
             Condition::Exited => "exited",
+            Condition::Completed => "completed",
             Condition::Failed => "failed",
             Condition::Unknown => "unknown",
         }
@@ -99,7 +103,8 @@ fn ended(entry: &Entry<'_>) -> Condition {
     match entry.end() {
         Some(end) if end.by == EndedBy::Operator => Condition::Stopped,
         // Nobody of ours has seen a container's end, but podman tells the code.
-        Some(end) if matches!(end.by, EndedBy::Guest | EndedBy::Unknown) && end.code == Some(0) => Condition::Exited,
+        Some(end) if end.is_completion() && entry.spec().is_some_and(|spec| spec.oneshot) => Condition::Completed,
+        Some(end) if end.is_completion() => Condition::Exited,
         Some(_) => Condition::Failed,
         None if entry.state == Found::Nothing => Condition::Absent,
         // Without an end: instance and supervisor were both killed, or the node went down under them.

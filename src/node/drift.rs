@@ -80,7 +80,8 @@ pub fn drift(entry: &Entry<'_>, verdict: Option<&Verdict>, now: SystemTime) -> V
 
     let unseen = condition == Condition::Unknown;
     let coming = entry.supervised && condition == Condition::Starting;
-    check(Drift::Missing, !unseen && declared.is_some() && entry.wanted() == Some(true) && !alive && !coming);
+    let there = alive || coming || condition == Condition::Completed;
+    check(Drift::Missing, !unseen && declared.is_some() && entry.wanted() == Some(true) && !there);
     // With a damaged record nobody can tell whether it was ad hoc, with a bad definition not whether it is declared.
     let told = entry.record.damage().is_none() && !entry.broken;
     // The record is written when all is checked, with the lock held before that.

@@ -26,6 +26,8 @@ pub enum Standing {
     Unsupervised,
     /// It shall run, and does not.
     Down,
+    /// It is a one-shot that has done its work.
+    Completed,
     /// It shall not run, and why.
     Unwanted(&'static str),
     /// Nobody can tell what it shall do, and why.
@@ -42,10 +44,15 @@ pub fn standing(paths: &Paths, id: &ComponentId, left_alone: Option<&'static str
         if let Some(why) = left_alone {
             return Ok(Standing::Unwanted(why));
         }
-        if Record::read(paths, id)?.is_some_and(|record| record.wish == Wish::Stop) {
+        let record = Record::read(paths, id)?.unwrap_or_default();
+        if record.wish == Wish::Stop {
             return Ok(Standing::Unwanted("an operator stopped it"));
         }
+        // One that a deploy has on trial is yet to be run.
+        let is_oneshot = record.candidate.is_none() && record.spec().is_some_and(|spec| spec.oneshot);
+        let completed = || instance(&files).0.and_then(|state| state.end).is_some_and(|end| end.is_completion());
         Ok(match (alive, supervised) {
+            (false, false) if is_oneshot && completed() => Standing::Completed,
             (true, true) => Standing::Running,
             (false, true) => Standing::Coming,
             (true, false) => Standing::Unsupervised,

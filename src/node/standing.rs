@@ -26,6 +26,7 @@ pub fn of(paths: &Paths, id: &ComponentId) -> Standing {
     let entry = inventory::one(paths, &loaded, id);
     match Condition::of(&entry) {
         Condition::Starting => Standing::Starting,
+        Condition::Completed => Standing::Rests,
         _ if entry.wanted() == Some(false) && !entry.is_alive() => Standing::Rests,
         _ => Standing::Other,
     }

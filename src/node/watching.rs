@@ -71,6 +71,10 @@ pub fn start(
     trial: bool,
 ) -> Result<Option<Box<dyn Watcher>>> {
     let component = context.component;
+    // Its end is what makes it ready.
+    if component.oneshot {
+        return Ok(None);
+    }
     let is_ready = state.ready_at.is_some();
     let mut subject = None;
     if is_asked(context, is_ready, wants_ready) {

@@ -1,10 +1,10 @@
 //! A supervisor's life: what runs is adopted or started, attended until it ends, and started again where the policy says so.
 
-use super::{Backoff, Context, Mode, Outcome, Restarts, Slept};
+use super::{Backoff, Context, Mode, Outcome, Restarts, Slept, request};
 use crate::model::Version;
 use crate::model::state::{self, End, EndedBy, Phase, State};
 use crate::sys::Result;
-use crate::sys::error::EXIT_RETRY;
+use crate::sys::error::{EXIT_OK, EXIT_RETRY};
 use crate::sys::notify::Notify;
 use crate::sys::paths::InstancePaths;
 use crate::sys::signals::Signals;
@@ -41,6 +41,9 @@ pub trait Keeper {
 
     /// What a replace that was asked for shall start.
     fn next(&self) -> Result<Version>;
+
+    /// The version has become ready.
+    fn ready(&self);
 }
 
 /// What attending one came to.
@@ -112,6 +115,15 @@ pub fn run<K: Keeper>(
             Watched::Ended(state, end, paths) => (*state, end, paths),
             Watched::Other(outcome) => return Ok(outcome),
         };
+        if context.component.oneshot && end.is_completion() {
+            keeper.ready();
+            let mut last = Last { state, end, paths };
+            last.state.ready_at = Some(last.end.at.clone());
+            last.write(Phase::Ended);
+            request::answer(&files, EXIT_OK, "completed");
+            notify.ready();
+            return Ok(Outcome::Ended(Some(End { console: Vec::new(), ..last.end })));
+        }
         // After an adoption alone, no other version is started.
         if trial && !mode.adopt_only && state.ready_at.is_none() && end.by != EndedBy::Operator {
             return Ok(Outcome::Failed(state.why_not_ready(), end));

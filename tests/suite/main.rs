@@ -44,6 +44,7 @@ mod logs;
 mod man;
 mod microvm;
 mod ocf;
+mod oneshot;
 mod parts;
 mod placement;
 mod ports;

@@ -27,6 +27,7 @@ pub fn run(paths: &Paths, root: Option<&Path>, wait: bool) -> Result<u8> {
         match result {
             Ok(Recovered::Started) => out::print(format_args!("{id}: {}\n", if wait { "ready" } else { "started" })),
             Ok(Recovered::LeftAlone(Standing::Unwanted(why))) => out::print(format_args!("{id}: left alone: {why}\n")),
+            Ok(Recovered::LeftAlone(Standing::Completed)) => out::print(format_args!("{id}: completed\n")),
             Ok(Recovered::LeftAlone(_)) => out::print(format_args!("{id}: runs already\n")),
             Err(e) => {
                 crate::cmd::report(crate::cmd::program(), &e);

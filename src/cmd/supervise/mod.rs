@@ -239,8 +239,9 @@ impl Supervisor<'_> {
     fn fall_back(&self, failed: &Version, why: &str, notify: &mut Notify) -> Result<Option<Version>> {
         let (paths, id) = (self.base.paths, self.base.id);
         let current = Record::read(paths, id)?.and_then(|r| r.current);
-        if current.as_ref().is_some_and(|current| current.runs_as(failed)) {
-            // Deployed again: the next start is an ordinary one, which its restart policy answers.
+        // Deployed again: the next start is an ordinary one, which its restart policy answers. What a one-shot of the version
+        // before had to do is done.
+        if failed.spec.oneshot || current.as_ref().is_some_and(|current| current.runs_as(failed)) {
             start::note_failed(paths, id, failed);
             return Ok(None);
         }
@@ -300,7 +301,7 @@ fn told(id: &ComponentId, end: &End, options: &Options) -> u8 {
     };
     match end.exit_code() {
         // One that was waited for, and was not ready, has failed all the same.
-        EXIT_OK if end.rung.is_none() && !(options.wait && !end.console.is_empty()) => {
+        EXIT_OK if end.rung.is_none() && (!options.wait || end.console.is_empty()) => {
             log::info!("{id}: {}", end.reason)
         }
         // Whoever stopped it, or has seen its console, knows.

@@ -33,6 +33,7 @@ pub const COMPONENT_KEYS: &[&str] = &[
     "settle",
     "root",
     "on_unhealthy",
+    "oneshot",
     "network",
     "user",
     "health",
@@ -115,6 +116,15 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     let answers = [("none", OnUnhealthy::None), ("restart", OnUnhealthy::Restart)];
     if let Some(o) = t.get("on_unhealthy").and_then(|i| i.choice(&answers)) {
         c.on_unhealthy = o;
+    }
+    c.oneshot = t.get("oneshot").and_then(|i| i.bool()).unwrap_or(false);
+    if let Some(item) = t.get("restart").filter(|_| c.oneshot && c.restart == Restart::Always) {
+        item.conflict(&["oneshot"], "a one-shot is over when it has ended with 0");
+    }
+    for key in ["health", "on_unhealthy"] {
+        if let Some(item) = t.get(key).filter(|_| c.oneshot) {
+            item.conflict(&["oneshot"], "a one-shot has no check: it is ready when it has ended with 0");
+        }
     }
     c.container.network = t.get("network").and_then(|i| podman_word(&i));
     c.container.user = t.get("user").and_then(|i| podman_word(&i));

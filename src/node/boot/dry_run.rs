@@ -32,6 +32,7 @@ pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
             let action = match standing {
                 Standing::Running => "runs already: left alone".into(),
                 Standing::Coming => "its supervisor is at it: left alone".into(),
+                Standing::Completed => "completed: left alone".into(),
                 Standing::Unwanted(why) => format!("left alone: {why}"),
                 Standing::Unknown(why) => format!("can't be started: {why}"),
                 Standing::Unsupervised | Standing::Down => match recover::version(paths, &member.found) {

@@ -136,6 +136,10 @@ impl Handle {
         *rested.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 
+    fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::SeqCst)
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -226,6 +230,16 @@ impl Attempt {
                 Standing::Down if self.was_stopped_since(&boot) => {
                     self.tell(News::Unhealthy(STOPPED.into()));
                     self.handle.rest(Deadline::after(LONGEST_PAUSE));
+                    continue;
+                }
+                Standing::Completed => {
+                    self.tell(News::Healthy("completed".into()));
+                    if !self.foundation {
+                        return;
+                    }
+                    while !self.handle.is_over() && !self.handle.is_doubted() {
+                        self.handle.rest(Deadline::after(LONGEST_PAUSE));
+                    }
                     continue;
                 }
                 Standing::Unwanted(why) => return self.tell(News::Skipped(why.into())),
@@ -381,7 +395,7 @@ impl Attempt {
                     self.tell(News::Ready);
                 }
                 match (self.standing(), (state, alive)) {
-                    (Standing::Unwanted(_), _) => return Ok(Waited::Again),
+                    (Standing::Unwanted(_) | Standing::Completed, _) => return Ok(Waited::Again),
                     // An init that takes an order and answers at once may not have begun yet.
                     (Standing::Unsupervised, _) if !(by_init && began.at.elapsed() < INIT_GRACE) => {
                         return Ok(Waited::Again);
@@ -467,7 +481,7 @@ impl Attempt {
                     return Waited::Ended(end.map_or("it is gone".into(), |end| end.reason));
                 }
                 Standing::Coming => return Waited::Coming,
-                Standing::Unwanted(_) | Standing::Unsupervised => return Waited::Again,
+                Standing::Unwanted(_) | Standing::Unsupervised | Standing::Completed => return Waited::Again,
                 Standing::Running | Standing::Unknown(_) => {}
             }
             // Both of them killed at once give no hint.
