@@ -91,7 +91,7 @@ pub struct RegistryServer {
     pub insecure: bool,
     /// Credentials, in podman's and docker's format.
     pub auth_file: Option<PathBuf>,
-    /// `HOST[:PORT]` of servers that have its images too, asked first, in this order.
+    /// `HOST[:PORT][/PATH]` of servers that have its images too, asked first, in this order.
     pub mirrors: Vec<String>,
 }
 

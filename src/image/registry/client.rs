@@ -18,10 +18,17 @@ use ureq::{Agent, Body};
 const REDIRECTS_MAX: usize = 10;
 /// Headers of an answer, in bytes.
 const HEADERS_MAX: usize = 64 << 10;
+/// Bytes of an answer that reports an error.
+const COMPLAINT_MAX: u64 = 64 << 10;
 /// The longest pause that we make by ourselves.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The longest that a server may ask for: beyond it, whoever waits should know.
 const ASKED_MAX: Duration = Duration::from_secs(120);
+
+/// A pause that people notice.
+const NOTICED: Duration = Duration::from_secs(2);
+/// How often a long pause is reported.
+const SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// How long a client waits, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +89,10 @@ pub(super) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Body,
-    /// Who answered, after redirects.
+    /// The server that answered, after redirects.
     pub server: Server,
+    /// The `Authorization` that was sent to it: no message repeats it.
+    sent: Option<String>,
 }
 
 impl Answer {
@@ -95,6 +104,13 @@ impl Answer {
     /// The bytes of its body as they come.
     pub fn reader(self, silence: Duration) -> impl Read + Send + 'static {
         words::Told { inner: self.body.into_reader(), silence }
+    }
+
+    /// The code and the message of an answer that reports an error.
+    pub fn complaint(self, silence: Duration) -> (String, String) {
+        let sent = self.sent.clone();
+        let bytes = self.bytes("", COMPLAINT_MAX, silence).unwrap_or_default();
+        words::complaint(&bytes, sent.as_deref())
     }
 
     /// The whole body, which is refused beyond `limit` bytes.
@@ -129,39 +145,59 @@ impl Client {
         to.https || !from.https && from.is_loopback() && to.is_loopback() || self.config(to).is_some_and(|c| c.insecure)
     }
 
-    /// Asks, follows redirects, and asks again where that may help: after 429, 502, 503 and 504 and after trouble with
-    /// the connection, with growing pauses or when the server says.
+    /// Asks, follows redirects, and asks again where that may help: after 429, 500, 502, 503 and 504 and after trouble
+    /// with the connection, with growing pauses or when the server says.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer> {
         let mut pause = self.patience.pause;
         let mut tries = if request.hurry { 1 } else { self.patience.tries };
         loop {
-            let (error, asked) = match self.follow(request, deadline) {
-                Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
+            let (error, asked, answer) = match self.follow(request, deadline) {
+                Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {
                     let after = retry_after(answer.header("retry-after"), SystemTime::now());
-                    (words::status(&answer.server, answer.status), after)
+                    (words::status(&answer.server, answer.status, ""), after, Some(answer))
                 }
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Final(e)) => return Err(e),
                 Err(Failed::Refused(e)) => {
                     // Nobody listens: it may be starting, but that is no reason to wait long.
                     tries = tries.min(3);
-                    (e, None)
+                    (e, None, None)
                 }
-                Err(Failed::Passing(e)) => (e, None),
+                Err(Failed::Passing(e)) => (e, None, None),
             };
             tries = tries.saturating_sub(1);
             let wait = asked.unwrap_or(Duration::ZERO).max(jitter(pause));
             if tries == 0 || wait >= deadline.left() || wait > ASKED_MAX {
+                let error = match answer {
+                    Some(answer) => {
+                        let (server, status) = (answer.server.clone(), answer.status);
+                        words::status(&server, status, &self.complaint(request, answer, deadline).1)
+                    }
+                    None => error,
+                };
                 return Err(match asked {
                     Some(asked) => words::wait(error, asked),
                     None => error,
                 });
             }
-            let level = if wait > Duration::from_secs(5) { log::Level::Warn } else { log::Level::Info };
-            log::log!(level, "{error}; again in {wait:.1?}");
-            std::thread::sleep(wait);
+            rest(wait, &error);
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// The code and the message of an answer that reports an error. The answer to HEAD has no body: GET is sent for it.
+    pub fn complaint(&self, request: &Request, answer: Answer, deadline: Deadline) -> (String, String) {
+        let answer = match request.method {
+            http::Method::HEAD => {
+                let get = Request { method: http::Method::GET, ..request.clone() };
+                match self.follow(&get, deadline) {
+                    Ok(other) if other.status == answer.status => other,
+                    _ => return Default::default(),
+                }
+            }
+            _ => answer,
+        };
+        answer.complaint(self.patience.silence)
     }
 
     fn follow(&self, request: &Request, deadline: Deadline) -> std::result::Result<Answer, Failed> {
@@ -242,7 +278,8 @@ impl Client {
         };
         log::debug!("{} {}{path}: {}", request.method, server.authority(), response.status().as_u16());
         let (parts, body) = response.into_parts();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, server: server.clone() })
+        let (server, sent) = (server.clone(), request.authorization.clone());
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, server, sent })
     }
 
     fn agent(&self, server: &Server) -> Result<Agent> {
@@ -295,6 +332,16 @@ fn agent(trust: &Trust) -> Result<Agent> {
         config = config.proxy(None);
     }
     Ok(config.build().new_agent())
+}
+
+/// Waits, and says so before it and every [`SAID_EVERY`], where the wait is one that people notice.
+fn rest(wait: Duration, error: &Error) {
+    let level = if wait >= NOTICED { log::Level::Warn } else { log::Level::Info };
+    let end = Deadline::after(wait);
+    while !end.passed() {
+        log::log!(level, "{error}; again in {:.1?}", end.left());
+        std::thread::sleep(end.left().min(SAID_EVERY));
+    }
 }
 
 /// A quarter more or less, so that those who were sent away together don't come back together.

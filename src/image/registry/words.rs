@@ -5,7 +5,10 @@ use super::client::Patience;
 use super::url::Server;
 use crate::sys::Error;
 use crate::sys::error::os_reason;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::CertificateError;
+use serde_json::Value;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 use ureq::Timeout;
@@ -102,12 +105,34 @@ fn tls(server: &Server, e: &rustls::Error) -> Failed {
     }
 }
 
-/// A status that is an answer to nothing that was asked.
-pub(super) fn status(server: &Server, status: u16) -> Error {
+/// The code and the message of the first error in an answer (distribution-spec, "Error codes"), or the message of a
+/// server that has its own form. A message that repeats something of `sent`, the `Authorization` of the request, is left
+/// out.
+pub(super) fn complaint(answer: &[u8], sent: Option<&str>) -> (String, String) {
+    let all: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let text = |path: &str| all.pointer(path).and_then(Value::as_str).map(str::trim).filter(|t| !t.is_empty());
+    let places = ["/errors/0/message", "/message", "/error_description", "/details"];
+    let message = places.iter().find_map(|place| text(place)).unwrap_or_default();
+    let secret = sent.and_then(|s| s.split_once(' ')).map(|(_, secret)| secret).unwrap_or_default();
+    let pair = STANDARD.decode(secret).ok().and_then(|pair| String::from_utf8(pair).ok());
+    let password = pair.as_deref().and_then(|pair| pair.split_once(':')).map(|(_, password)| password);
+    let is_told = [secret, password.unwrap_or_default()].iter().any(|s| !s.is_empty() && message.contains(s));
+    let message = if is_told { String::new() } else { short(message) };
+    (text("/errors/0/code").map(short).unwrap_or_default(), message)
+}
+
+/// What a server says, for the end of a sentence: ` ("…")`, or nothing.
+pub(super) fn in_brackets(told: &str) -> String {
+    if told.is_empty() { String::new() } else { format!(" (\"{told}\")") }
+}
+
+/// A status that is an answer to nothing that was asked; `told` is the server's message.
+pub(super) fn status(server: &Server, status: u16, told: &str) -> Error {
+    let more = in_brackets(told);
     let told = match status {
-        429 => "answers 429: too many requests".into(),
-        500..=599 => format!("answers {status}: it has trouble of its own"),
-        _ => format!("answers {status}"),
+        429 => format!("answers 429: too many requests{more}"),
+        500..=599 => format!("answers {status}: it has trouble of its own{more}"),
+        _ => format!("answers {status}{more}"),
     };
     if status >= 500 || status == 429 {
         Error::busy(server.authority(), told)
@@ -126,9 +151,12 @@ pub(super) fn wait(error: Error, asked: Duration) -> Error {
     }
 }
 
-/// Printable and of bounded length.
+/// Printable and of bounded length: nothing that moves a cursor or turns the direction of writing.
 pub(super) fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(160).collect()
+    let is_hidden =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let plain = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    plain.filter(|c| !c.is_control() && !is_hidden(*c)).take(160).collect()
 }
 
 /// A body whose errors are told in words.
@@ -160,6 +188,21 @@ impl<R: Read> Read for Told<R> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_servers_say_and_no_secret() {
+        for (answer, sent, code, message) in [
+            (r#"{"errors":[{"code":"DENIED","message":"no quota"}]}"#, None, "DENIED", "no quota"),
+            (r#"{"message":"403 Forbidden"}"#, None, "", "403 Forbidden"),
+            (r#"{"errors":[{"code":7,"message":["x"]}],"details":" try later\u202e "}"#, None, "", "try later"),
+            (r#"{"errors":[{"code":"DENIED","message":"me:pass"}]}"#, Some("Basic bWU6cGFzcw=="), "DENIED", ""),
+            (r#"{"errors":[{"message":"bad token abc"}]}"#, Some("Bearer abc"), "", ""),
+            ("<html>", None, "", ""),
+            ("", Some("Basic"), "", ""),
+        ] {
+            assert_eq!(complaint(answer.as_bytes(), sent), (code.to_string(), message.to_string()), "{answer}");
+        }
+    }
 
     #[test]
     fn what_went_wrong() {

@@ -231,8 +231,11 @@ fn mirrors(item: &Item<'_>, host: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for item in item.array("an array of HOST:PORT, like [\"mirror.example:5000\"]").into_iter().flatten() {
         let Some(mirror) = item.text("a mirror's HOST:PORT in quotes") else { continue };
-        if !reference::is_host(mirror) && !reference::is_host(&format!("{mirror}:443")) {
-            item.problem(format!("{} is not a mirror's HOST[:PORT]", quoted(mirror)));
+        let (name, path) = mirror.split_once('/').map_or((mirror, None), |(name, path)| (name, Some(path)));
+        if !reference::is_host(name) && !reference::is_host(&format!("{name}:443")) {
+            item.problem(format!("{} is not a mirror's HOST[:PORT][/PATH]", quoted(mirror)));
+        } else if path.is_some_and(|path| !reference::is_name(path)) {
+            item.problem(format!("{}: its path is not the beginning of an image's name", quoted(mirror)));
         } else if mirror.eq_ignore_ascii_case(host) || all.iter().any(|m| m.eq_ignore_ascii_case(mirror)) {
             item.problem(format!("{} is asked anyway", quoted(mirror)));
         } else {
