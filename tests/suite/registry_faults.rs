@@ -16,16 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-struct Fake {
+pub struct Fake {
     node: Node,
     child: Child,
-    port: u16,
+    pub port: u16,
     other: u16,
     log: PathBuf,
 }
 
 impl Fake {
-    fn start() -> Fake {
+    pub fn start() -> Fake {
         let node = Node::new();
         let log = node.root.join("requests");
         let mut child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/registry"))
@@ -281,4 +281,48 @@ fn faulty_mirrors_keep_nobody_from_the_registry() {
     let asked = fake.requests();
     let mirror = asked.iter().filter(|r| r["path"].as_str().unwrap().starts_with("/v2/limit/good/"));
     assert!((1..=2).contains(&mirror.count()), "{asked:#?}");
+}
+
+/// What proxies of the environment do wrong is said with the proxy's name, and without the password that stands before it.
+#[test]
+fn faulty_proxies_are_named() {
+    let node = Node::new();
+    let answering = |status: &'static str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut request = [0; 1000];
+                let _ = std::io::Read::read(&mut client, &mut request);
+                let _ = std::io::Write::write_all(&mut client, format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+            }
+        });
+        port
+    };
+    let (login, forbidden, down) = (answering("407 x"), answering("403 x"), crate::harness::free_port());
+    let image = "registry.example/app:1";
+    for (proxy, code, words) in [
+        (
+            format!("http://me:hunter2-secret@127.0.0.1:{login}"),
+            100,
+            format!("the proxy 127.0.0.1:{login} answers 407: it wants"),
+        ),
+        (format!("http://127.0.0.1:{forbidden}"), 111, format!("the proxy 127.0.0.1:{forbidden} answers 403 instead")),
+        (
+            format!("http://127.0.0.1:{down}"),
+            111,
+            format!("Connection refused (by way of the proxy 127.0.0.1:{down} of"),
+        ),
+        (format!("socks5h://127.0.0.1:{down}"), 100, format!("names 127.0.0.1:{down} as a SOCKS proxy, and only HTTP")),
+    ] {
+        let mut command = node.command("mcp-pull", &["--dry-run", image]);
+        for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command.env("https_proxy", &proxy).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let answer = crate::harness::finish(command, &proxy).expect(code);
+        let line = answer.one_line();
+        assert!(line.starts_with(&format!("mcp-pull: {image}: ")) && line.contains(&words), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
 }

@@ -1,17 +1,19 @@
 //! HTTP to registries: redirects, retries and timeouts of our own, over ureq's connections.
 
+use super::tls::{self, Tls};
 use super::url::{Server, Url};
 use super::words::{self, Failed};
 use crate::model::node::RegistryServer;
-use crate::sys::{Deadline, Error, Result, trust};
+use crate::sys::{Deadline, Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use ureq::http::{self, HeaderMap};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body};
 
 /// Redirects of one request.
@@ -56,10 +58,13 @@ impl Default for Patience {
 
 /// What agents differ in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Trust {
+pub(super) struct Trust {
     https: bool,
-    ca: Option<PathBuf>,
-    any: bool,
+    pub ca: Option<PathBuf>,
+    /// Whether any certificate will do.
+    pub any: bool,
+    /// A client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     direct: bool,
 }
 
@@ -283,16 +288,16 @@ impl Client {
     }
 
     fn agent(&self, server: &Server) -> Result<Agent> {
-        let config = self.config(server);
         let direct = server.is_loopback();
-        let trust = match config {
-            _ if !server.https => Trust { https: false, ca: None, any: false, direct },
-            Some(c) => Trust { https: true, ca: c.ca.clone(), any: c.insecure, direct },
-            None => Trust { https: true, ca: None, any: false, direct },
-        };
+        let said = self.config(server).filter(|_| server.https).cloned().unwrap_or_default();
+        let identity = said.cert.zip(said.key);
+        let trust = Trust { https: server.https, ca: said.ca, any: said.insecure, identity, direct };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&trust) {
             return Ok(agent.clone());
+        }
+        if let Some(e) = words::unusable_proxy(server) {
+            return Err(e);
         }
         let agent = agent(&trust)?;
         agents.insert(trust, agent.clone());
@@ -301,26 +306,7 @@ impl Client {
 }
 
 fn agent(trust: &Trust) -> Result<Agent> {
-    let mut roots = Vec::new();
-    if trust.https && !trust.any {
-        let mut files = trust.ca.iter().cloned().collect::<Vec<_>>();
-        match trust::system("ca in [registry.\"HOST:PORT\"]") {
-            Ok(file) => files.push(file),
-            Err(e) if files.is_empty() => return Err(e),
-            Err(_) => {}
-        }
-        for file in files {
-            let all = trust::certificates(&file)?;
-            roots.extend(all.iter().map(|c| Certificate::from_der(c).to_owned()));
-        }
-    }
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .disable_verification(trust.any)
-        .build();
     let mut config = Agent::config_builder()
-        .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -331,7 +317,12 @@ fn agent(trust: &Trust) -> Result<Agent> {
     if trust.direct {
         config = config.proxy(None);
     }
-    Ok(config.build().new_agent())
+    // As ureq's own chain, but for TLS.
+    let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+    Ok(match trust.https {
+        true => Agent::with_parts(config.build(), chain.chain(Tls(tls::configure(trust)?)), DefaultResolver::default()),
+        false => Agent::with_parts(config.build(), chain, DefaultResolver::default()),
+    })
 }
 
 /// Waits, and says so before it and every [`SAID_EVERY`], where the wait is one that people notice.

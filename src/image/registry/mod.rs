@@ -9,6 +9,7 @@ mod credentials;
 mod helper;
 mod mirror;
 mod place;
+mod tls;
 mod url;
 mod words;
 

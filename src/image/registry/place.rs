@@ -37,7 +37,8 @@ pub(super) struct Place {
     /// Whether it is not to be asked again.
     failed: AtomicBool,
     insecure: bool,
-    ca: bool,
+    /// Whether the node config names certificates.
+    tls: bool,
     auth_file: Option<PathBuf>,
     /// Found out at the first request.
     server: Mutex<Option<Server>>,
@@ -61,7 +62,7 @@ impl Place {
             mirror,
             failed: AtomicBool::new(false),
             insecure: config.insecure,
-            ca: config.ca.is_some(),
+            tls: config.ca.is_some() || config.cert.is_some(),
             auth_file: config.auth_file,
             server: Mutex::default(),
             credentials: Mutex::default(),
@@ -109,7 +110,7 @@ impl Place {
         let bad = || Error::refused(&self.named, "its host is no host");
         let https = Server::new(true, host).ok_or_else(bad)?;
         let plain = Server::new(false, host).ok_or_else(bad)?;
-        let maybe_plain = !self.ca && (self.insecure || https.is_loopback());
+        let maybe_plain = !self.tls && (self.insecure || https.is_loopback());
         let tls = !maybe_plain || self.speaks_tls(client, &https, &plain, deadline)?;
         let server = if tls { https } else { plain };
         *known = Some(server.clone());
