@@ -123,7 +123,8 @@ fn registry_for_everybody() {
     let gone = format!("team/app@{}", Digest::of(b"gone"));
     refused(fetch(&node, &registry.reference(&gone), &config), EXIT_FINAL, "has no such manifest");
     registry.stop();
-    refused(fetch(&node, &reference, &config), EXIT_RETRY, "Connection refused");
+    let down = format!("{reference}: {}: Connection refused", registry.host());
+    refused(fetch(&node, &reference, &config), EXIT_RETRY, &down);
     registry.go_on();
     same(&fetch(&node, &reference, &config).unwrap(), &image);
 }

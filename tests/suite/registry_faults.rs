@@ -326,3 +326,12 @@ fn faulty_proxies_are_named() {
         assert!(!line.contains("secret"), "{line}");
     }
 }
+
+/// A pause that people notice is announced.
+#[test]
+fn a_registry_that_asks_to_wait_is_waited_for_with_a_line() {
+    let fake = Fake::start();
+    let image = format!("127.0.0.1:{}/later", fake.port);
+    let line = fake.node.mcp("mcp-pull", &["--quiet", "--dry-run", &image]).expect(0).one_line();
+    assert!(line.contains("answers 429: too many requests; again in "), "{line}");
+}
