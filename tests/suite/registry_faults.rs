@@ -292,8 +292,8 @@ fn faulty_proxies_are_named() {
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
-                let mut request = [0; 1000];
-                let _ = std::io::Read::read(&mut client, &mut request);
+                let head = BufReader::new(&client).lines().map_while(|line| line.ok());
+                head.take_while(|line| !line.is_empty()).for_each(drop);
                 let _ = std::io::Write::write_all(&mut client, format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
             }
         });
@@ -332,6 +332,8 @@ fn faulty_proxies_are_named() {
 fn a_registry_that_asks_to_wait_is_waited_for_with_a_line() {
     let fake = Fake::start();
     let image = format!("127.0.0.1:{}/later", fake.port);
-    let line = fake.node.mcp("mcp-pull", &["--quiet", "--dry-run", &image]).expect(0).one_line();
+    let answer = fake.node.mcp("mcp-pull", &["--quiet", "--dry-run", &image]).expect(0);
+    let line = answer.one_line();
+    assert!(line.starts_with(&format!("mcp-pull: {image}:latest: ")), "{line}");
     assert!(line.contains("answers 429: too many requests; again in "), "{line}");
 }

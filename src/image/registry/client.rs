@@ -70,6 +70,8 @@ pub(super) struct Trust {
 
 /// Connections, kept for the next request.
 pub(super) struct Client {
+    /// What it is for, for messages.
+    image: String,
     registries: BTreeMap<String, RegistryServer>,
     agents: Mutex<HashMap<Trust, Agent>>,
     pub patience: Patience,
@@ -131,8 +133,8 @@ impl Answer {
 }
 
 impl Client {
-    pub fn new(registries: BTreeMap<String, RegistryServer>, patience: Patience) -> Client {
-        Client { registries, agents: Mutex::default(), patience }
+    pub fn new(image: String, registries: BTreeMap<String, RegistryServer>, patience: Patience) -> Client {
+        Client { image, registries, agents: Mutex::default(), patience }
     }
 
     /// What the node config says of a server.
@@ -185,7 +187,7 @@ impl Client {
                     None => error,
                 });
             }
-            rest(wait, &error);
+            rest(wait, &self.image, &error);
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
@@ -326,11 +328,11 @@ fn agent(trust: &Trust) -> Result<Agent> {
 }
 
 /// Waits, and says so before it and every [`SAID_EVERY`], where the wait is one that people notice.
-fn rest(wait: Duration, error: &Error) {
+fn rest(wait: Duration, image: &str, error: &Error) {
     let level = if wait >= NOTICED { log::Level::Warn } else { log::Level::Info };
     let end = Deadline::after(wait);
     while !end.passed() {
-        log::log!(level, "{error}; again in {:.1?}", end.left());
+        log::log!(level, "{image}: {error}; again in {:.1?}", end.left());
         std::thread::sleep(end.left().min(SAID_EVERY));
     }
 }
@@ -380,7 +382,8 @@ mod tests {
     #[test]
     fn in_the_clear_only_where_allowed() {
         let insecure = RegistryServer { insecure: true, ..RegistryServer::default() };
-        let client = Client::new([("Open.example:80".to_string(), insecure)].into(), Patience::default());
+        let client =
+            Client::new("a.b/c".into(), [("Open.example:80".to_string(), insecure)].into(), Patience::default());
         let server = |text: &str| Url::parse(text).unwrap().server;
         for (from, to, may) in [
             ("https://a.b", "https://127.0.0.1", true),

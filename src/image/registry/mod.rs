@@ -61,7 +61,7 @@ struct Shared {
 impl Registry {
     /// The image `named`, with what the node config says of its registry. Nothing is sent yet.
     pub fn new(named: &Named, node: &Node, patience: Patience) -> Registry {
-        let client = Client::new(node.registries.clone(), patience);
+        let client = Client::new(named.to_string(), node.registries.clone(), patience);
         let mirrors = client.configured(&named.host).map(|c| c.mirrors.clone()).unwrap_or_default();
         let mirrors = mirrors.iter().map(|mirror| Place::new(&client, named, mirror, true)).collect();
         let registry = Place::new(&client, named, &named.host, false);

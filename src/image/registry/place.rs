@@ -91,7 +91,9 @@ impl Place {
             static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
             let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
             let level = if warned.insert(self.named.to_string()) { log::Level::Warn } else { log::Level::Info };
-            log::log!(level, "mirror {}: {error}; asking elsewhere", self.called);
+            let (image, told) = (self.named.to_string(), error.to_string());
+            let told = if told.contains(&image) { told } else { format!("{image}: {told}") };
+            log::log!(level, "mirror {}: {told}; asking elsewhere", self.called);
         }
     }
 
