@@ -164,15 +164,18 @@ pub fn tls_fault(fault: &Error) -> String {
     }
 }
 
-/// The alert's name as RFC 8446 writes it: `handshake_failure`.
+/// The alert's name as RFC 8446 writes it, `handshake_failure`, or its number.
 pub fn alert_words(alert: AlertDescription) -> String {
-    let mut words = String::new();
+    if let AlertDescription::Unknown(number) = alert {
+        return number.to_string();
+    }
+    let (mut words, mut before) = (String::new(), ' ');
     for c in format!("{alert:?}").chars() {
-        let after_small = words.ends_with(|before: char| before.is_ascii_lowercase());
-        if c.is_ascii_uppercase() && after_small {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
             words.push('_');
         }
         words.push(c.to_ascii_lowercase());
+        before = c;
     }
     words
 }
@@ -226,7 +229,7 @@ mod tests {
         for (alert, name) in [
             (AlertDescription::HandshakeFailure, "handshake_failure"),
             (AlertDescription::UnknownCA, "unknown_ca"),
-            (AlertDescription::Unknown(200), "unknown(200)"),
+            (AlertDescription::Unknown(200), "200"),
         ] {
             assert_eq!(alert_words(alert), name);
         }
