@@ -10,7 +10,7 @@ use crate::image::pull::{Meter, Pull};
 use crate::model::{Node, Runtime, duration};
 use crate::node::container_image;
 use crate::sys::paths::Paths;
-use crate::sys::{Deadline, Error, Result, out};
+use crate::sys::{Deadline, Result, out};
 use answer::{Answer, Outcome};
 use std::time::Duration;
 use wanted::Wanted;
@@ -100,7 +100,7 @@ pub fn run(args: Args) -> Result<u8> {
                 answer.tell(args.quiet);
                 answers.push(answer);
             }
-            Err(e) => errors.push(named(one, e)),
+            Err(e) => errors.push(e),
         }
     }
     let failed = super::report_all(&errors);
@@ -123,20 +123,6 @@ fn container(args: &Args, paths: &Paths, node: &Node, one: &Wanted, deadline: De
         false => super::ticker::during("podman pulls", &one.reference.to_string(), pull),
     };
     pulled.map(Outcome::Container)
-}
-
-/// The error of a layer with the image's name in it, and so with the registry's.
-fn named(wanted: &Wanted, error: Error) -> Error {
-    let named = |object: String| match object.starts_with("sha256:") {
-        true => format!("{}: {object}", wanted.reference),
-        false => object,
-    };
-    match error {
-        Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
-        Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
-        Error::Os { action, object, source } => Error::Os { action, object: named(object), source },
-        other => other,
-    }
 }
 
 fn positive(text: &str) -> std::result::Result<Duration, String> {

@@ -125,7 +125,7 @@ pub fn inspect(podman: &Podman, what: &str) -> Result<Option<Image>> {
 /// How podman is to reach a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Door {
-    /// Folder with the certificates to trust besides the system's: `*.crt`.
+    /// Folder with the certificates to trust besides the system's, `*.crt`, and one to show, `*.cert` and `*.key`.
     pub certificates: Option<PathBuf>,
     /// Whether plain HTTP, or TLS without a check, will do.
     pub insecure: bool,

@@ -18,7 +18,6 @@ mod tls;
 mod trust;
 mod url;
 mod verdict;
-mod verify;
 mod wait;
 mod watch;
 

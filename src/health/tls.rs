@@ -2,9 +2,9 @@
 
 use super::peer::Peer;
 use super::trust::server_name;
-use super::verify::SelfSigned;
 use super::{Check, GrpcTrouble, Kind, Reason, Tls, TlsTrouble};
 use crate::sys::Error;
+use crate::sys::trust::{self, SelfSigned};
 use rustls::{CertificateError, ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind};
 
@@ -73,13 +73,8 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 TlsTrouble::WrongName(check.server_name().to_string())
             }
-            CertificateError::BadSignature => TlsTrouble::Certificate("its signature is wrong".into()),
-            CertificateError::Revoked => TlsTrouble::Certificate("revoked".into()),
             CertificateError::Other(other) if other.0.is::<SelfSigned>() => TlsTrouble::SelfSigned,
-            other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                TlsTrouble::Certificate("it is a CA's own; the server needs one that its CA has issued".into())
-            }
-            other => TlsTrouble::Certificate(short(&other.to_string())),
+            other => TlsTrouble::Certificate(trust::certificate_fault(other).into()),
         },
         E::InvalidMessage(_) | E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
             TlsTrouble::NotTls
@@ -96,12 +91,12 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             | Alert::UnknownCA),
         ) => match check.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
             None => TlsTrouble::WantsCertificate,
-            Some(_) => TlsTrouble::RefusesCertificate(short(&format!("{alert:?}"))),
+            Some(_) => TlsTrouble::RefusesCertificate(trust::alert_words(*alert)),
         },
         E::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
         | E::PeerIncompatible(_) => TlsTrouble::NothingInCommon,
-        E::AlertReceived(alert) => TlsTrouble::Alert(short(&format!("{alert:?}"))),
-        other => TlsTrouble::Other(short(&other.to_string())),
+        E::AlertReceived(alert) => TlsTrouble::Alert(trust::alert_words(*alert)),
+        other => TlsTrouble::Other(short(&trust::tls_fault(other))),
     })
 }
 

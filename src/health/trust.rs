@@ -1,21 +1,16 @@
 //! Whom TLS trusts and as whom it comes: read from files once.
 
-use super::verify::{Anybody, Trusted};
-use super::{Check, Identity, Kind, Tls};
-use crate::sys::{Error, Result, file, trust};
+use super::{Check, Kind, Tls};
+use crate::sys::trust::{self, Anybody, Trusted};
+use crate::sys::{Error, Result};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
-use std::path::Path;
+use rustls::{ClientConfig, SignatureScheme};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// No key comes near this many bytes.
-const KEY_MAX: u64 = 1 << 20;
 
 /// What a check trusts and shows, read once.
 #[derive(Debug, Default)]
@@ -86,64 +81,28 @@ fn configure(tls: &Tls) -> Result<(ClientConfig, Arc<Shown>)> {
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_safe_default_protocol_versions().map_err(refused)?.dangerous();
     let certificate = match &tls.identity {
-        Some(identity) => Some(Arc::new(identify(identity, &provider)?)),
+        Some(identity) => Some(Arc::new(trust::identity(&identity.cert, &identity.key, &provider)?)),
         None => None,
     };
     let verifier: Arc<dyn ServerCertVerifier> = match tls.no_verify {
         true => Arc::new(Anybody(provider)),
-        false => Arc::new(Trusted::new(roots(tls)?, provider).map_err(|e| Error::refused("TLS", e))?),
+        false => Arc::new(trusted(tls, provider)?),
     };
     let shown = Arc::new(Shown { certificate, asked: AtomicBool::new(false) });
     let builder = builder.with_custom_certificate_verifier(verifier);
     Ok((builder.with_client_cert_resolver(shown.clone()), shown))
 }
 
-fn roots(tls: &Tls) -> Result<RootCertStore> {
-    let file = match &tls.ca {
-        Some(ca) => ca.clone(),
-        None => trust::system("--ca")?,
+/// What `ca` names, else what the system trusts.
+fn trusted(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Trusted> {
+    let (file, named, system) = match &tls.ca {
+        Some(ca) => (ca.clone(), trust::certificates(ca)?, Vec::new()),
+        None => {
+            let file = trust::system("--ca")?;
+            let all = trust::certificates(&file)?;
+            (file, Vec::new(), all)
+        }
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in trust::certificates(&file)? {
-        // A system's bundle may hold ancient ones that can't be used.
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(Error::refused(file.display(), "no usable certificate in it; it must be PEM"));
-    }
-    Ok(roots)
-}
-
-fn identify(identity: &Identity, provider: &CryptoProvider) -> Result<CertifiedKey> {
-    if !identity.cert.exists() {
-        return Err(Error::refused(identity.cert.display(), "no such file of a certificate"));
-    }
-    let certificates = trust::certificates(&identity.cert)?;
-    let key = private_key(&identity.key)?;
-    CertifiedKey::from_der(certificates, key, provider).map_err(|e| {
-        let reason = match e {
-            rustls::Error::InconsistentKeys(_) => "not the key of that certificate".into(),
-            rustls::Error::InvalidCertificate(_) => {
-                "a certificate that can't be used; it must be X.509 version 3".into()
-            }
-            e => e.to_string(),
-        };
-        Error::refused(identity.key.display(), format!("with {}: {reason}", identity.cert.display()))
-    })
-}
-
-/// A private key in PKCS#8, PKCS#1 or SEC1, as PEM.
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
-    let bytes =
-        file::read_bounded(file, KEY_MAX)?.ok_or_else(|| Error::refused(file.display(), "no such file of a key"))?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| {
-        let encrypted = bytes.windows(9).any(|w| w == b"ENCRYPTED");
-        Error::refused(
-            file.display(),
-            match encrypted {
-                true => "the key is encrypted; nobody is there to give a passphrase",
-                false => "no private key in it; it must be PEM",
-            },
-        )
-    })
+    let none = || Error::refused(file.display(), "no usable certificate in it; it must be PEM");
+    Trusted::new(named, system, provider).ok_or_else(none)
 }

@@ -79,7 +79,7 @@ pub enum TlsTrouble {
     NotYetValid,
     /// Nobody that we trust has issued it.
     UnknownIssuer,
-    /// It was issued by nobody but itself.
+    /// It was issued by nobody but itself, and is not the one that is named.
     SelfSigned,
     /// It is for other names than this one.
     WrongName(String),
@@ -162,7 +162,7 @@ impl fmt::Display for TlsTrouble {
                 f.write_str("certificate of an unknown issuer; name its CA (--ca, or ca in the definition)")
             }
             TlsTrouble::SelfSigned => f.write_str(
-                "self-signed certificate; let a CA issue one, and name that (--ca, or ca in the definition)",
+                "self-signed certificate that is not trusted; name it itself (--ca, or ca in the definition)",
             ),
             TlsTrouble::WrongName(name) => {
                 write!(f, "certificate is not for {name}; name the right one (--server-name, or server_name)")

@@ -87,11 +87,15 @@ pub struct Stage {
 pub struct RegistryServer {
     /// Certificates to trust besides the system's: a PEM file.
     pub ca: Option<PathBuf>,
+    /// A certificate to show where a server asks for one, and its key: PEM files.
+    pub cert: Option<PathBuf>,
+    /// See `cert`.
+    pub key: Option<PathBuf>,
     /// Whether plain HTTP, or TLS without a check, will do.
     pub insecure: bool,
     /// Credentials, in podman's and docker's format.
     pub auth_file: Option<PathBuf>,
-    /// `HOST[:PORT]` of servers that have its images too, asked first, in this order.
+    /// `HOST[:PORT][/PATH]` of servers that have its images too, asked first, in this order.
     pub mirrors: Vec<String>,
 }
 

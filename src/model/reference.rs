@@ -168,7 +168,7 @@ fn check(text: &str) -> Result<Named, String> {
     if name.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("the name of an image is lower case".into());
     }
-    if !name.split('/').all(is_part) || host.len() + name.len() > NAME_MAX {
+    if !is_name(name) || host.len() + name.len() > NAME_MAX {
         return Err(format!("{} is not an image's name", quoted(name)));
     }
     let host = host.to_ascii_lowercase();
@@ -202,6 +202,11 @@ pub fn is_host(text: &str) -> bool {
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     port_good && host.split('.').all(label) && (port.is_some() || host.contains('.') || host == "localhost")
+}
+
+/// Whether `text` is an image's name without host and tag, or the beginning of one.
+pub fn is_name(text: &str) -> bool {
+    text.split('/').all(is_part)
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`

@@ -104,6 +104,16 @@ impl Error {
         Error::os(action, path.display())
     }
 
+    /// The same error about what `name` makes of its object.
+    pub fn map_object(self, name: impl FnOnce(String) -> String) -> Error {
+        match self {
+            Error::Refused { object, reason } => Error::Refused { object: name(object), reason },
+            Error::Busy { object, reason } => Error::Busy { object: name(object), reason },
+            Error::Os { action, object, source } => Error::Os { action, object: name(object), source },
+            other => other,
+        }
+    }
+
     /// The exit code that stands for this kind of failure.
     pub fn exit_code(&self) -> u8 {
         match self {

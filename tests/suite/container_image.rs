@@ -230,7 +230,7 @@ fn container_image_of_an_index_a_directory_and_an_archive() {
 
 #[test]
 fn container_image_comes_through_the_door_that_the_node_config_describes() {
-    let door = Door { password: Some(("me", "secret")), tls: true };
+    let door = Door { password: Some(("me", "secret")), tls: true, ..Door::default() };
     let Some(mut bench) = Bench::with("container_image_comes_through_the_door", door) else { return };
     let made = oci_image(&bench.node.root.join("oci-out"), "v1", &json!({ "Entrypoint": ["/x"] }), &["filler:1"]);
     let reference = bench.registry.fill(&made.reference(), "door:1");
@@ -313,4 +313,41 @@ fn container_image_that_can_not_be_had_is_told_in_words() {
         assert_eq!(answer.one_line(), line, "{answer:#?}");
     }
     bench.node.configure("");
+}
+
+#[test]
+fn container_image_over_tls_with_a_pinned_and_with_a_client_certificate() {
+    for (self_signed, wants_certificate) in [(true, false), (false, true)] {
+        let door = Door { tls: true, self_signed, wants_certificate, ..Door::default() };
+        let Some(bench) = Bench::with("container_image_over_tls", door) else { return };
+        let made = oci_image(&bench.node.root.join("oci-out"), "v1", &json!({ "Entrypoint": ["/x"] }), &["filler:1"]);
+        let reference = bench.registry.fill(&made.reference(), "door:1");
+        let mut config =
+            format!("[registry.\"{}\"]\nca = \"{}\"\n", bench.registry.host(), bench.registry.ca().display());
+        if wants_certificate {
+            let (cert, key) = bench.registry.client();
+            config += &format!("cert = \"{}\"\nkey = \"{}\"\n", cert.display(), key.display());
+        }
+        bench.node.configure(&config);
+        let answer = bench.node.mcp("mcp-pull", &["-q", "--for", "container", &reference]).expect(0);
+        assert!(answer.out.ends_with(&format!(":{}\n", made.config.trim_start_matches("sha256:"))), "{answer:#?}");
+    }
+}
+
+/// A mirror that asks to wait for an hour, and one that is down: one line for each, and the image comes at once.
+#[test]
+fn container_image_comes_from_the_registry_where_mirrors_are_at_fault() {
+    let Some(bench) = Bench::new("container_image_comes_from_the_registry") else { return };
+    let reference = bench.push(ACT, "act:1");
+    bench.podman.ask(&["rmi", ACT]);
+    let faulty = crate::registry_faults::Fake::start();
+    let (host, down) = (bench.registry.host(), crate::harness::free_port());
+    let mirrors = format!("[\"127.0.0.1:{}/limit\", \"127.0.0.1:{down}\"]", faulty.port);
+    bench.node.configure(&format!("[registry.\"{host}\"]\nmirrors = {mirrors}\n"));
+    let answer = bench.node.mcp("mcp-pull", &["--for", "container", &reference]).expect(0);
+    let lines: Vec<&str> = answer.err.lines().collect();
+    assert_eq!(lines.len(), 3, "{answer:#?}");
+    assert!(lines[0].contains("/limit: ") && lines[0].contains("You have reached your pull limit"), "{answer:#?}");
+    assert!(lines[1].contains(&format!("mirror 127.0.0.1:{down}: ")) && lines[1].contains("refused"), "{answer:#?}");
+    assert!(lines[2].ends_with(": pulled by podman"), "{answer:#?}");
 }

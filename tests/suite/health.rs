@@ -304,6 +304,11 @@ pub fn until_expired(args: &[&str]) {
 
 /// `None`, said loudly, where there is no openssl.
 fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
+    tls_server_with(name, days, more, "basicConstraints=CA:FALSE\nsubjectAltName=DNS:api.example,IP:127.0.0.1\n")
+}
+
+/// With these extensions; a certificate that may be a CA's signs itself, and is `own.pem` too.
+fn tls_server_with(name: &str, days: &str, more: &[&str], extensions: &str) -> Option<TlsServer> {
     let folder = std::env::temp_dir().join(format!("mcp-health-tls-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("folder");
@@ -311,16 +316,19 @@ fn tls_server(name: &str, days: &str, more: &[&str]) -> Option<TlsServer> {
         crate::harness::skip(name, "no openssl");
         return None;
     }
-    let extensions = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:api.example,IP:127.0.0.1\n";
     std::fs::write(folder.join("san"), extensions).expect("file");
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     for line in [
         format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=test-ca -days 30"),
         format!("req {key} -keyout key.pem -out csr -subj /CN=server"),
-        format!("x509 -req -in csr -CA ca.pem -CAkey ca.key -out cert.pem -extfile san -days {days}"),
+        match extensions.contains("CA:TRUE") {
+            true => format!("x509 -req -in csr -signkey key.pem -out cert.pem -extfile san -days {days}"),
+            false => format!("x509 -req -in csr -CA ca.pem -CAkey ca.key -out cert.pem -extfile san -days {days}"),
+        },
     ] {
         assert!(openssl(&folder, &line), "openssl {line}");
     }
+    std::fs::copy(folder.join("cert.pem"), folder.join("own.pem")).expect("copy");
     let port = crate::harness::free_port();
     let process = Command::new("openssl")
         .args(["s_server", "-quiet", "-www", "-cert", "cert.pem", "-key", "key.pem", "-accept"])
@@ -347,9 +355,9 @@ fn health_tls() {
     says(&health(&["--ca", ca, "--server-name", "api.example", &url]), 0, " 200 (");
     says(&health(&["--ca", ca, "--server-name", "other.example", &url]), 1, "certificate is not for other.example");
     says(&health(&["--ca", ca, &url.replace("127.0.0.1", "localhost")]), 1, "certificate is not for localhost");
-    // The server's own certificate is in the file, but not its issuer.
+    // The server's own certificate is in the file, but not its issuer: it is trusted for itself.
     let own = server.folder.join("cert.pem");
-    says(&health(&["--ca", own.to_str().expect("UTF-8"), &url]), 1, "unhealthy: https");
+    says(&health(&["--ca", own.to_str().expect("UTF-8"), &url]), 0, " 200 (");
     // This one hangs up; others send an alert.
     says(&health(&[&url.replace("https", "http")]), 1, "closed without an answer");
     let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
@@ -357,6 +365,30 @@ fn health_tls() {
         true => says(&health(&[&url]), 1, "unknown issuer"),
         false => says(&health(&[&url]), 100, "ca-certificates"),
     }
+}
+
+/// A certificate that is its own CA, named as such: its names and its time count.
+#[test]
+fn health_of_a_self_signed_certificate_that_is_named() {
+    let names = "basicConstraints=CA:TRUE\nsubjectAltName=DNS:api.example,IP:127.0.0.1\n";
+    let Some(server) = tls_server_with("self-signed", "30", &[], names) else { return };
+    let url = format!("https://127.0.0.1:{}/", server.port);
+    let own = server.folder.join("own.pem");
+    let own = own.to_str().expect("UTF-8");
+    says(&health(&["--ca", own, &url]), 0, " 200 (");
+    says(&health(&["--ca", own, "--server-name", "other.example", &url]), 1, "certificate is not for other.example");
+    let ca = server.folder.join("ca.pem");
+    says(
+        &health(&["--ca", ca.to_str().expect("UTF-8"), &url]),
+        1,
+        "self-signed certificate that is not trusted; name it",
+    );
+    let Some(expired) = tls_server_with("self-signed-expired", "0", &[], names) else { return };
+    let url = format!("https://127.0.0.1:{}/", expired.port);
+    let own = expired.folder.join("own.pem");
+    let own = own.to_str().expect("UTF-8");
+    until_expired(&["--ca", own, &url]);
+    says(&health(&["--ca", own, &url]), 1, "certificate has expired");
 }
 
 #[test]

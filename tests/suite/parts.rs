@@ -21,8 +21,8 @@ fn a_registry_gives_what_it_was_given() {
     let node = Node::new();
     let doors = [
         Door::default(),
-        Door { password: Some(("me", "secret")), tls: false },
-        Door { password: Some(("me", "secret")), tls: true },
+        Door { password: Some(("me", "secret")), tls: false, ..Door::default() },
+        Door { password: Some(("me", "secret")), tls: true, ..Door::default() },
     ];
     let image = hello_image(&node);
     for door in doors {

@@ -123,7 +123,8 @@ fn registry_for_everybody() {
     let gone = format!("team/app@{}", Digest::of(b"gone"));
     refused(fetch(&node, &registry.reference(&gone), &config), EXIT_FINAL, "has no such manifest");
     registry.stop();
-    refused(fetch(&node, &reference, &config), EXIT_RETRY, "Connection refused");
+    let down = format!("{reference}: {}: Connection refused", registry.host());
+    refused(fetch(&node, &reference, &config), EXIT_RETRY, &down);
     registry.go_on();
     same(&fetch(&node, &reference, &config).unwrap(), &image);
 }
@@ -131,7 +132,7 @@ fn registry_for_everybody() {
 #[test]
 fn registry_with_a_login() {
     let node = Node::new();
-    let door = Door { password: Some(("me", "the secret")), tls: false };
+    let door = Door { password: Some(("me", "the secret")), tls: false, ..Door::default() };
     let Some(registry) = Registry::with("registry_with_a_login", &node, door) else { return };
     let image = hello_over_base(&node, 1);
     let reference = registry.fill(&image.reference(), "team/app:1");
@@ -182,7 +183,7 @@ fn registry_with_a_login() {
 #[test]
 fn registry_with_a_credential_helper() {
     let node = Node::new();
-    let door = Door { password: Some(("me", "the secret")), tls: false };
+    let door = Door { password: Some(("me", "the secret")), tls: false, ..Door::default() };
     let Some(registry) = Registry::with("registry_with_a_credential_helper", &node, door) else { return };
     let image = hello_over_base(&node, 1);
     let reference = registry.fill(&image.reference(), "app:1");
@@ -212,8 +213,13 @@ fn registry_with_a_credential_helper() {
         fs::write(&auth, file.to_string()).unwrap();
         same(&fetch(&node, &reference, &config).unwrap(), &image);
     }
-    assert!(script("echo the secret >&2; exit 1"));
-    refused(fetch(&node, &reference, &config), EXIT_FINAL, "failed; try it");
+    // Its reason, as those of clouds give it, but nothing of its standard output.
+    assert!(script("echo the secret; printf 'SSO token has expired\\nrun aws sso login\\033[2J\\n' >&2; exit 7"));
+    let reason =
+        format!("{name}: exited with 7: SSO token has expired; run aws sso login?[2J; try it: echo {host} | docker");
+    refused(fetch(&node, &reference, &config), EXIT_FINAL, &reason);
+    assert!(script("exit 1"));
+    refused(fetch(&node, &reference, &config), EXIT_FINAL, "exited with 1; try it");
     assert!(script("echo 'credentials not found in native keychain'; exit 1"));
     refused(fetch(&node, &reference, &config), EXIT_FINAL, "wants a login");
     assert!(script("echo the secret"));
@@ -247,6 +253,49 @@ fn registry_over_tls() {
     let told = fetch(&node, &reference.replace(&host, &wrong), &ca(&registry.ca()).replace(&host, &wrong));
     // It listens on 127.0.0.1 alone.
     refused(told, EXIT_RETRY, "Connection refused");
+}
+
+/// What `openssl req -x509` makes is a CA's certificate: it is trusted for itself where it is named, for its names and its
+/// time.
+#[test]
+fn registry_with_a_self_signed_certificate_that_is_named() {
+    let node = Node::new();
+    let door = Door { tls: true, self_signed: true, ..Door::default() };
+    let test = "registry_with_a_self_signed_certificate";
+    let (Some(registry), Some(other)) = (Registry::with(test, &node, door), Registry::with(test, &node, door)) else {
+        return;
+    };
+    let image = hello_over_base(&node, 1);
+    let reference = registry.fill(&image.reference(), "app:1");
+    let host = registry.host();
+    let with = |ca: &std::path::Path| no_login(&node, &host) + &format!("ca = \"{}\"\n", ca.display());
+    same(&fetch(&node, &reference, &with(&registry.ca())).unwrap(), &image);
+    // Of the same name, and another.
+    refused(
+        fetch(&node, &reference, &with(&other.ca())),
+        EXIT_FINAL,
+        "is self-signed, and this node does not trust it",
+    );
+    let unnamed = no_login(&node, &host).replace("auth_file", "cert = \"/c\"\nkey = \"/k\"\nauth_file");
+    refused(fetch(&node, &reference, &unnamed), EXIT_FINAL, "/c: no such file of a certificate");
+    // The same server by an address that the certificate does not have.
+    let mapped = format!("[::ffff:127.0.0.1]:{}", registry.port);
+    let config = with(&registry.ca()).replace(&host, &mapped);
+    refused(fetch(&node, &reference.replace(&host, &mapped), &config), EXIT_FINAL, "is for other names");
+}
+
+#[test]
+fn registry_that_wants_a_client_certificate() {
+    let node = Node::new();
+    let door = Door { tls: true, wants_certificate: true, ..Door::default() };
+    let Some(registry) = Registry::with("registry_that_wants_a_client_certificate", &node, door) else { return };
+    let image = hello_over_base(&node, 1);
+    let reference = registry.fill(&image.reference(), "app:1");
+    let config = no_login(&node, &registry.host()) + &format!("ca = \"{}\"\n", registry.ca().display());
+    refused(fetch(&node, &reference, &config), EXIT_FINAL, "wants a client certificate");
+    let (cert, key) = registry.client();
+    let config = format!("{config}cert = \"{}\"\nkey = \"{}\"\n", cert.display(), key.display());
+    same(&fetch(&node, &reference, &config).unwrap(), &image);
 }
 
 #[test]

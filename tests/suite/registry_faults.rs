@@ -16,16 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-struct Fake {
+pub struct Fake {
     node: Node,
     child: Child,
-    port: u16,
+    pub port: u16,
     other: u16,
     log: PathBuf,
 }
 
 impl Fake {
-    fn start() -> Fake {
+    pub fn start() -> Fake {
         let node = Node::new();
         let log = node.root.join("requests");
         let mut child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake/registry"))
@@ -48,10 +48,15 @@ impl Fake {
     }
 
     fn open_with(&self, mode: &str, auth: &Value) -> Registry {
+        self.open_by(mode, auth, "")
+    }
+
+    /// With more of the registry's node config.
+    fn open_by(&self, mode: &str, auth: &Value, more: &str) -> Registry {
         let host = format!("127.0.0.1:{}", self.port);
         let file = self.node.root.join(format!("auth-{mode}.json"));
         fs::write(&file, json!({ "auths": { &host: auth } }).to_string()).unwrap();
-        let config = configured(&format!("[registry.\"{host}\"]\nauth_file = \"{}\"\n", file.display()));
+        let config = configured(&format!("[registry.\"{host}\"]\nauth_file = \"{}\"\n{more}", file.display()));
         let Reference::Registry(named) = Reference::parse(&format!("{host}/{mode}")).unwrap() else { panic!() };
         let patience =
             Patience { silence: Duration::from_millis(500), pause: Duration::from_millis(10), ..Patience::default() };
@@ -59,7 +64,8 @@ impl Fake {
     }
 
     fn fetch(&self, mode: &str) -> Result<Fetched> {
-        fetch_all(&mut self.open(mode), mode, Deadline::after(Duration::from_secs(20)))
+        let image = format!("127.0.0.1:{}/{mode}", self.port);
+        fetch_all(&mut self.open(mode), &image, Deadline::after(Duration::from_secs(20)))
     }
 
     fn requests(&self) -> Vec<Value> {
@@ -96,7 +102,7 @@ fn faulty_registries_that_serve_all_the_same() {
     let connections: std::collections::BTreeSet<u64> =
         fake.requests().iter().map(|r| r["connection"].as_u64().unwrap()).collect();
     assert_eq!(connections.len(), 1, "{connections:?}");
-    for mode in ["chunked", "busy", "unwell", "no-digest", "no-head", "no-type"] {
+    for mode in ["chunked", "busy", "unwell", "stumbles", "no-digest", "no-head", "no-type"] {
         let got = fake.fetch(mode).unwrap_or_else(|e| panic!("{mode}: {e}"));
         assert_eq!((got.image, got.layers), (good.image.clone(), good.layers.clone()), "{mode}");
     }
@@ -116,6 +122,9 @@ fn faulty_registries_are_refused_in_time() {
         ("file", EXIT_FINAL, "no http or https address"),
         ("busy-long", EXIT_RETRY, "429: too many requests; it asks to wait 3600 s"),
         ("broken", EXIT_RETRY, "answers 500"),
+        ("limit", EXIT_RETRY, "429: too many requests (\"You have reached your pull limit\"); it asks to wait 3600 s"),
+        ("forbidden", EXIT_FINAL, "denies access to it (\"team quota exceeded [2Jxxx"),
+        ("elsewhere", EXIT_FINAL, "redirects, answers 403; try again"),
         ("bearer", EXIT_FINAL, "podman login"),
         ("far-realm", EXIT_FINAL, "wants a login sent to auth.example without TLS"),
         ("endless", EXIT_FINAL, "podman login"),
@@ -132,6 +141,14 @@ fn faulty_registries_are_refused_in_time() {
         let result = fake.fetch(mode);
         let took = began.elapsed();
         eprintln!("{mode}: {took:?}: {:?}", result.as_ref().map(|_| ()).map_err(|e| e.to_string()));
+        // What breaks off in the middle gets the image's name from the pull.
+        if let Err(e) = &result
+            && !matches!(e, mcp::sys::Error::Os { .. })
+        {
+            let told = e.to_string();
+            assert!(told.contains(&format!("127.0.0.1:{}/{mode}", fake.port)) && told.len() < 500, "{told}");
+            assert!(!told.contains(['\x1b', '\u{202e}']), "{told}");
+        }
         refused(result, code, words);
         assert!(took < Duration::from_secs(10), "{mode}: {took:?}");
     }
@@ -213,4 +230,110 @@ fn tokens_are_got_and_renewed() {
     refused(fetch_all(&mut fake.open_with("bearer", &wrong), "bearer", deadline), EXIT_FINAL, "refuses the login of");
     let denied = fetch_all(&mut fake.open_with("denied", &json!({ "auth": LOGIN })), "denied", deadline);
     refused(denied, EXIT_FINAL, "denies access");
+}
+
+/// Whatever a mirror does, the image comes, and no request is made of that mirror after its fault.
+#[test]
+fn faulty_mirrors_keep_nobody_from_the_registry() {
+    let fake = Fake::start();
+    let good = fake.fetch("good").unwrap();
+    for mode in [
+        "hang",
+        "half-head",
+        "silent",
+        "short",
+        "long",
+        "drip",
+        "reset",
+        "reset-all",
+        "loop",
+        "gone-clear",
+        "file",
+        "limit",
+        "busy-long",
+        "broken",
+        "bearer",
+        "bomb",
+        "endless-json",
+        "liar",
+        "junk",
+        "fat",
+        "denied",
+        "forbidden",
+        "elsewhere",
+        "nobody",
+    ] {
+        // A folder of another registry, as pull-through caches have it.
+        let mirrors = format!("mirrors = [\"127.0.0.1:{}/{mode}\"]\n", fake.port);
+        let mut source = fake.open_by("good", &json!({}), &mirrors);
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let layer = fake.layer(&mut source);
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            let blob = source.blob(&layer, bytes.len() as u64, deadline).unwrap_or_else(|e| panic!("{mode}: {e}"));
+            bytes.truncate(blob.from as usize);
+            let _ = std::io::Read::read_to_end(&mut { blob.reader }, &mut bytes);
+        }
+        assert_eq!(Digest::of(&bytes), layer.digest, "{mode}");
+        assert_eq!(layer.digest, good.image.layers[0].blob);
+        assert!(!deadline.passed(), "{mode}");
+    }
+    let asked = fake.requests();
+    let mirror = asked.iter().filter(|r| r["path"].as_str().unwrap().starts_with("/v2/limit/good/"));
+    assert!((1..=2).contains(&mirror.count()), "{asked:#?}");
+}
+
+/// What proxies of the environment do wrong is said with the proxy's name, and without the password that stands before it.
+#[test]
+fn faulty_proxies_are_named() {
+    let node = Node::new();
+    let answering = |status: &'static str| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let head = BufReader::new(&client).lines().map_while(|line| line.ok());
+                head.take_while(|line| !line.is_empty()).for_each(drop);
+                let _ = std::io::Write::write_all(&mut client, format!("HTTP/1.1 {status}\r\n\r\n").as_bytes());
+            }
+        });
+        port
+    };
+    let (login, forbidden, down) = (answering("407 x"), answering("403 x"), crate::harness::free_port());
+    let image = "registry.example/app:1";
+    for (proxy, code, words) in [
+        (
+            format!("http://me:hunter2-secret@127.0.0.1:{login}"),
+            100,
+            format!("the proxy 127.0.0.1:{login} answers 407: it wants"),
+        ),
+        (format!("http://127.0.0.1:{forbidden}"), 111, format!("the proxy 127.0.0.1:{forbidden} answers 403 instead")),
+        (
+            format!("http://127.0.0.1:{down}"),
+            111,
+            format!("Connection refused (by way of the proxy 127.0.0.1:{down} of"),
+        ),
+        (format!("socks5h://127.0.0.1:{down}"), 100, format!("names 127.0.0.1:{down} as a SOCKS proxy, and only HTTP")),
+    ] {
+        let mut command = node.command("mcp-pull", &["--dry-run", image]);
+        for name in ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command.env("https_proxy", &proxy).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let answer = crate::harness::finish(command, &proxy).expect(code);
+        let line = answer.one_line();
+        assert!(line.starts_with(&format!("mcp-pull: {image}: ")) && line.contains(&words), "{line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
+}
+
+/// A pause that people notice is announced.
+#[test]
+fn a_registry_that_asks_to_wait_is_waited_for_with_a_line() {
+    let fake = Fake::start();
+    let image = format!("127.0.0.1:{}/later", fake.port);
+    let answer = fake.node.mcp("mcp-pull", &["--quiet", "--dry-run", &image]).expect(0);
+    let line = answer.one_line();
+    assert!(line.starts_with(&format!("mcp-pull: {image}:latest: ")), "{line}");
+    assert!(line.contains("answers 429: too many requests; again in "), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Progress on a terminal: one line, written again at most ten times a second.
+//! Progress: on a terminal one line, written again at most ten times a second; in a log a line now and then.
 
 use crate::image::pull::{Meter, Reading};
 use std::io::{IsTerminal, Write};
@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// How often the line is written.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How often a log gets a line.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// A pull that is done by then shows none.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The rate is that of so long.
@@ -21,18 +23,27 @@ pub(super) struct Shown {
     pub(super) name: String,
 }
 
-/// Does `work` and shows how far it is, where standard error is a terminal.
+/// Does `work` and shows how far it is.
 pub(super) fn during<T>(shown: &Shown, meter: &Meter, work: impl FnOnce() -> T) -> T {
-    if shown.quiet || !std::io::stderr().is_terminal() {
+    if shown.quiet {
         return work();
     }
+    let is_terminal = std::io::stderr().is_terminal();
     std::thread::scope(|scope| {
         let (done, wait) = channel::<()>();
         let ticker = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut line = Line::new(&shown.name);
-            let mut pause = PATIENCE;
+            let mut pause = if is_terminal { PATIENCE } else { LOG_INTERVAL };
+            let mut before = 0;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(pause) {
-                line.show(&meter.read());
+                let reading = meter.read();
+                if !is_terminal {
+                    let rate = (reading.fetched - before) / LOG_INTERVAL.as_secs();
+                    put(format_args!("{}: {}: {}\n", crate::cmd::program(), shown.name, text(&reading, rate)));
+                    before = reading.fetched;
+                    continue;
+                }
+                line.show(&reading);
                 pause = INTERVAL;
             }
             line.clear();

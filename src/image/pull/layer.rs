@@ -37,7 +37,7 @@ pub(super) struct Fetched {
 
 /// Why a try at a layer came to nothing.
 enum Failed {
-    /// What lay in the store, or was left of an earlier pull, is damaged: another try fetches it.
+    /// What lay in the store, was left of an earlier pull or came from a mirror is damaged: another try fetches it.
     Damaged(Error),
     /// Another try is of no use.
     Final(Error),
@@ -91,8 +91,10 @@ impl Job<'_> {
                     }
                     Err(e) if is_final(&e) => {
                         writer.discard();
+                        let from_mirror = source.distrust();
                         Err(match resumed {
                             true => Failed::Damaged(Error::refused(layer.blob, "what was left of it is damaged")),
+                            false if from_mirror => Failed::Damaged(e),
                             false => Failed::Final(e),
                         })
                     }
@@ -203,8 +205,7 @@ fn about(layer: &Digest, error: Error) -> Error {
         _ => format!("{layer}: {object}"),
     };
     match error {
-        Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
-        Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
-        other => other,
+        other @ Error::Os { .. } => other,
+        error => error.map_object(named),
     }
 }

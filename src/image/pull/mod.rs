@@ -91,6 +91,10 @@ struct Told {
 impl Pull<'_> {
     /// Pulls it.
     pub fn run(&self) -> Result<Done> {
+        self.bring().map_err(|e| self.named(e))
+    }
+
+    fn bring(&self) -> Result<Done> {
         let look = Store::look(self.paths);
         let mut source = None;
         let tagged = self.tagged(&mut source)?;
@@ -301,10 +305,18 @@ impl Pull<'_> {
             _ => format!("{}: {object}", self.reference),
         };
         match error {
-            Error::Refused { object, reason } => Error::Refused { object: named(object), reason },
-            Error::Busy { object, reason } => Error::Busy { object: named(object), reason },
-            other => other,
+            other @ Error::Os { .. } => other,
+            error => error.map_object(named),
         }
+    }
+
+    /// The error of a layer with the image's name in it, once.
+    fn named(&self, error: Error) -> Error {
+        let image = self.reference.to_string();
+        error.map_object(|object| match object.starts_with("sha256:") {
+            true => format!("{image}: {}", object.replacen(&format!(": {image}"), "", 1)),
+            false => object,
+        })
     }
 
     /// Writes down what the reference was pulled as.

@@ -110,18 +110,18 @@ impl Asker<'_> {
         if of("basic").is_some() {
             return match self.credentials.map(|c| &c.secret) {
                 Some(Secret::Password { user, password }) => Ok(basic(user, password)),
-                _ => Err(self.login()),
+                _ => Err(self.login("")),
             };
         }
         Err(Error::refused(self.named, format!("{} wants a kind of login that is not known here", self.named.host)))
     }
 
-    /// There is no way in without credentials, or not with these.
-    pub fn login(&self) -> Error {
-        let host = &self.named.host;
+    /// There is no way in without credentials, or not with these; `told` is the server's message.
+    pub fn login(&self, told: &str) -> Error {
+        let (host, told) = (&self.named.host, words::in_brackets(told));
         let reason = match self.credentials {
-            Some(c) => format!("{host} refuses the login of {}; run podman login {host}", c.from),
-            None => format!("{host} wants a login, or has no such image; run podman login {host}"),
+            Some(c) => format!("{host} refuses the login of {}{told}; run podman login {host}", c.from),
+            None => format!("{host} wants a login, or has no such image{told}; run podman login {host}"),
         };
         Error::refused(self.named, reason)
     }
@@ -170,8 +170,16 @@ impl Asker<'_> {
         let answer = self.client.send(&request, deadline)?;
         match answer.status {
             200 => {}
-            400 | 401 | 403 | 404 => return Err(self.login()),
-            other => return Err(words::status(&answer.server, other)),
+            status @ (400 | 401 | 403 | 404) => {
+                let told = self.client.complaint(&request, answer, deadline).1;
+                log::debug!("token server: {status}: {told}");
+                return Err(self.login(&told));
+            }
+            status => {
+                let server = answer.server.clone();
+                let told = self.client.complaint(&request, answer, deadline).1;
+                return Err(words::status(&server, status, &told));
+            }
         }
         let there = answer.server.authority();
         let bytes = answer.bytes(&there, TOKEN_MAX, self.client.patience.silence)?;

@@ -1,27 +1,36 @@
 //! HTTP to registries: redirects, retries and timeouts of our own, over ureq's connections.
 
+use super::tls::{self, Tls};
 use super::url::{Server, Url};
 use super::words::{self, Failed};
 use crate::model::node::RegistryServer;
-use crate::sys::{Deadline, Error, Result, trust};
+use crate::sys::{Deadline, Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use ureq::http::{self, HeaderMap};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Body};
 
 /// Redirects of one request.
 const REDIRECTS_MAX: usize = 10;
 /// Headers of an answer, in bytes.
 const HEADERS_MAX: usize = 64 << 10;
+/// Bytes of an answer that reports an error.
+const COMPLAINT_MAX: u64 = 64 << 10;
 /// The longest pause that we make by ourselves.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The longest that a server may ask for: beyond it, whoever waits should know.
 const ASKED_MAX: Duration = Duration::from_secs(120);
+
+/// A pause that people notice.
+const NOTICED: Duration = Duration::from_secs(2);
+/// How often a long pause is reported.
+const SAID_EVERY: Duration = Duration::from_secs(30);
 
 /// How long a client waits, and how often.
 #[derive(Debug, Clone, Copy)]
@@ -49,15 +58,20 @@ impl Default for Patience {
 
 /// What agents differ in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Trust {
+pub(super) struct Trust {
     https: bool,
-    ca: Option<PathBuf>,
-    any: bool,
+    pub ca: Option<PathBuf>,
+    /// Whether any certificate will do.
+    pub any: bool,
+    /// A client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     direct: bool,
 }
 
 /// Connections, kept for the next request.
 pub(super) struct Client {
+    /// What it is for, for messages.
+    image: String,
     registries: BTreeMap<String, RegistryServer>,
     agents: Mutex<HashMap<Trust, Agent>>,
     pub patience: Patience,
@@ -82,8 +96,10 @@ pub(super) struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Body,
-    /// Who answered, after redirects.
+    /// The server that answered, after redirects.
     pub server: Server,
+    /// The `Authorization` that was sent to it: no message repeats it.
+    sent: Option<String>,
 }
 
 impl Answer {
@@ -95,6 +111,13 @@ impl Answer {
     /// The bytes of its body as they come.
     pub fn reader(self, silence: Duration) -> impl Read + Send + 'static {
         words::Told { inner: self.body.into_reader(), silence }
+    }
+
+    /// The code and the message of an answer that reports an error.
+    pub fn complaint(self, silence: Duration) -> (String, String) {
+        let sent = self.sent.clone();
+        let bytes = self.bytes("", COMPLAINT_MAX, silence).unwrap_or_default();
+        words::complaint(&bytes, sent.as_deref())
     }
 
     /// The whole body, which is refused beyond `limit` bytes.
@@ -110,8 +133,8 @@ impl Answer {
 }
 
 impl Client {
-    pub fn new(registries: BTreeMap<String, RegistryServer>, patience: Patience) -> Client {
-        Client { registries, agents: Mutex::default(), patience }
+    pub fn new(image: String, registries: BTreeMap<String, RegistryServer>, patience: Patience) -> Client {
+        Client { image, registries, agents: Mutex::default(), patience }
     }
 
     /// What the node config says of a server.
@@ -129,39 +152,59 @@ impl Client {
         to.https || !from.https && from.is_loopback() && to.is_loopback() || self.config(to).is_some_and(|c| c.insecure)
     }
 
-    /// Asks, follows redirects, and asks again where that may help: after 429, 502, 503 and 504 and after trouble with
-    /// the connection, with growing pauses or when the server says.
+    /// Asks, follows redirects, and asks again where that may help: after 429, 500, 502, 503 and 504 and after trouble
+    /// with the connection, with growing pauses or when the server says.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer> {
         let mut pause = self.patience.pause;
         let mut tries = if request.hurry { 1 } else { self.patience.tries };
         loop {
-            let (error, asked) = match self.follow(request, deadline) {
-                Ok(answer) if matches!(answer.status, 429 | 502 | 503 | 504) => {
+            let (error, asked, answer) = match self.follow(request, deadline) {
+                Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {
                     let after = retry_after(answer.header("retry-after"), SystemTime::now());
-                    (words::status(&answer.server, answer.status), after)
+                    (words::status(&answer.server, answer.status, ""), after, Some(answer))
                 }
                 Ok(answer) => return Ok(answer),
                 Err(Failed::Final(e)) => return Err(e),
                 Err(Failed::Refused(e)) => {
                     // Nobody listens: it may be starting, but that is no reason to wait long.
                     tries = tries.min(3);
-                    (e, None)
+                    (e, None, None)
                 }
-                Err(Failed::Passing(e)) => (e, None),
+                Err(Failed::Passing(e)) => (e, None, None),
             };
             tries = tries.saturating_sub(1);
             let wait = asked.unwrap_or(Duration::ZERO).max(jitter(pause));
             if tries == 0 || wait >= deadline.left() || wait > ASKED_MAX {
+                let error = match answer {
+                    Some(answer) => {
+                        let (server, status) = (answer.server.clone(), answer.status);
+                        words::status(&server, status, &self.complaint(request, answer, deadline).1)
+                    }
+                    None => error,
+                };
                 return Err(match asked {
                     Some(asked) => words::wait(error, asked),
                     None => error,
                 });
             }
-            let level = if wait > Duration::from_secs(5) { log::Level::Warn } else { log::Level::Info };
-            log::log!(level, "{error}; again in {wait:.1?}");
-            std::thread::sleep(wait);
+            rest(wait, &self.image, &error);
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// The code and the message of an answer that reports an error. The answer to HEAD has no body: GET is sent for it.
+    pub fn complaint(&self, request: &Request, answer: Answer, deadline: Deadline) -> (String, String) {
+        let answer = match request.method {
+            http::Method::HEAD => {
+                let get = Request { method: http::Method::GET, ..request.clone() };
+                match self.follow(&get, deadline) {
+                    Ok(other) if other.status == answer.status => other,
+                    _ => return Default::default(),
+                }
+            }
+            _ => answer,
+        };
+        answer.complaint(self.patience.silence)
     }
 
     fn follow(&self, request: &Request, deadline: Deadline) -> std::result::Result<Answer, Failed> {
@@ -242,20 +285,21 @@ impl Client {
         };
         log::debug!("{} {}{path}: {}", request.method, server.authority(), response.status().as_u16());
         let (parts, body) = response.into_parts();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, server: server.clone() })
+        let (server, sent) = (server.clone(), request.authorization.clone());
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, server, sent })
     }
 
     fn agent(&self, server: &Server) -> Result<Agent> {
-        let config = self.config(server);
         let direct = server.is_loopback();
-        let trust = match config {
-            _ if !server.https => Trust { https: false, ca: None, any: false, direct },
-            Some(c) => Trust { https: true, ca: c.ca.clone(), any: c.insecure, direct },
-            None => Trust { https: true, ca: None, any: false, direct },
-        };
+        let said = self.config(server).filter(|_| server.https).cloned().unwrap_or_default();
+        let identity = said.cert.zip(said.key);
+        let trust = Trust { https: server.https, ca: said.ca, any: said.insecure, identity, direct };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&trust) {
             return Ok(agent.clone());
+        }
+        if let Some(e) = words::unusable_proxy(server) {
+            return Err(e);
         }
         let agent = agent(&trust)?;
         agents.insert(trust, agent.clone());
@@ -264,26 +308,7 @@ impl Client {
 }
 
 fn agent(trust: &Trust) -> Result<Agent> {
-    let mut roots = Vec::new();
-    if trust.https && !trust.any {
-        let mut files = trust.ca.iter().cloned().collect::<Vec<_>>();
-        match trust::system("ca in [registry.\"HOST:PORT\"]") {
-            Ok(file) => files.push(file),
-            Err(e) if files.is_empty() => return Err(e),
-            Err(_) => {}
-        }
-        for file in files {
-            let all = trust::certificates(&file)?;
-            roots.extend(all.iter().map(|c| Certificate::from_der(c).to_owned()));
-        }
-    }
-    let tls = TlsConfig::builder()
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .disable_verification(trust.any)
-        .build();
     let mut config = Agent::config_builder()
-        .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -294,7 +319,22 @@ fn agent(trust: &Trust) -> Result<Agent> {
     if trust.direct {
         config = config.proxy(None);
     }
-    Ok(config.build().new_agent())
+    // As ureq's own chain, but for TLS.
+    let chain = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+    Ok(match trust.https {
+        true => Agent::with_parts(config.build(), chain.chain(Tls(tls::configure(trust)?)), DefaultResolver::default()),
+        false => Agent::with_parts(config.build(), chain, DefaultResolver::default()),
+    })
+}
+
+/// Waits, and says so before it and every [`SAID_EVERY`], where the wait is one that people notice.
+fn rest(wait: Duration, image: &str, error: &Error) {
+    let level = if wait >= NOTICED { log::Level::Warn } else { log::Level::Info };
+    let end = Deadline::after(wait);
+    while !end.passed() {
+        log::log!(level, "{image}: {error}; again in {:.1?}", end.left());
+        std::thread::sleep(end.left().min(SAID_EVERY));
+    }
 }
 
 /// A quarter more or less, so that those who were sent away together don't come back together.
@@ -342,7 +382,8 @@ mod tests {
     #[test]
     fn in_the_clear_only_where_allowed() {
         let insecure = RegistryServer { insecure: true, ..RegistryServer::default() };
-        let client = Client::new([("Open.example:80".to_string(), insecure)].into(), Patience::default());
+        let client =
+            Client::new("a.b/c".into(), [("Open.example:80".to_string(), insecure)].into(), Patience::default());
         let server = |text: &str| Url::parse(text).unwrap().server;
         for (from, to, may) in [
             ("https://a.b", "https://127.0.0.1", true),

@@ -1,6 +1,7 @@
 //! Credential helpers: `docker-credential-NAME get`, the host on its standard input, JSON on its standard output.
 
 use super::credentials::{Credentials, Secret};
+use super::words;
 use crate::sys::tool::{self, Tool};
 use crate::sys::{Deadline, Error, Result};
 use nix::errno::Errno;
@@ -56,12 +57,22 @@ pub(super) fn get(name: &str, host: &str, deadline: Deadline) -> Result<Option<C
     let bytes = read(output, deadline).map_err(Error::os("read", &from))?;
     let status = tool.wait(deadline).map_err(|_| Error::busy(&from, "took too long, stopped"))?;
     if !status.success() {
-        // Its way to say that it has nothing is a sentence; what else it says may hold anything.
-        let told = format!("{} {}", String::from_utf8_lossy(&bytes), tool.complaints());
-        if told.contains("credentials not found") {
+        // Its way to say that it has nothing is a sentence, on either stream. A reason on standard error is for people; its
+        // standard output, where credentials come, is not shown.
+        let reason = tool.complaints();
+        if reason.contains("credentials not found") || String::from_utf8_lossy(&bytes).contains("credentials not found")
+        {
             return Ok(None);
         }
-        return Err(Error::refused(&from, "failed; try it: echo HOST | docker-credential-NAME get"));
+        let (how, try_it) = (tool::describe(status), format!("try it: echo {key} | {from} get"));
+        let reason = words::short(&reason);
+        return Err(Error::refused(
+            &from,
+            match reason.is_empty() {
+                true => format!("{how}; {try_it}"),
+                false => format!("{how}: {reason}; {try_it}"),
+            },
+        ));
     }
     let answer: Answer =
         serde_json::from_slice(&bytes).map_err(|_| Error::refused(&from, "what it answers are no credentials"))?;

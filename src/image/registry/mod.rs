@@ -1,19 +1,22 @@
 //! Images in a registry (distribution-spec): mirrors first, then the registry itself, each with its own credentials.
 //!
-//! What comes is checked against its digest by whoever takes it, so that a mirror need not be trusted.
+//! What comes is checked against its digest by whoever takes it, so that a mirror need not be trusted. A mirror that fails
+//! in any way is not asked again by the same pull: nothing that it does keeps the registry from being asked.
 
 mod challenge;
 mod client;
 mod credentials;
 mod helper;
+mod mirror;
 mod place;
+mod tls;
 mod url;
 mod words;
 
 pub use client::Patience;
 
 use crate::image::limits::DOCUMENT_MAX;
-use crate::image::oci::{Descriptor, is_manifest};
+use crate::image::oci::{Descriptor, Document, OCI_MANIFEST, is_manifest};
 use crate::image::source::{Blob, Source};
 use crate::model::reference::Named;
 use crate::model::{Digest, Node};
@@ -30,6 +33,9 @@ const DOCKER_SERVER: &str = "registry-1.docker.io";
 /// A manifest or a config that takes longer is on no way that a layer could come.
 const DOCUMENT_LIMIT: Duration = Duration::from_secs(120);
 
+/// What a mirror may take for a document.
+const MIRROR_LIMIT: Duration = Duration::from_secs(20);
+
 /// Times that a document is begun.
 const DOCUMENT_TRIES: u32 = 3;
 
@@ -45,8 +51,9 @@ pub struct Registry(Arc<Shared>);
 struct Shared {
     named: Named,
     client: Client,
-    /// Where to ask, in order; the last is the registry itself.
-    places: Vec<Place>,
+    /// Asked first, in order.
+    mirrors: Vec<Place>,
+    registry: Place,
     /// A document that was fetched to know its digest.
     kept: Mutex<Option<(Digest, Vec<u8>)>>,
 }
@@ -54,23 +61,50 @@ struct Shared {
 impl Registry {
     /// The image `named`, with what the node config says of its registry. Nothing is sent yet.
     pub fn new(named: &Named, node: &Node, patience: Patience) -> Registry {
-        let client = Client::new(node.registries.clone(), patience);
+        let client = Client::new(named.to_string(), node.registries.clone(), patience);
         let mirrors = client.configured(&named.host).map(|c| c.mirrors.clone()).unwrap_or_default();
-        let mut places: Vec<Place> = mirrors.iter().map(|host| Place::new(&client, named, host, true)).collect();
-        places.push(Place::new(&client, named, &named.host, false));
-        Registry(Arc::new(Shared { named: named.clone(), client, places, kept: Mutex::default() }))
+        let mirrors = mirrors.iter().map(|mirror| Place::new(&client, named, mirror, true)).collect();
+        let registry = Place::new(&client, named, &named.host, false);
+        Registry(Arc::new(Shared { named: named.clone(), client, mirrors, registry, kept: Mutex::default() }))
     }
 
-    /// Asks one place after the other until one has it.
-    fn anywhere<T>(&self, ask: impl Fn(&Place) -> Result<T>) -> Result<T> {
-        let mut places = self.0.places.iter().peekable();
-        while let Some(place) = places.next() {
-            match ask(place) {
-                Err(e) if places.peek().is_some() => log::info!("mirror {}: {e}; asking the next", place.host()),
-                answer => return answer,
+    /// Asks one place after the other until one has it. Half of what is left of the time is for a mirror, and no more than
+    /// `limit`.
+    fn anywhere<T>(
+        &self,
+        deadline: Deadline,
+        limit: Duration,
+        ask: impl Fn(&Place, Deadline) -> Result<T>,
+    ) -> Result<T> {
+        for mirror in self.0.mirrors.iter().filter(|mirror| !mirror.has_failed()) {
+            match ask(mirror, Deadline::after(limit.min(deadline.left() / 2))) {
+                Ok(answer) => return Ok(answer),
+                Err(e) => mirror.fails(&e),
             }
         }
-        Err(Error::refused(&self.0.named, "has no registry"))
+        ask(&self.0.registry, deadline).map_err(|e| self.0.registry.about(e))
+    }
+
+    /// The mirrors that give `manifest` and the first blobs that it names, in order, each `HOST[:PORT][/PATH]`: for podman,
+    /// which would wait for a mirror that asks it to.
+    pub fn good_mirrors(&self, manifest: Digest, deadline: Deadline) -> Vec<String> {
+        let (media_type, annotations) = (OCI_MANIFEST.to_string(), Default::default());
+        let what = Descriptor { media_type, digest: manifest, size: 0, platform: None, annotations };
+        let gives = |mirror: &Place| -> Result<()> {
+            let deadline = Deadline::after(MIRROR_LIMIT.min(deadline.left() / 2));
+            let object = self.0.named.to_string();
+            let bytes = self.document_at(mirror, &what, deadline)?;
+            let Document::Manifest(parts) = Document::read(&object, "", &bytes)? else {
+                return Err(Error::refused(object, "its manifest is an index"));
+            };
+            let layer = parts.layers.first().map(|(layer, _)| layer);
+            [Some(&parts.config), layer]
+                .into_iter()
+                .flatten()
+                .try_for_each(|blob| self.blob_at(mirror, blob, 0, deadline).map(drop))
+        };
+        let good = |mirror: &&Place| gives(mirror).map_err(|e| mirror.fails(&e)).is_ok();
+        self.0.mirrors.iter().filter(good).map(|mirror| mirror.called().to_string()).collect()
     }
 
     fn tag(&self) -> &str {
@@ -96,9 +130,6 @@ impl Registry {
             return Ok(described(&answer, digest, 0));
         }
         // Some servers know no HEAD, some no digest. And why there is nothing is only told to a GET.
-        if !matches!(answer.status, 200 | 400 | 404 | 405 | 501) {
-            return Err(place.refusal(&shared.client, answer, &ask));
-        }
         ask.method = Method::GET;
         let answer = place.ask(&shared.client, &ask, deadline)?;
         if answer.status != 200 {
@@ -106,6 +137,10 @@ impl Registry {
         }
         let mut found = described(&answer, Digest::of(b""), 0);
         let bytes = answer.bytes(&shared.named.to_string(), DOCUMENT_MAX, shared.client.patience.silence)?;
+        if place.is_mirror() {
+            // What is no manifest the registry may have better.
+            Document::read(&shared.named.to_string(), &found.media_type, &bytes)?;
+        }
         (found.digest, found.size) = (Digest::of(&bytes), bytes.len() as u64);
         *shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((found.digest, bytes));
         Ok(found)
@@ -183,7 +218,7 @@ impl Source for Registry {
             return Ok(Descriptor { media_type, digest, size: 0, platform: None, annotations: Default::default() });
         }
         let deadline = deadline.min(Deadline::after(DOCUMENT_LIMIT));
-        self.anywhere(|place| self.resolve_at(place, deadline))
+        self.anywhere(deadline, MIRROR_LIMIT, |place, deadline| self.resolve_at(place, deadline))
     }
 
     fn document(&mut self, what: &Descriptor, deadline: Deadline) -> Result<Vec<u8>> {
@@ -192,11 +227,23 @@ impl Source for Registry {
             return Ok(bytes);
         }
         let deadline = deadline.min(Deadline::after(DOCUMENT_LIMIT));
-        self.anywhere(|place| self.document_at(place, what, deadline))
+        self.anywhere(deadline, MIRROR_LIMIT, |place, deadline| self.document_at(place, what, deadline))
     }
 
     fn blob(&mut self, what: &Descriptor, from: u64, deadline: Deadline) -> Result<Blob> {
-        self.anywhere(|place| self.blob_at(place, what, from, deadline))
+        self.anywhere(deadline, Duration::MAX, |place, deadline| {
+            let blob = self.blob_at(place, what, from, deadline)?;
+            let Some(mirror) = self.0.mirrors.iter().position(|mirror| std::ptr::eq(mirror, place)) else {
+                return Ok(blob);
+            };
+            let rest = what.size.saturating_sub(blob.from);
+            Ok(Blob { from: blob.from, reader: Box::new(mirror::Body::new(self.clone(), mirror, blob.reader, rest)) })
+        })
+    }
+
+    fn distrust(&self) -> bool {
+        let used = self.0.mirrors.iter().filter(|mirror| !mirror.has_failed());
+        used.map(|mirror| mirror.fails(&Error::refused(&self.0.named, "what it gives is something else"))).count() > 0
     }
 
     fn again(&self) -> Option<Box<dyn Source + Send>> {

@@ -8,13 +8,11 @@ use super::{DOCKER_SERVER, words};
 use crate::image::oci::ACCEPT;
 use crate::model::reference::Named;
 use crate::sys::{Deadline, Error, Result};
-use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use ureq::http::Method;
-
-/// Bytes of an answer that says what is wrong.
-const COMPLAINT_MAX: u64 = 64 << 10;
 
 /// What is asked of a place.
 pub(super) struct Ask<'a> {
@@ -33,9 +31,14 @@ pub(super) struct Ask<'a> {
 pub(super) struct Place {
     /// The image, as this place has it.
     named: Named,
+    /// `HOST[:PORT]`, of a mirror with its path, as the node config names it.
+    called: String,
     mirror: bool,
+    /// Whether it is not to be asked again.
+    failed: AtomicBool,
     insecure: bool,
-    ca: bool,
+    /// Whether the node config names certificates.
+    tls: bool,
     auth_file: Option<PathBuf>,
     /// Found out at the first request.
     server: Mutex<Option<Server>>,
@@ -46,13 +49,20 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub fn new(client: &Client, named: &Named, host: &str, mirror: bool) -> Place {
+    /// `called` is `HOST[:PORT][/PATH]`; images are below the path.
+    pub fn new(client: &Client, named: &Named, called: &str, mirror: bool) -> Place {
+        let (host, name) = match called.split_once('/') {
+            Some((host, path)) => (host, format!("{path}/{}", named.name)),
+            None => (called, named.name.clone()),
+        };
         let config = client.configured(host).cloned().unwrap_or_default();
         Place {
-            named: Named { host: host.to_ascii_lowercase(), ..named.clone() },
+            named: Named { host: host.to_ascii_lowercase(), name, ..named.clone() },
+            called: called.to_string(),
             mirror,
+            failed: AtomicBool::new(false),
             insecure: config.insecure,
-            ca: config.ca.is_some(),
+            tls: config.ca.is_some() || config.cert.is_some(),
             auth_file: config.auth_file,
             server: Mutex::default(),
             credentials: Mutex::default(),
@@ -62,6 +72,29 @@ impl Place {
 
     pub fn host(&self) -> &str {
         &self.named.host
+    }
+
+    /// As the node config names it.
+    pub fn called(&self) -> &str {
+        &self.called
+    }
+
+    /// Whether it is not to be asked again.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that this mirror has failed of `error`, and warns of it once.
+    pub fn fails(&self, error: &Error) {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            // Of one image once, though podman's pull asks after ours.
+            static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+            let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+            let level = if warned.insert(self.named.to_string()) { log::Level::Warn } else { log::Level::Info };
+            let (image, told) = (self.named.to_string(), error.to_string());
+            let told = if told.contains(&image) { told } else { format!("{image}: {told}") };
+            log::log!(level, "mirror {}: {told}; asking elsewhere", self.called);
+        }
     }
 
     pub fn is_mirror(&self) -> bool {
@@ -79,7 +112,7 @@ impl Place {
         let bad = || Error::refused(&self.named, "its host is no host");
         let https = Server::new(true, host).ok_or_else(bad)?;
         let plain = Server::new(false, host).ok_or_else(bad)?;
-        let maybe_plain = !self.ca && (self.insecure || https.is_loopback());
+        let maybe_plain = !self.tls && (self.insecure || https.is_loopback());
         let tls = !maybe_plain || self.speaks_tls(client, &https, &plain, deadline)?;
         let server = if tls { https } else { plain };
         *known = Some(server.clone());
@@ -157,20 +190,42 @@ impl Place {
         let answer = client.send(&request, deadline)?;
         if answer.status == 401 {
             *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Err(asker.login());
+            let told = client.complaint(&request, answer, deadline).1;
+            return Err(asker.login(&told));
         }
         Ok(answer)
     }
 
-    /// What an answer means that is not what was asked for.
+    /// The error, with the image in it and the server at fault.
+    pub fn about(&self, error: Error) -> Error {
+        let image = self.named.to_string();
+        error.map_object(|object| match object.starts_with(&image) {
+            true => object,
+            false => format!("{image}: {object}"),
+        })
+    }
+
+    /// The error that an answer to `ask` means which is not what was asked for.
     pub fn refusal(&self, client: &Client, answer: Answer, ask: &Ask<'_>) -> Error {
         let host = &self.named.host;
         let refused = |reason: String| Error::refused(&self.named, reason);
         let (status, server) = (answer.status, answer.server.clone());
+        let known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        // Registries keep blobs elsewhere. What is wrong there has nothing to do with the login.
+        let away = known.as_ref().is_some_and(|registry| *registry != server);
+        drop(known);
+        let there = server.authority();
+        let (code, told) = answer.complaint(client.patience.silence);
+        let more = words::in_brackets(&told);
         match status {
-            403 => refused(format!("{host} denies access to it; run podman login {host} as a user who may pull it")),
+            200..=299 => refused(format!("{there} answers {status}, which is no answer to what was asked")),
+            _ if away && status < 500 && status != 429 => refused(format!(
+                "{there}, to which {host} redirects, answers {status}{more}; try again, or push the image again"
+            )),
+            403 => {
+                refused(format!("{host} denies access to it{more}; run podman login {host} as a user who may pull it"))
+            }
             404 => {
-                let code = complaint(answer, client);
                 let what = match (code.as_str(), ask.kind) {
                     ("NAME_UNKNOWN", _) => "image",
                     (_, "blobs") => return refused(format!("{host} has no blob {}; push the image again", ask.what)),
@@ -180,26 +235,7 @@ impl Place {
                 };
                 refused(format!("{host} has no such {what}; push it, or name another"))
             }
-            200..=299 => refused(format!("{host} answers {status}, which is no answer to what was asked")),
-            _ => match words::status(&server, status) {
-                Error::Busy { reason, .. } => Error::busy(&self.named, format!("{} {reason}", server.authority())),
-                _ => refused(format!("{} answers {status}", server.authority())),
-            },
+            _ => self.about(words::status(&server, status, &told)),
         }
     }
-}
-
-/// The code of the first error in an answer (distribution-spec, "Error codes"). Its message may repeat what was sent.
-fn complaint(answer: Answer, client: &Client) -> String {
-    #[derive(Deserialize)]
-    struct Told {
-        errors: Vec<One>,
-    }
-    #[derive(Deserialize)]
-    struct One {
-        code: String,
-    }
-    let bytes = answer.bytes("", COMPLAINT_MAX, client.patience.silence).unwrap_or_default();
-    let told: Option<Told> = serde_json::from_slice(&bytes).ok();
-    told.and_then(|t| t.errors.into_iter().next()).map(|e| e.code).unwrap_or_default()
 }

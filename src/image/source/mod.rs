@@ -33,6 +33,11 @@ pub trait Source {
     /// A blob, from its byte `from` on; a source that can't do that starts at 0 and says so.
     fn blob(&mut self, what: &Descriptor, from: u64, deadline: Deadline) -> Result<Blob>;
 
+    /// Stops using the mirrors that what came may be from, because it was wrong: false where there are none.
+    fn distrust(&self) -> bool {
+        false
+    }
+
     /// Whether another connection of the same kind can be had, to fetch blobs side by side.
     fn again(&self) -> Option<Box<dyn Source + Send>>;
 }

@@ -26,7 +26,7 @@ pub const HEALTH_KEYS: &[&str] = &[
 ];
 
 /// Keys that go together.
-const PAIR: &[(&str, &[&str], &str)] =
+pub(super) const PAIR: &[(&str, &[&str], &str)] =
     &[("cert", &["key"], "goes with key, which is missing"), ("key", &["cert"], "goes with cert, which is missing")];
 
 /// The words for the kinds of check.

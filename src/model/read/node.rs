@@ -29,7 +29,7 @@ pub const PODMAN_KEYS: &[&str] = &["binary", "ignore"];
 /// The keys of `[log]`.
 pub const LOG_KEYS: &[&str] = &["max_size", "keep"];
 /// The keys of `[registry."HOST"]`.
-pub const REGISTRY_KEYS: &[&str] = &["ca", "insecure", "auth_file", "mirrors"];
+pub const REGISTRY_KEYS: &[&str] = &["ca", "cert", "key", "insecure", "auth_file", "mirrors"];
 
 /// How long a stage waits when its definition doesn't say.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -215,8 +215,15 @@ fn registries(top: &Table<'_>) -> BTreeMap<String, RegistryServer> {
             item.problem(format!("{} is not a registry's HOST[:PORT]", quoted(host)));
         }
         table.only(REGISTRY_KEYS, &[]);
+        for (key, other, reason) in super::health::PAIR {
+            if let Some(item) = table.get(key).filter(|_| !other.iter().all(|o| table.has(o))) {
+                item.conflict(other, *reason);
+            }
+        }
         let server = RegistryServer {
             ca: table.get("ca").and_then(|i| i.path()),
+            cert: table.get("cert").and_then(|i| i.path()),
+            key: table.get("key").and_then(|i| i.path()),
             insecure: table.get("insecure").and_then(|i| i.bool()).unwrap_or(false),
             auth_file: table.get("auth_file").and_then(|i| i.path()),
             mirrors: table.get("mirrors").map(|i| mirrors(&i, host)).unwrap_or_default(),
@@ -231,8 +238,11 @@ fn mirrors(item: &Item<'_>, host: &str) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for item in item.array("an array of HOST:PORT, like [\"mirror.example:5000\"]").into_iter().flatten() {
         let Some(mirror) = item.text("a mirror's HOST:PORT in quotes") else { continue };
-        if !reference::is_host(mirror) && !reference::is_host(&format!("{mirror}:443")) {
-            item.problem(format!("{} is not a mirror's HOST[:PORT]", quoted(mirror)));
+        let (name, path) = mirror.split_once('/').map_or((mirror, None), |(name, path)| (name, Some(path)));
+        if !reference::is_host(name) && !reference::is_host(&format!("{name}:443")) {
+            item.problem(format!("{} is not a mirror's HOST[:PORT][/PATH]", quoted(mirror)));
+        } else if path.is_some_and(|path| !reference::is_name(path)) {
+            item.problem(format!("{}: its path is not the beginning of an image's name", quoted(mirror)));
         } else if mirror.eq_ignore_ascii_case(host) || all.iter().any(|m| m.eq_ignore_ascii_case(mirror)) {
             item.problem(format!("{} is asked anyway", quoted(mirror)));
         } else {

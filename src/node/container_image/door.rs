@@ -18,16 +18,26 @@ pub fn configured<'a>(node: &'a Node, host: &str) -> Option<&'a RegistryServer> 
 /// How podman is to reach `host`, as our own client would: over plain HTTP on loopback, or where it is allowed.
 pub fn of(paths: &Paths, node: &Node, host: &str) -> Result<Door> {
     let said = configured(node, host).cloned().unwrap_or_default();
-    let insecure = said.insecure || said.ca.is_none() && registry::is_loopback(host);
+    let files = [("ca", "ca.crt", said.ca), ("cert", "client.cert", said.cert), ("key", "client.key", said.key)];
+    let has_files = files.iter().any(|(.., file)| file.is_some());
+    let insecure = said.insecure || !has_files && registry::is_loopback(host);
     let mut door = Door { certificates: None, insecure, auth_file: said.auth_file };
-    if let Some(ca) = said.ca {
-        // podman takes a folder, in which nothing else may be.
-        let dir = paths.containers_certificates(host);
-        let bytes = file::read_regular(&ca, CA_MAX)?
-            .ok_or_else(|| Error::refused(ca.display(), "no such file; mcp.toml names it as ca"))?;
-        file::create_dirs(&dir)?;
-        turns::update(&dir.join("ca.crt"), CA_MAX, |old| Ok((old.as_ref() != Some(&bytes)).then_some(bytes)))?;
-        door.certificates = Some(dir);
+    if !has_files {
+        return Ok(door);
     }
+    // podman takes a folder, in which nothing else may be.
+    let dir = paths.containers_certificates(host);
+    file::create_dirs(&dir)?;
+    for (key, name, source) in files {
+        let name = dir.join(name);
+        let Some(source) = source else {
+            file::remove_if_there(&name)?;
+            continue;
+        };
+        let bytes = file::read_regular(&source, CA_MAX)?
+            .ok_or_else(|| Error::refused(source.display(), format!("no such file; mcp.toml names it as {key}")))?;
+        turns::update(&name, CA_MAX, |old| Ok((old.as_ref() != Some(&bytes)).then_some(bytes)))?;
+    }
+    door.certificates = Some(dir);
     Ok(door)
 }

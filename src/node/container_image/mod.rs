@@ -13,6 +13,7 @@ pub use note::clean;
 use crate::container::image::{self, Image};
 use crate::container::podman::Podman;
 use crate::image::pull::{Meter, Plan, Pull, Request};
+use crate::image::registry::{Patience, Registry};
 use crate::model::reference::Named;
 use crate::model::{ComponentId, Node, Pin, Reference, Runtime};
 use crate::sys::paths::Paths;
@@ -215,24 +216,21 @@ fn fetch_from(
     manifest: &crate::model::Digest,
     deadline: Deadline,
 ) -> Result<(Image, String)> {
-    let places = places(node, named);
-    let mut left = places.iter().peekable();
-    while let Some(place) = left.next() {
+    let pull = |place: &str, deadline: Deadline| -> Result<(Image, String)> {
         let known_as = format!("{}@{manifest}", repository(place, named));
-        let door = door::of(paths, node, place)?;
-        match image::pull(podman, &named.to_string(), &format!("docker://{known_as}"), &door, deadline) {
-            Err(e) if left.peek().is_some() => log::info!("mirror {place}: {e}; asking the next"),
-            pulled => return pulled.map(|image| (image, known_as)),
+        let host = place.split('/').next().unwrap_or_default();
+        let door = door::of(paths, node, host)?;
+        let image = image::pull(podman, &named.to_string(), &format!("docker://{known_as}"), &door, deadline)?;
+        Ok((image, known_as))
+    };
+    // podman waits for minutes where a mirror asks it to, without a word.
+    for mirror in Registry::new(named, node, Patience::default()).good_mirrors(*manifest, deadline) {
+        match pull(&mirror, Deadline::after(deadline.left() / 2)) {
+            Err(e) => log::warn!("mirror {mirror}: {e}; asking elsewhere"),
+            pulled => return pulled,
         }
     }
-    Err(Error::refused(named, "has no registry"))
-}
-
-/// Hosts that may have the image; the last is the registry itself.
-fn places(node: &Node, named: &Named) -> Vec<String> {
-    let mut places = door::configured(node, &named.host).map(|c| c.mirrors.clone()).unwrap_or_default();
-    places.push(named.host.clone());
-    places
+    pull(&named.host, deadline)
 }
 
 /// Gives the image the name that was asked for, as a pull by that name would.

@@ -13,6 +13,10 @@ pub struct Door<'a> {
     pub password: Option<(&'a str, &'a str)>,
     /// TLS with a certificate of a CA of its own, for 127.0.0.1 and localhost.
     pub tls: bool,
+    /// That certificate is its own CA (`openssl req -x509`), and is `ca()`.
+    pub self_signed: bool,
+    /// It wants a client certificate of its CA: `client()`.
+    pub wants_certificate: bool,
 }
 
 /// A registry that runs.
@@ -53,8 +57,13 @@ impl Registry {
             dir.display()
         );
         if door.tls {
-            certificate(&dir);
-            config += &format!("  tls: {{certificate: {0}/server.pem, key: {0}/server.key}}\n", dir.display());
+            match door.self_signed {
+                true => self_signed(&dir),
+                false => certificate(&dir),
+            }
+            let clients =
+                if door.wants_certificate { format!(", clientcas: [{}/ca.pem]", dir.display()) } else { String::new() };
+            config += &format!("  tls: {{certificate: {0}/server.pem, key: {0}/server.key{clients}}}\n", dir.display());
         }
         if let Some((name, password)) = door.password {
             let out = run("htpasswd", &["-Bbn", name, password], &dir);
@@ -97,6 +106,11 @@ impl Registry {
     /// The CA's certificate, where there is TLS.
     pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.pem")
+    }
+
+    /// The certificate of a client of that CA, and its key.
+    pub fn client(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join("certs/client.cert"), self.dir.join("certs/client.key"))
     }
 
     /// A folder with that certificate, as skopeo and podman want it (`--cert-dir`).
@@ -201,6 +215,21 @@ fn certificate(dir: &Path) {
     fs::write(dir.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
     let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
     run("openssl", &[&sign[..], &["-days", "2", "-extfile", "names", "-out", "server.pem"]].concat(), dir);
+    let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
     fs::create_dir_all(dir.join("certs")).unwrap();
+    run("openssl", &[&sign[..], &["-days", "2", "-extfile", "names", "-out", "certs/client.cert"]].concat(), dir);
+    fs::copy(dir.join("server.key"), dir.join("certs/client.key")).unwrap();
     fs::copy(dir.join("ca.pem"), dir.join("certs/ca.crt")).unwrap();
+}
+
+/// The same with a certificate that has signed itself, as how-tos on registries make it.
+fn self_signed(dir: &Path) {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key"];
+    let names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    let ca = ["req", "-x509", "-subj", "/CN=localhost", "-days", "2", "-out", "server.pem"];
+    run("openssl", &[&ca[..], &names, &key].concat(), dir);
+    fs::create_dir_all(dir.join("certs")).unwrap();
+    for name in ["ca.pem", "certs/ca.crt"] {
+        fs::copy(dir.join("server.pem"), dir.join(name)).unwrap();
+    }
 }

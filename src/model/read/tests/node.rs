@@ -42,9 +42,11 @@ max_size = 65536
 keep = 3
 [registry."registry.example:5000"]
 ca = "ca.pem"
+cert = "/etc/mcp/client.pem"
+key = "client.key"
 insecure = true
 auth_file = "/etc/mcp/auth.json"
-mirrors = ["mirror.example", "10.0.0.1:5000"]
+mirrors = ["mirror.example", "10.0.0.1:5000", "harbor.example:8443/docker-hub/x"]
 "#;
     let (node, problems) = read(text);
     assert_eq!(problems, []);
@@ -58,7 +60,9 @@ mirrors = ["mirror.example", "10.0.0.1:5000"]
     assert_eq!(node.microvm.kernel, Some(PathBuf::from("/etc/mcp/vmlinux")));
     let registry = &node.registries["registry.example:5000"];
     assert!(registry.insecure);
-    assert_eq!(registry.mirrors, ["mirror.example", "10.0.0.1:5000"]);
+    assert_eq!(registry.cert, Some(PathBuf::from("/etc/mcp/client.pem")));
+    assert_eq!(registry.key.as_ref().and_then(|k| k.file_name()), Some("client.key".as_ref()));
+    assert_eq!(registry.mirrors, ["mirror.example", "10.0.0.1:5000", "harbor.example:8443/docker-hub/x"]);
     let (node, problems) = read("");
     assert_eq!((node, problems), (Node::default(), vec![]));
 
@@ -105,13 +109,15 @@ mirrors = ["mirror.example", "10.0.0.1:5000"]
             &["2: registry.\"a.b\".insecure: expected true or false, found the string \"yes\""],
         ),
         (
-            "[registry.\"a.b\"]\nmirrors = [\"a b\", \"A.b\", 1]\n",
+            "[registry.\"a.b\"]\nmirrors = [\"a b\", \"A.b\", 1, \"c.d/E\"]\n",
             &[
-                "2: registry.\"a.b\".mirrors[0]: \"a b\" is not a mirror's HOST[:PORT]",
+                "2: registry.\"a.b\".mirrors[0]: \"a b\" is not a mirror's HOST[:PORT][/PATH]",
                 "2: registry.\"a.b\".mirrors[1]: \"A.b\" is asked anyway",
                 "2: registry.\"a.b\".mirrors[2]: expected a mirror's HOST:PORT in quotes, found the integer 1",
+                "2: registry.\"a.b\".mirrors[3]: \"c.d/E\": its path is not the beginning of an image's name",
             ],
         ),
+        ("[registry.\"a.b\"]\ncert = \"/c.pem\"\n", &["2: registry.\"a.b\".cert: goes with key, which is missing"]),
         ("podman = \"podman\"\n", &["1: podman: expected a table, [podman], found the string \"podman\""]),
         ("[log]\nkeep = 1\n[logs\n", &["3: syntax: unclosed table"]),
     ];

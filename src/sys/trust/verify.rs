@@ -1,16 +1,19 @@
-//! How a server's certificate is judged.
+//! How a server's certificate is judged, and what is wrong with one, in words.
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 use std::fmt;
 use std::sync::Arc;
 
 /// A certificate that nobody but itself has issued, and that is not trusted.
 #[derive(Debug)]
-pub(super) struct SelfSigned;
+pub struct SelfSigned;
 
 impl fmt::Display for SelfSigned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,26 +23,26 @@ impl fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// Takes certificates that lead to one that is trusted, as rustls does by itself, and tells when one is self-signed.
+/// Accepts certificates that lead to a trusted one, as rustls does by itself, and the certificates that the operator
+/// names, each for itself: what `openssl req -x509` makes is its own CA, which rustls accepts from no server.
 #[derive(Debug)]
-pub(super) struct Trusted {
+pub struct Trusted {
     by_rustls: Arc<WebPkiServerVerifier>,
-    /// The names of those that are trusted.
-    subjects: Vec<Vec<u8>>,
+    named: Vec<CertificateDer<'static>>,
 }
 
 impl Trusted {
-    /// Trusts `roots`, of which there is at least one.
-    pub fn new(roots: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Trusted, String> {
-        let subjects = roots.subjects().into_iter().map(|name| name.as_ref().to_vec()).collect();
-        let by_rustls = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        Ok(Trusted { by_rustls: by_rustls.map_err(|e| e.to_string())?, subjects })
-    }
-
-    /// Whether `certificate` names itself as its issuer, and nobody trusted has that name.
-    fn is_own(&self, certificate: &[u8]) -> bool {
-        issuer_and_subject(certificate)
-            .is_some_and(|(issuer, subject)| issuer == subject && !self.subjects.iter().any(|s| s == subject))
+    /// Trusts the authorities `named` by the operator and those of the `system`. `None`: none of them is usable.
+    pub fn new(
+        named: Vec<CertificateDer<'static>>,
+        system: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Option<Trusted> {
+        let mut roots = RootCertStore::empty();
+        // A system's bundle may hold ancient ones that can't be used.
+        roots.add_parsable_certificates(named.iter().cloned().chain(system));
+        let by_rustls = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+        Some(Trusted { by_rustls, named })
     }
 }
 
@@ -52,15 +55,24 @@ impl ServerCertVerifier for Trusted {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.by_rustls.verify_server_cert(certificate, more, name, ocsp, now).map_err(|e| match e {
-            // What it says of a CA's own certificate is one of "other" errors.
-            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))
-                if self.is_own(certificate) =>
-            {
-                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(SelfSigned))))
+        let judged = self.by_rustls.verify_server_cert(certificate, more, name, ocsp, now);
+        // The dates come first in rustls: these are of what is valid now. A CA's own certificate is one of "other" errors.
+        let Err(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
+        )) = judged
+        else {
+            return judged;
+        };
+        if self.named.iter().any(|named| named == certificate) {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        match issuer_and_subject(certificate) {
+            Some((issuer, subject)) if issuer == subject => {
+                Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(SelfSigned)))))
             }
-            e => e,
-        })
+            _ => judged,
+        }
     }
 
     fn verify_tls12_signature(
@@ -88,7 +100,7 @@ impl ServerCertVerifier for Trusted {
 
 /// Takes any certificate; only that its owner is at the other end is still checked.
 #[derive(Debug)]
-pub(super) struct Anybody(pub Arc<CryptoProvider>);
+pub struct Anybody(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -123,6 +135,49 @@ impl ServerCertVerifier for Anybody {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// What is wrong with a certificate of which there is no more to say than that.
+pub fn certificate_fault(fault: &CertificateError) -> &'static str {
+    match fault {
+        CertificateError::BadEncoding => "it is damaged, or not X.509 version 3",
+        CertificateError::BadSignature => "its signature is wrong",
+        CertificateError::Revoked => "it is revoked",
+        CertificateError::UnhandledCriticalExtension => "it has a critical extension that is not known here",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "it is not for a server",
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its signature is of a kind that is not supported"
+        }
+        CertificateError::Other(_) => "it is a CA's own; the server needs one that its CA has issued",
+        _ => "it can't be used for a server",
+    }
+}
+
+/// Why a TLS connection failed, of what is not about certificates.
+pub fn tls_fault(fault: &Error) -> String {
+    match fault {
+        Error::AlertReceived(alert) => format!("it ended the handshake with the alert {}", alert_words(*alert)),
+        Error::PeerIncompatible(_) => "it has no protocol version or cipher in common with this node".into(),
+        Error::PeerMisbehaved(_) => "it breaks the rules of the protocol".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The alert's name as RFC 8446 writes it, `handshake_failure`, or its number.
+pub fn alert_words(alert: AlertDescription) -> String {
+    if let AlertDescription::Unknown(number) = alert {
+        return number.to_string();
+    }
+    let (mut words, mut before) = (String::new(), ' ');
+    for c in format!("{alert:?}").chars() {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+            words.push('_');
+        }
+        words.push(c.to_ascii_lowercase());
+        before = c;
+    }
+    words
 }
 
 /// Both names in a certificate (RFC 5280, section 4.1), each whole with its tag and length; `None`: it is damaged.
@@ -168,6 +223,17 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn alerts_have_the_names_of_the_standard() {
+        for (alert, name) in [
+            (AlertDescription::HandshakeFailure, "handshake_failure"),
+            (AlertDescription::UnknownCA, "unknown_ca"),
+            (AlertDescription::Unknown(200), "200"),
+        ] {
+            assert_eq!(alert_words(alert), name);
+        }
+    }
 
     #[test]
     fn names_in_a_certificate() {
