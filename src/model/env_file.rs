@@ -19,7 +19,7 @@ pub fn read(path: &Path) -> Result<Vec<(String, String)>> {
         }
         let wrong = || {
             // As a shell reads it. Taken as a name it would be another variable.
-            let is_export = line.trim_start().split_whitespace().next() == Some("export");
+            let is_export = line.split_whitespace().next() == Some("export");
             let why = if is_export { "not NAME=value; remove \"export\"" } else { "not NAME=value" };
             Error::refused(format!("{}:{}", path.display(), n + 1), why)
         };
