@@ -26,13 +26,15 @@ Examples:
   mcp-boot --down --within 90s     stop the stages in reverse
 
 Exit codes: 0 booted (with --strict: and all are healthy), 1 something is not healthy (--strict) or could not be
-stopped, 2 usage, 100 the configuration is wrong and nothing was started, 143 ended by SIGTERM: what runs stays running.";
+stopped, or a definition is bad (without --stage), 2 usage, 100 mcp.toml is bad and nothing was started, 143 ended by
+SIGTERM: what runs stays running.";
 
 /// Bring the node up: stages in order, each waits for its services' health
 ///
 /// The first stage is the foundation: it blocks until all of it is healthy, and starts again what died, for ever. Later
 /// stages warn about what is not healthy when their time is up, and go on. What runs already is left alone; what an
-/// operator stopped stays stopped. It can be killed and run again at any time.
+/// operator stopped stays stopped. A service whose definition is bad is reported; the foundation waits until it is mended. It
+/// can be killed and run again at any time.
 #[derive(Debug, clap::Parser)]
 #[command(name = "mcp-boot", version, after_help = EXAMPLES)]
 pub struct Args {
@@ -76,11 +78,14 @@ pub fn run(args: Args) -> Result<u8> {
     if let Some(fd) = args.notify_fd.filter(|fd| !notify::is_open(*fd)) {
         return Err(Error::Usage { what: format!("--notify-fd {fd}: no such descriptor is open") });
     }
-    let loaded = load::load(&paths)?;
-    let plan = Plan::new(&loaded, args.stage.as_deref())?;
+    let loaded = load::load(&paths);
+    loaded.notes.iter().for_each(|note| log::warn!("{note}"));
+    let only = args.stage.as_deref();
+    let mut plan = if args.down { Plan::down(&paths, &loaded, only)? } else { Plan::new(&loaded, only)? };
+    super::report_problems(plan.all_problems().cloned().collect());
     if args.dry_run {
         out::print(format_args!("{}", dry_run::text(&paths, &loaded.node, &plan)));
-        return Ok(EXIT_OK);
+        return Ok(if plan.all_problems().next().is_some() { EXIT_NO } else { EXIT_OK });
     }
     // What is started finds the same node.
     if let Some(root) = &args.common.root {
@@ -90,17 +95,22 @@ pub fn run(args: Args) -> Result<u8> {
     let signals = Signals::catch()?;
     if args.down {
         let budget = args.within.unwrap_or_else(|| down::whole(&plan));
-        return Ok(go_down(&paths, &loaded.node, &plan, budget, args.json, &signals));
+        return Ok(go_down(&paths, &loaded.node, &plan, budget, args.json, &signals).max(bad_code(&plan, only)));
     }
-    let recorder = Recorder::begin(&paths, args.stage.as_deref(), &plan.recorded());
+    let recorder = Recorder::begin(&paths, only, &plan.recorded());
     let teller = Teller::new(recorder, Notify::from_environment(args.notify_fd), args.json);
-    match boot::run(&paths, &loaded.node, &plan, args.strict, &signals, teller)? {
+    match boot::run(&paths, &loaded.node, &mut plan, args.strict, &signals, teller)? {
         Booted::Ready(unhealthy) if args.strict && !unhealthy.is_empty() => Ok(EXIT_NO),
-        Booted::Ready(_) => Ok(EXIT_OK),
+        Booted::Ready(_) => Ok(bad_code(&plan, only)),
         Booted::Interrupted => {
             signals.die();
         }
     }
+}
+
+/// The exit code for files that are still bad. To a unit a stage that is up, or down, has succeeded.
+fn bad_code(plan: &Plan, only: Option<&str>) -> u8 {
+    if only.is_none() && plan.all_problems().next().is_some() { EXIT_NO } else { EXIT_OK }
 }
 
 fn go_down(

@@ -7,8 +7,9 @@ mod record;
 
 use super::Common;
 use crate::health::{Check, Hints, Kind, Plain, Plan, Subject, Verdict, wait};
-use crate::model::{Component, ComponentId, Target, duration};
-use crate::node::{probe::ComponentSubject, resolve};
+use crate::model::{Component, ComponentId, Node, Problem, Target, duration};
+use crate::node::probe::ComponentSubject;
+use crate::node::resolve::{self, Existing};
 use crate::sys::error::EXIT_USAGE;
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, pool};
@@ -43,8 +44,8 @@ Examples:
   mcp-health --all --on-change 'logger -t mcp $MCP_TARGET is $MCP_HEALTH'
   mcp-run --replace demo | mcp-health --downtime demo    how long did nobody answer?
 
-Exit codes: 0 healthy, 1 not healthy, 2 usage, 100 bad target or definition, 111 try again.
-With --nagios: 0 OK, 2 CRITICAL, 3 UNKNOWN."
+Exit codes: 0 healthy, 1 not healthy or a file is bad, 2 usage, 100 bad target, 111 try again.
+With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -115,11 +116,13 @@ struct Job {
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     if args.downtime {
-        return downtime::run(plan(&args)?, args.json);
+        let Jobs { jobs, problems } = plan(&args)?;
+        let bad = super::report_problems(problems.iter().map(Problem::to_string).collect());
+        return Ok(downtime::run(jobs, args.json)?.max(bad));
     }
     match check_all(&args) {
-        Ok(answers) if args.nagios => Ok(answer::nagios(&answers)),
-        Ok(answers) => {
+        Ok((answers, problems)) if args.nagios => Ok(answer::nagios(&answers, &problems)),
+        Ok((answers, problems)) => {
             match (args.json, args.quiet) {
                 (true, _) => answer::json(&answers),
                 (false, true) => {}
@@ -129,43 +132,63 @@ pub fn run(args: Args) -> Result<u8> {
             for e in answers.iter().filter_map(Answer::failed) {
                 super::report(super::program(), e);
             }
-            Ok(answer::exit_code(&answers))
+            let bad = super::report_problems(problems.iter().map(Problem::to_string).collect());
+            Ok(answer::exit_code(&answers).max(bad))
         }
         Err(e) if args.nagios => Ok(answer::nagios_error(&e)),
         Err(e) => Err(e),
     }
 }
 
-fn check_all(args: &Args) -> Result<Vec<Answer>> {
-    let jobs = plan(args)?;
+fn check_all(args: &Args) -> Result<(Vec<Answer>, Vec<Problem>)> {
+    let Jobs { jobs, problems } = plan(args)?;
     let started = Deadline::after(args.wait.unwrap_or(Duration::MAX));
-    Ok(pool::each(jobs, WORKERS, |job| judge(job, args, started)))
+    Ok((pool::each(jobs, WORKERS, |job| judge(job, args, started)), problems))
+}
+
+/// What there is to check, and what is wrong with the files that say so: that keeps nothing from being checked.
+#[derive(Default)]
+struct Jobs {
+    jobs: Vec<Job>,
+    problems: Vec<Problem>,
+}
+
+impl Jobs {
+    fn add(&mut self, args: &Args, paths: &Paths, existing: Existing) {
+        let Existing { found, node, problems } = existing;
+        self.jobs.extend(found.into_iter().map(|c| of_component(args, paths, &node, c)));
+        for problem in problems {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
 }
 
 /// Turns all targets into jobs. One that can't be checked does not keep the others from it, but a wrong command line
 /// is told before anything is done.
-fn plan(args: &Args) -> Result<Vec<Job>> {
+fn plan(args: &Args) -> Result<Jobs> {
     // Asked for at the first name: a URL needs none of our folders.
     let paths = || Paths::find(args.common.root.as_deref());
-    let mut jobs = Vec::new();
+    let mut all = Jobs::default();
     if args.all {
         let paths = paths()?;
-        jobs.extend(resolve::all(&paths)?.into_iter().map(|c| of_component(args, &paths, c)));
+        all.add(args, &paths, resolve::existing(&paths, None)?);
     }
     for text in &args.targets {
         let made = match Check::parse_url(text, &args.options.tls(), args.timeout.unwrap_or(TIMEOUT)) {
             Err(e) => Err(e),
-            Ok(Some(check)) => of_url(args, text, check).map(|job| vec![job]),
-            Ok(None) => of_name(args, text, paths),
+            Ok(Some(check)) => of_url(args, text, check).map(|job| all.jobs.push(job)),
+            Ok(None) => of_name(args, text, paths, &mut all),
         };
         match made {
-            Ok(made) => jobs.extend(made),
+            Ok(()) => {}
             Err(e) if e.exit_code() == EXIT_USAGE => return Err(e),
-            Err(e) => jobs.push(Job { subject: Err(e), ..Job::new(text.clone(), args) }),
+            Err(e) => all.jobs.push(Job { subject: Err(e), ..Job::new(text.clone(), args) }),
         }
     }
-    args.options.make_sense(jobs.iter().any(|j| j.tls), jobs.iter().any(|j| j.grpc))?;
-    Ok(jobs)
+    args.options.make_sense(all.jobs.iter().any(|j| j.tls), all.jobs.iter().any(|j| j.grpc))?;
+    Ok(all)
 }
 
 impl Job {
@@ -203,17 +226,22 @@ fn of_url(args: &Args, text: &str, mut check: Check) -> Result<Job> {
     Ok(job)
 }
 
-fn of_name(args: &Args, text: &str, paths: impl Fn() -> Result<Paths>) -> Result<Vec<Job>> {
+fn of_name(args: &Args, text: &str, paths: impl Fn() -> Result<Paths>, all: &mut Jobs) -> Result<()> {
     let target = Target::parse(text)?;
     let paths = paths()?;
-    let found = resolve::as_running(&paths, &target)?;
-    Ok(found.into_iter().map(|c| of_component(args, &paths, c)).collect())
+    let existing = resolve::existing(&paths, Some(&target))?;
+    if existing.found.is_empty() {
+        // Its definition is bad, and nothing of it is here.
+        return Err(existing.problems.into());
+    }
+    all.add(args, &paths, existing);
+    Ok(())
 }
 
-fn of_component(args: &Args, paths: &Paths, (id, component): (ComponentId, Component)) -> Job {
+fn of_component(args: &Args, paths: &Paths, node: &Node, (id, component): (ComponentId, Component)) -> Job {
     let mut job = Job::new(id.to_string(), args);
-    let stage = resolve::node(paths).map(|node| node.stage_health(&id.service));
-    let subject = match stage.and_then(|stage| ComponentSubject::new(paths, &id, &component, stage)) {
+    let stage = node.stage_health(&id.service);
+    let subject = match ComponentSubject::new(paths, &id, &component, stage) {
         Ok(None) => return Job { tls: false, grpc: false, ..job },
         Ok(Some(subject)) => adjust(subject, args, &id),
         Err(e) => Err(e),

@@ -16,9 +16,8 @@ use self::merge::{Piecewise, Wanted};
 use self::watch::Watch;
 use super::Common;
 use crate::console::{Series, index};
-use crate::model::duration;
 use crate::model::name::{ComponentId, Target};
-use crate::sys::error::EXIT_OK;
+use crate::model::{Problem, duration, load};
 use crate::sys::paths::{Paths, Slot};
 use crate::sys::{Error, Result, time};
 use std::io::IsTerminal;
@@ -31,7 +30,7 @@ Examples:
   mcp-logs -t --since 10m mcias        the last ten minutes, each line with its time
   mcp-logs --json --since 2026-11-23T10:00:00Z demo | jq -r .line
 
-Exit codes: 0 done (nothing logged counts as done), 2 usage, 100 no such component,
+Exit codes: 0 done (nothing logged counts as done), 1 done, but a file is bad, 2 usage, 100 no such component,
 111 failed but may work later, 128+n ended by signal n (how -f usually ends)";
 
 /// Show and follow the consoles and containers' logs
@@ -201,6 +200,12 @@ pub fn run(args: Args) -> Result<u8> {
         colour: terminal && has_colour(),
     };
 
+    let mut problems = Vec::new();
+    for target in &targets {
+        let found = load::load_one(&paths, &target.service).problems;
+        problems.extend(found.into_iter().filter(|p| !problems.contains(p)).collect::<Vec<_>>());
+    }
+    let bad = super::report_problems(problems.iter().map(Problem::to_string).collect());
     let components = find_all(&paths, &targets, args.follow)?;
     let mut follow = None;
     if args.follow {
@@ -225,7 +230,7 @@ pub fn run(args: Args) -> Result<u8> {
         }
     }
     show(parts, &mut sink, follow)?;
-    Ok(EXIT_OK)
+    Ok(bad)
 }
 
 fn show(mut parts: Vec<Piecewise>, sink: &mut Sink, follow: Option<Follow<'_>>) -> Result<()> {

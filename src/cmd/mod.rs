@@ -17,8 +17,10 @@ mod supervise;
 mod ticker;
 pub mod units;
 
-use crate::sys::error::{EXIT_FINAL, EXIT_OK, EXIT_USAGE};
-use crate::sys::{Result, out};
+use crate::model::{Loaded, Problem, Target};
+use crate::sys::error::{EXIT_FINAL, EXIT_NO, EXIT_OK, EXIT_USAGE};
+use crate::sys::paths::Paths;
+use crate::sys::{Error, Result, out};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::path::PathBuf;
@@ -67,6 +69,23 @@ pub fn report(name: &str, error: &crate::sys::Error) {
         // Not eprintln!, which panics when stderr is closed.
         let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{name}: {line}\n"));
     }
+}
+
+/// Reports what is wrong with the files that `targets` need, all of them for none; the exit code for that: 1, else 0.
+pub fn report_files(loaded: &Loaded, paths: &Paths, targets: &[Target]) -> u8 {
+    if targets.is_empty() {
+        loaded.notes.iter().for_each(|note| log::warn!("{note}"));
+    }
+    report_problems(loaded.problems_for(paths, targets).iter().map(Problem::to_string).collect())
+}
+
+/// Reports `problems` of files; the exit code for them: 1, or 0 where there are none.
+pub fn report_problems(problems: Vec<String>) -> u8 {
+    if problems.is_empty() {
+        return EXIT_OK;
+    }
+    report(program(), &Error::Definitions { problems });
+    EXIT_NO
 }
 
 /// Reports all `errors`; the exit code that stands for them, 0 where there are none.

@@ -2,13 +2,14 @@
 
 use super::Common;
 use crate::container::podman::Podman;
-use crate::model::{ComponentId, Node, Record, Runtime, Target, Version, Wish};
-use crate::model::{load, problem, state};
-use crate::node::resolve::{self, Resolved};
-use crate::node::{container_image, inventory, provide, reach, start};
+use crate::model::{ComponentId, Node, Problem, Record, Runtime, Target, Version, Wish};
+use crate::model::{load, state};
+use crate::node::resolve::{self, Existing, Resolved};
+use crate::node::{Drift, Entry, container_image, drift, inventory, provide, reach, start};
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, listeners, out, time};
+use std::time::SystemTime;
 
 /// What `--check` says: the definition is what was deployed.
 const CURRENT: &str = "current";
@@ -23,7 +24,7 @@ Examples:
   mcp-record --back shop/api     the version before is started next
   mcp-run --replace shop/api     ... and now
 
-Exit codes: 0 done, or yes; 1 nothing was deployed, or no; 2 usage, 100 failed for good, 111 try again.";
+Exit codes: 0 done, or yes; 1 nothing was deployed, no, or a file is bad; 2 usage, 100 failed for good, 111 try again.";
 
 /// Show what was deployed of a component, and choose what is started next
 ///
@@ -78,8 +79,18 @@ pub fn run(args: Args) -> Result<u8> {
         return deployable(&paths, &targets);
     }
     let (mut errors, mut answer) = (Vec::new(), EXIT_OK);
+    let shows = !(args.new || args.back || args.drop || args.check);
+    let mut problems = Vec::new();
     for text in &args.targets {
-        let (node, found) = resolve::components(&paths, &Target::parse(text)?)?;
+        let target = Target::parse(text)?;
+        if shows {
+            // Of these the records tell all.
+            let Existing { found, node, problems: bad } = resolve::existing(&paths, Some(&target))?;
+            problems.extend(bad.into_iter().filter(|p| !problems.contains(p)).collect::<Vec<_>>());
+            errors.extend(found.iter().filter_map(|(id, _)| show(&paths, &node, id, None, args.json).err()));
+            continue;
+        }
+        let (node, found) = resolve::components(&paths, &target)?;
         for one in found {
             let id = one.id.clone();
             if args.check {
@@ -100,13 +111,13 @@ pub fn run(args: Args) -> Result<u8> {
             };
             let told = chosen.and_then(|version| match version {
                 Some(version) => choose(&paths, &node, &id, version, &args),
-                None if args.drop => drop_trial(&paths, &id),
-                None => Ok(None),
+                None => drop_trial(&paths, &id),
             });
             let told = told.and_then(|word| show(&paths, &node, &id, word.map(|w| ("change", w)), args.json));
             errors.extend(told.err());
         }
     }
+    let answer = answer.max(super::report_problems(problems.iter().map(Problem::to_string).collect()));
     let failed = super::report_all(&errors);
     Ok(if errors.is_empty() { answer } else { failed })
 }
@@ -114,13 +125,20 @@ pub fn run(args: Args) -> Result<u8> {
 /// Prints the services of `targets` that a deploy may start, of all definitions where there is none. One that is named must be
 /// defined and active; of all, inactive ones are skipped, and bad ones reported.
 fn deployable(paths: &Paths, targets: &[Target]) -> Result<u8> {
-    let loaded = load::load(paths)?;
+    let loaded = load::load(paths);
     let mut names: Vec<&str> = targets.iter().map(|t| t.service.as_str()).collect();
     names.dedup();
     let mut code = EXIT_OK;
     if targets.is_empty() {
-        code = super::report_all(&problem::unless(loaded.problems.clone(), ()).err().into_iter().collect::<Vec<_>>());
-        code = code.min(EXIT_NO);
+        code = super::report_files(&loaded, paths, &[]);
+        // What is left of a definition that was removed is no error of a deploy.
+        let is_orphan = |e: &&Entry<'_>| drift::drift(e, None, SystemTime::now()).contains(&Drift::Orphan);
+        for entry in inventory::collect(paths, &loaded)?.iter().filter(is_orphan) {
+            let id = &entry.id;
+            log::warn!(
+                "{id}: orphan: it has no definition, and is left as it is; mcp-stop {id} && mcp-rm {id} removes it"
+            );
+        }
         names = loaded.services.iter().map(|s| s.name.as_str()).collect();
     }
     for name in names {

@@ -22,7 +22,7 @@ Examples:
   mcp-rm demo                 remove what demo left, but its volumes
   mcp-rm --volumes demo/db    its volumes too: the data is gone
 
-Exit codes: 0 nothing of it is left, 1 nothing of it was there, 2 usage, 100 it runs, 111 try again.";
+Exit codes: 0 nothing of it is left, 1 nothing of it was there or a file is bad, 2 usage, 100 it runs, 111 try again.";
 
 /// Remove what a stopped component left: state, record, logs, private root disk
 #[derive(Debug, clap::Parser)]
@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<u8> {
         }
     };
     left.extend(listed.iter().cloned());
-    let loaded = load::load(&paths)?;
+    let loaded = load::load(&paths);
     let declared: Vec<ComponentId> = loaded.components().map(|(id, ..)| id).collect();
     let users = Users::of(&paths, &loaded)?;
     let is_known = |target: &Target| left.iter().chain(&declared).any(|id| target.matches(id));
@@ -96,7 +96,8 @@ pub fn run(args: Args) -> Result<u8> {
             Err(e) => errors.push(e),
         }
     }
-    Ok(super::report_all(&errors))
+    let bad = super::report_files(&loaded, &paths, &targets);
+    Ok(super::worse(super::report_all(&errors), bad))
 }
 
 /// What podman has of a component.

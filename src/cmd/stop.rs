@@ -2,11 +2,11 @@
 
 use super::Common;
 use crate::container::listing::Listed;
-use crate::model::{Component, ComponentId, Node, Placement, Problem, Runtime, Source, Target, duration, problem};
+use crate::model::{Component, ComponentId, Node, Placement, Problem, Runtime, Source, Target, duration};
 use crate::node::containers::Question;
-use crate::node::resolve::{self, Resolved, Stoppable};
+use crate::node::resolve::{self, Existing, Resolved};
 use crate::node::stop::{self, Manner, Stopped, describe};
-use crate::sys::error::{EXIT_NO, EXIT_OK};
+use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::signals::Signals;
 use crate::sys::{Deadline, Error, Result, out, pool};
@@ -56,14 +56,9 @@ pub fn run(args: Args) -> Result<u8> {
     let question = (args.all && !args.unsupervised).then(|| Question::begin(&paths, true));
     let Choice { node, mut chosen, others, absent, problems } = choose(&paths, &args)?;
     // A bad file must not keep anything running: report it and stop the rest.
-    let mut worst = match problem::unless(problems, ()) {
-        Ok(()) => EXIT_OK,
-        Err(bad) => {
-            super::report(super::program(), &bad);
-            // To a unit a stop that has stopped everything has succeeded.
-            if args.for_now { EXIT_OK } else { EXIT_NO }
-        }
-    };
+    let bad = super::report_problems(problems.iter().map(Problem::to_string).collect());
+    // To a unit a stop that has stopped everything has succeeded.
+    let mut worst = if args.for_now { EXIT_OK } else { bad };
     if args.unsupervised {
         // What can't be told is stopped, or says why not.
         chosen.retain(|what| stop::is_unsupervised(&paths, &what.id).unwrap_or(true));
@@ -116,7 +111,7 @@ fn choose(paths: &Paths, args: &Args) -> Result<Choice> {
     let targets = args.targets.iter().map(|t| Target::parse(t).map(Some)).collect::<Result<Vec<_>>>()?;
     let targets = if args.all { vec![None] } else { targets };
     for target in targets {
-        let Stoppable { found, node, problems } = resolve::stoppable(paths, target.as_ref())?;
+        let Existing { found, node, problems } = resolve::existing(paths, target.as_ref())?;
         choice.node = node;
         choice.problems.extend(problems.into_iter().filter(|p| !choice.problems.contains(p)).collect::<Vec<_>>());
         if found.is_empty() {

@@ -4,6 +4,7 @@ use super::Common;
 use crate::model::init::{INITS, Init};
 use crate::model::service::PLACED;
 use crate::model::{Loaded, load};
+use crate::node::boot::plan;
 use crate::node::units::plan::Plan;
 use crate::node::units::write::{self, Fate, Step, Work};
 use crate::node::units::{self, Content};
@@ -21,7 +22,8 @@ Examples:
   mcp-units --remove openrc         remove what was written for OpenRC
   mcp-units --plan                  stages and components for scripts, as mcp-cluster reads them
 
-Exit codes: 0 all is in place, 1 files that a person changed were left alone, 2 usage, 100 bad definitions.";
+Exit codes: 0 all is in place, 1 files that a person changed were left alone or a
+definition is bad, 2 usage, 100 mcp.toml is bad.";
 
 /// Write the node's services as files of its init system
 ///
@@ -67,11 +69,11 @@ fn init_name(text: &str) -> std::result::Result<Init, String> {
 /// Runs the program and returns its exit code.
 pub fn run(args: Args) -> Result<u8> {
     let paths = Paths::find(args.common.root.as_deref())?;
-    let loaded = load::load(&paths)?;
+    let loaded = load::load(&paths);
     if args.plan {
         let lines = units::lines::lines(&loaded)?;
         lines.iter().for_each(|line| out::print(format_args!("{line}\n")));
-        return Ok(EXIT_OK);
+        return Ok(report_bad(&loaded));
     }
     let init = args.init.or(loaded.node.init).ok_or_else(|| {
         let what = "no INIT: name one, or put init = \"…\" into [boot] of mcp.toml";
@@ -114,7 +116,13 @@ pub fn run(args: Args) -> Result<u8> {
             next.lines().for_each(|line| log::warn!("next: {line}"));
         }
     }
-    Ok(if fates.contains(&Fate::Kept) { EXIT_NO } else { EXIT_OK })
+    let bad = report_bad(&loaded);
+    Ok(if fates.contains(&Fate::Kept) { EXIT_NO } else { bad })
+}
+
+/// Reports what is wrong with definitions, by themselves or in their stages; the exit code for that.
+fn report_bad(loaded: &Loaded) -> u8 {
+    super::report_problems(plan::problems(loaded))
 }
 
 /// As a generator of systemd's, which runs on every node: one that has no services, or whose services another init owns,
@@ -131,6 +139,8 @@ fn generate(args: &Args, init: Init, paths: &Paths, loaded: &Loaded, root: Optio
         }
         (plan, _) => plan?,
     };
+    // To systemd it has succeeded: a bad definition is its own service's alone.
+    report_bad(loaded);
     if !args.dry_run {
         write::forget(paths);
     }

@@ -1,7 +1,6 @@
 //! From what an operator types to components: by their definitions, else by the records of what was started ad hoc.
 
 use crate::model::load::{self, Loaded};
-use crate::model::state;
 use crate::model::{
     Component, ComponentId, Node, Placement, Problem, Record, Runtime, Service, Source, Target, name, problem,
 };
@@ -42,8 +41,7 @@ pub fn components(paths: &Paths, target: &Target) -> Result<(Node, Vec<Resolved>
         let found = recorded(paths, target)?;
         if found.is_empty() {
             // The definition is missing: said with the names of those there are.
-            let loaded = load::load(paths)?;
-            load::find(&loaded, target)?;
+            load::find(&load::load(paths), target)?;
         }
         return Ok((node(paths)?, found));
     };
@@ -94,47 +92,24 @@ fn recorded_names(paths: &Paths, service: &str) -> Vec<String> {
     entries.filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".json")?.to_string())).collect()
 }
 
-/// The components that `target` means, each as it runs now where it runs, else as it shall run.
-pub fn as_running(paths: &Paths, target: &Target) -> Result<Vec<(ComponentId, Component)>> {
-    let (_, found) = components(paths, target)?;
-    found.into_iter().map(|r| running_spec(paths, r)).collect()
-}
-
-/// All components that there are, as [`as_running`] has them: the declared ones, then those started ad hoc. What is wrong in
-/// any file is an error.
-pub fn all(paths: &Paths) -> Result<Vec<(ComponentId, Component)>> {
-    let loaded = load::load(paths)?.whole()?;
-    let declared = loaded.components().map(|(id, service, c)| Resolved::declared(id, service, c));
-    let mut found = declared.collect::<Vec<_>>();
-    for service in undeclared(paths, &loaded) {
-        found.extend(recorded(paths, &Target { service, component: None })?);
-    }
-    found.into_iter().map(|r| running_spec(paths, r)).collect()
-}
-
-/// What a stop works on.
+/// The components of a target or of the node, found whatever is wrong with the files.
 #[derive(Debug, Default)]
-pub struct Stoppable {
+pub struct Existing {
     /// The components, each as it runs now where it runs.
     pub found: Vec<(ComponentId, Component)>,
     /// The node config; what could not be read of it has its default.
     pub node: Node,
-    /// What is wrong with the files, which keeps nothing running.
+    /// What is wrong with the files.
     pub problems: Vec<Problem>,
 }
 
-/// The components of `target`, or of the node, that a stop is about: declared ones, recorded ones, and those whose locks or
-/// runtime state show that they were started, whatever is wrong with definitions, node config or records. A target that is
-/// known to none of these is an error.
-pub fn stoppable(paths: &Paths, target: Option<&Target>) -> Result<Stoppable> {
-    let unreadable = |e: Error| Problem::of_file(&paths.services, e.to_string());
+/// The components of `target`, or of the node: declared ones, recorded ones, and those whose locks or runtime state show that
+/// they were started, whatever is wrong with definitions, node config or records. Stops, checks and listings work on these; a
+/// start needs a good definition. A target that is known to none of these is an error.
+pub fn existing(paths: &Paths, target: Option<&Target>) -> Result<Existing> {
     let loaded = match target {
         Some(target) => load::load_one(paths, &target.service),
-        None => load::load(paths).unwrap_or_else(|e| {
-            let (node, mut problems) = load::load_node(paths);
-            problems.push(unreadable(e));
-            Loaded { node, problems, ..Loaded::default() }
-        }),
+        None => load::load(paths),
     };
     let mut names: BTreeMap<ComponentId, Option<&Component>> = BTreeMap::new();
     for service in target.map_or_else(|| started_services(paths), |t| vec![t.service.clone()]) {
@@ -151,22 +126,21 @@ pub fn stoppable(paths: &Paths, target: Option<&Target>) -> Result<Stoppable> {
     names.extend(loaded.components().map(|(id, _, component)| (id, Some(component))));
     names.retain(|id, _| target.is_none_or(|t| t.matches(id)));
     if let (true, Some(target)) = (names.is_empty(), target) {
-        let mut problems = loaded.problems;
-        match load::load(paths) {
-            Ok(_) if loaded.broken.is_empty() => {
-                return components(paths, target).and(Err(Error::refused(target, "no such component")));
-            }
-            Ok(_) => {}
-            Err(e) => problems.push(unreadable(e)),
+        if loaded.broken.is_empty() {
+            return components(paths, target).and(Err(Error::refused(target, "no such component")));
         }
-        return Ok(Stoppable { node: loaded.node, problems, ..Stoppable::default() });
+        return Ok(Existing { node: loaded.node, problems: loaded.problems, ..Existing::default() });
     }
+    let declared = loaded.components().enumerate().map(|(at, (id, ..))| (id, at));
+    let order: BTreeMap<ComponentId, usize> = declared.collect();
     let found = names.into_iter().map(|(id, declared)| {
         let component = to_stop(paths, &id, declared);
         (id, component)
     });
-    let found = found.collect();
-    Ok(Stoppable { found, node: loaded.node, problems: loaded.problems })
+    let mut found: Vec<_> = found.collect();
+    // In the order of the definitions, then those that are in none.
+    found.sort_by_key(|(id, _)| order.get(id).copied().unwrap_or(usize::MAX));
+    Ok(Existing { found, node: loaded.node, problems: loaded.problems })
 }
 
 /// Whether it has a supervisor or an instance. Where that is unknown, a stop has to look.
@@ -203,32 +177,20 @@ fn started_components(paths: &Paths, service: &str) -> BTreeSet<String> {
     names
 }
 
-/// Those that were started ad hoc and have no definition. A record that can't be read is said, and hides no other.
+/// Those that were started ad hoc and have no definition.
 pub fn adhoc(paths: &Paths, loaded: &Loaded) -> Vec<Resolved> {
-    let mut found = Vec::new();
-    for service in undeclared(paths, loaded) {
-        let components = recorded(paths, &Target { service, component: None }).unwrap_or_else(|e| {
-            log::warn!("{e}");
-            Vec::new()
-        });
-        let is_adhoc = |f: &Resolved| Record::read(paths, &f.id).ok().flatten().is_some_and(|r| r.adhoc);
-        found.extend(components.into_iter().filter(is_adhoc));
-    }
-    found
+    let mut services = subdirectories(&paths.lib.join("registry"));
+    services.retain(|name| loaded.service(name).is_none() && !loaded.broken.contains(name));
+    let is_adhoc = |f: &Resolved| Record::read(paths, &f.id).ok().flatten().is_some_and(|r| r.adhoc);
+    services.iter().flat_map(|service| deployed(paths, service)).filter(is_adhoc).collect()
 }
 
-/// Services that have records and no definition.
-fn undeclared(paths: &Paths, loaded: &Loaded) -> Vec<String> {
-    let mut names = subdirectories(&paths.lib.join("registry"));
-    names.retain(|name| loaded.service(name).is_none());
-    names
-}
-
-fn running_spec(paths: &Paths, found: Resolved) -> Result<(ComponentId, Component)> {
-    let files = paths.component(&found.id.service, &found.id.component);
-    let runs = state::any_alive(&files)?;
-    let record = if runs && !found.adhoc { Record::read(paths, &found.id)? } else { None };
-    Ok((found.id, record.and_then(|r| r.current).map_or(found.component, |v| v.spec)))
+/// The components of `service` by their records alone. One that can't be read is reported, and hides no other service.
+pub fn deployed(paths: &Paths, service: &str) -> Vec<Resolved> {
+    recorded(paths, &Target { service: service.into(), component: None }).unwrap_or_else(|e| {
+        log::warn!("{e}");
+        Vec::new()
+    })
 }
 
 /// Names of the folders in `dir` that can be services, sorted.

@@ -1,8 +1,7 @@
 //! Whether what a component does not answer is worth a word.
 
 use super::{Condition, inventory};
-use crate::model::load::{self, Loaded};
-use crate::model::{ComponentId, Node};
+use crate::model::{ComponentId, load};
 use crate::sys::paths::Paths;
 
 /// How a component stands, for those who ask for its health.
@@ -18,11 +17,7 @@ pub enum Standing {
 
 /// How `id` stands, by its definition, its record and its own files. Where these can't be read, nothing is excused.
 pub fn of(paths: &Paths, id: &ComponentId) -> Standing {
-    let loaded = match load::try_service(paths, &id.service) {
-        Ok(Some((node, service))) => Loaded { node, services: vec![service], ..Loaded::default() },
-        Ok(None) => Loaded { node: Node::default(), ..Loaded::default() },
-        Err(_) => return Standing::Other,
-    };
+    let loaded = load::load_one(paths, &id.service);
     let entry = inventory::one(paths, &loaded, id);
     match Condition::of(&entry) {
         Condition::Starting => Standing::Starting,

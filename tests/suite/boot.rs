@@ -2,6 +2,7 @@
 //! one Nanos VM, and a stage one line.
 
 mod bad;
+mod bad_files;
 mod containers;
 mod down;
 mod foundation;

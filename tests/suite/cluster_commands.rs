@@ -76,8 +76,9 @@ fn a_plan_is_a_line_a_component() {
         )
     );
     node.define("bad", "name = \"bad\"\nnope = 1\n");
-    let bad = node.mcp("mcp-units", &["--plan"]).expect(100);
-    assert!(bad.out.is_empty() && bad.err.contains("bad.toml:2"), "{bad:#?}");
+    // The others' lines, and no success: mcp-cluster changes nothing then.
+    let bad = node.mcp("mcp-units", &["--plan"]).expect(1);
+    assert!(bad.out == plan && bad.err.contains("bad.toml:2"), "{bad:#?}");
     node.mcp("mcp-units", &["--plan", "s6"]).expect(2);
 }
 

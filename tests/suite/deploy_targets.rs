@@ -18,7 +18,7 @@ fn command(node: &Node, args: &[&str]) -> Command {
     command
 }
 
-fn deploy(node: &Node, args: &[&str]) -> Answer {
+pub(crate) fn deploy(node: &Node, args: &[&str]) -> Answer {
     finish(command(node, args), &format!("mcp-deploy {args:?}"))
 }
 

@@ -33,7 +33,7 @@ impl Shop {
         node.tree.put(&node.tree.paths.services.join("shop.toml"), &text);
         let supervisor = node.runs("shop/web");
         let mut record = mcp::model::Record::read(&node.tree.paths, &crate::tree::id_of("shop/web")).unwrap().unwrap();
-        let loaded = mcp::model::load::load(&node.tree.paths).unwrap();
+        let loaded = mcp::model::load::load(&node.tree.paths);
         let spec = loaded.services[0].components[0].clone();
         let digest = spec.digest();
         record.current = Some(mcp::model::Version { spec, pin: None, at: String::new() });

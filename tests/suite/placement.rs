@@ -332,7 +332,7 @@ fn doctor_says_what_the_cluster_wants_of_a_node() {
 fn a_placement_is_a_word_of_two() {
     let node = Node::new();
     node.define("web", "name = \"web\"\nplacement = \"clutser\"\n[[components]]\nname = \"a\"\nimage = \"x:1\"\n");
-    let told = node.mcp("mcp-status", &["web"]).expect(100);
+    let told = node.mcp("mcp-status", &["web"]).expect(1);
     assert!(
         told.err.contains("web.toml:2: placement: ") && told.err.contains("did you mean \"cluster\"?"),
         "{told:#?}"

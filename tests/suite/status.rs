@@ -291,7 +291,7 @@ fn status_shows_the_rest_beside_a_bad_definition() {
     tree.put(&tree.paths.services.join("demo.toml"), DEMO);
     tree.record("bad/web", Wish::Run, false);
     let a = tree.run(STATUS, &[]);
-    assert_eq!(a.code, Some(100));
+    assert_eq!(a.code, Some(1));
     assert!(a.err.starts_with("mcp-status: "), "{}", a.err);
     assert!(a.err.contains("bad.toml:2: colour: "), "{}", a.err);
     assert_eq!(cells(&a.out, "demo/web").last().unwrap(), "missing");
@@ -302,5 +302,5 @@ fn status_shows_the_rest_beside_a_bad_definition() {
     let a = tree.run(STATUS, &["--wanted", "bad"]);
     assert_eq!(a.code, Some(100));
     assert!(a.err.contains("bad.toml:2: colour: "), "{}", a.err);
-    assert_eq!(tree.run(STATUS, &["bad/web"]).code, Some(100));
+    assert_eq!(tree.run(STATUS, &["bad/web"]).code, Some(1));
 }

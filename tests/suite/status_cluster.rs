@@ -387,7 +387,7 @@ fn cluster_takes_what_a_node_knows_in_part() {
     let n2 = &fleet.nodes["n2"];
     n2.put(&n2.paths.services.join("broken.toml"), "name = 1\n");
     let a = fleet.ask(&["agent"]);
-    assert_eq!(a.code, Some(100));
+    assert_eq!(a.code, Some(1));
     assert!(a.err.contains("mcp-status: n2: ") && a.err.contains("broken.toml:1"), "{}", a.err);
     assert!(lines(&a.out).contains(&"n2 agent/node running -".to_string()));
     // Exit code 1 is drift, no failure, and so says the node what it is.

@@ -1,7 +1,8 @@
 //! The answer in its forms: lines, JSON, Nagios.
 
-use crate::cmd::nagios::{CRITICAL, UNKNOWN, plain};
+use crate::cmd::nagios::{CRITICAL, UNKNOWN, WARNING, plain};
 use crate::health::{Reason, Verdict};
+use crate::model::Problem;
 use crate::model::probed::Transition;
 use crate::sys::error::{EXIT_NO, EXIT_OK};
 use crate::sys::{Error, out};
@@ -115,12 +116,13 @@ pub(super) fn json(answers: &[Answer]) {
 }
 
 /// One line with performance data, and Nagios's exit code.
-pub(super) fn nagios(answers: &[Answer]) -> u8 {
+/// What is wrong with files is a warning where all else is well.
+pub(super) fn nagios(answers: &[Answer], problems: &[Problem]) -> u8 {
     let bad: Vec<String> = answers.iter().filter_map(|a| a.unhealthy().map(|r| format!("{}: {r}", a.name))).collect();
     let good: Vec<(&Answer, Duration)> =
         answers.iter().filter_map(|a| a.healthy().map(|(_, elapsed)| (a, elapsed))).collect();
     let failed: Vec<String> = answers.iter().filter_map(|a| a.failed().map(Error::to_string)).collect();
-    let (word, text, code) = match (bad.is_empty(), good.as_slice()) {
+    let (mut word, mut text, mut code) = match (bad.is_empty(), good.as_slice()) {
         (false, _) => ("CRITICAL", bad.join("; "), CRITICAL),
         (true, _) if !failed.is_empty() => ("UNKNOWN", failed.join("; "), UNKNOWN),
         (true, []) if answers.iter().any(|a| matches!(a.outcome, Outcome::Rests)) => {
@@ -133,6 +135,12 @@ pub(super) fn nagios(answers: &[Answer]) -> u8 {
         }
         (true, many) => ("OK", format!("{} healthy", many.len()), EXIT_OK),
     };
+    if code == EXIT_OK && !problems.is_empty() {
+        (word, code) = ("WARNING", WARNING);
+    }
+    for problem in problems {
+        text.push_str(&format!("; {problem}"));
+    }
     let times: Vec<String> = match good.as_slice() {
         [(_, elapsed)] if bad.is_empty() => vec![format!("time={:.6}s", elapsed.as_secs_f64())],
         many => many.iter().map(|(a, e)| format!("'{}'={:.6}s", label(&a.name), e.as_secs_f64())).collect(),

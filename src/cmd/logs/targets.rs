@@ -27,9 +27,9 @@ pub fn find(paths: &Paths, target: &Target) -> Result<Vec<ComponentId>> {
     }
     // What is declared and was never started has nothing to show, which is no error. A bad definition is none here: it
     // keeps nobody from reading logs.
-    if let Ok(Some((_, service))) = load::try_service(paths, &target.service) {
+    if let Some(service) = load::load_one(paths, &target.service).service(&target.service) {
         let wanted = |name: &String| target.component.as_ref().is_none_or(|c| c == name);
-        names.extend(service.components.into_iter().map(|c| c.name).filter(wanted));
+        names.extend(service.components.iter().map(|c| c.name.clone()).filter(wanted));
     }
     let id = |component| ComponentId { service: target.service.clone(), component };
     Ok(names.into_iter().map(id).collect())

@@ -5,7 +5,7 @@ mod replace;
 
 use super::Common;
 use crate::model::service::PLACED;
-use crate::model::{ComponentId, Placement, Runtime, Target};
+use crate::model::{ComponentId, Placement, Runtime, Target, load};
 use crate::node::{command, resolve, start, stop};
 use crate::sys::error::{EXIT_FINAL, EXIT_OK};
 use crate::sys::paths::Paths;
@@ -86,8 +86,10 @@ pub fn run(mut args: Args) -> Result<u8> {
         return recover::run(&paths, args.common.root.as_deref(), args.wait);
     }
     let mut chosen: Vec<(ComponentId, Runtime)> = Vec::new();
+    let mut bad = EXIT_OK;
     if args.all {
-        let loaded = crate::model::load::load(&paths)?.whole()?;
+        let loaded = load::load(&paths).startable()?;
+        bad = super::report_files(&loaded, &paths, &[]);
         for (id, service, component) in loaded.components().filter(|(_, service, _)| service.active) {
             if service.placement == Placement::Cluster && !stop::is_there(&paths, &id)? {
                 out::print(format_args!("{id}: left alone: {PLACED}, does not run on this node\n"));
@@ -111,7 +113,7 @@ pub fn run(mut args: Args) -> Result<u8> {
         }
     }
     if args.replace {
-        return replace::run(&paths, &chosen, args.dry_run);
+        return Ok(super::worse(replace::run(&paths, &chosen, args.dry_run)?, bad));
     }
     if args.by_init {
         let (placed, own): (Vec<_>, Vec<_>) = chosen.iter().cloned().partition(|(id, _)| clusters.contains(id));

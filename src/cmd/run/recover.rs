@@ -3,14 +3,14 @@
 use crate::model::load;
 use crate::node::recover::{self, Recovered, Standing};
 use crate::node::resolve::{self, Resolved};
-use crate::sys::error::EXIT_OK;
 use crate::sys::paths::Paths;
 use crate::sys::{Result, out};
 use std::path::Path;
 
 /// Recovers the whole node; with `wait` it returns when all are ready.
 pub fn run(paths: &Paths, root: Option<&Path>, wait: bool) -> Result<u8> {
-    let loaded = load::load(paths)?.whole()?;
+    let loaded = load::load(paths).startable()?;
+    let mut worst = crate::cmd::report_files(&loaded, paths, &[]);
     let declared = loaded
         .components()
         .map(|(id, service, component)| (Resolved::declared(id, service, component), service.left_alone()));
@@ -21,7 +21,6 @@ pub fn run(paths: &Paths, root: Option<&Path>, wait: bool) -> Result<u8> {
         // SAFETY: there is one thread.
         unsafe { std::env::set_var("MCP_ROOT", root) };
     }
-    let mut worst = EXIT_OK;
     for ((found, _), result) in chosen.iter().zip(recover::all(paths, &loaded.node, &chosen, wait)) {
         let id = &found.id;
         match result {

@@ -23,7 +23,7 @@ use crate::sys::{Error, Result, file, out, terminal};
 use std::path::PathBuf;
 use std::time::Duration;
 use table::Style;
-use view::{View, problems, unknown};
+use view::{View, unknown};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -38,7 +38,7 @@ Examples:
   mcp-status --doctor                   what this node lacks, and what to do about it
   mcp-status --cluster                  all nodes of a Pacemaker cluster
 
-Exit codes: 0 all is as it should be, 1 drift (--doctor: something is lacking), 2 usage, 100 unknown target or bad definitions, 111 try again.
+Exit codes: 0 all is as it should be, 1 drift or a bad file (--doctor: something is lacking), 2 usage, 100 unknown target, 111 try again.
 With --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.";
 
 /// What should run, what does run, and how they differ
@@ -172,7 +172,7 @@ fn targets_and_paths(args: &Args) -> Result<(Vec<Target>, Paths)> {
 /// Looks once, and hands what was seen to `show`, which gives the exit code.
 fn look(paths: &Paths, args: &Args, targets: &[Target], show: impl FnOnce(&View<'_>) -> Result<u8>) -> Result<u8> {
     let question = View::question(paths, targets);
-    let loaded = load::load(paths)?;
+    let loaded = load::load(paths);
     show(&View::take(paths, args, targets, &loaded, question)?)
 }
 
@@ -193,9 +193,9 @@ fn print(view: &View<'_>, paths: &Paths, args: &Args) -> Result<u8> {
 
 /// Hands the entries of `target` to `answer`. That there is none, or that its definition is bad, is an error.
 fn named(paths: &Paths, target: &Target, answer: impl FnOnce(&[Entry<'_>]) -> Result<u8>) -> Result<u8> {
-    let loaded = load::load(paths)?;
+    let loaded = load::load(paths);
     if loaded.broken.contains(&target.service) {
-        return Err(Error::Definitions { problems: problems(paths, &loaded, std::slice::from_ref(target)) });
+        return Err(loaded.problems_for(paths, std::slice::from_ref(target)).into());
     }
     let mut entries = inventory::collect(paths, &loaded)?;
     entries.retain(|e| target.matches(&e.id));

@@ -23,6 +23,8 @@ pub struct View<'a> {
     pub rows: Vec<Row<'a>>,
     /// Problems of definitions.
     pub problems: Vec<String>,
+    /// Files that were probably meant to be definitions.
+    pub notes: &'a [Problem],
     /// Targets that nobody knows.
     pub unknown: Vec<String>,
     /// Whether podman was asked, and why it could not be.
@@ -78,7 +80,15 @@ impl<'a> View<'a> {
         if let Some(placement) = &args.placement {
             rows.retain(|r| r.entry.declared.is_some_and(|d| d.service.placement.name() == placement));
         }
-        Ok(View { rows, problems: problems(paths, loaded, targets), unknown, podman, at })
+        let notes = if targets.is_empty() { loaded.notes.as_slice() } else { &[] };
+        Ok(View {
+            rows,
+            notes,
+            problems: loaded.problems_for(paths, targets).iter().map(Problem::to_string).collect(),
+            unknown,
+            podman,
+            at,
+        })
     }
 
     /// Why podman could not be asked, if so.
@@ -94,6 +104,7 @@ impl<'a> View<'a> {
 
     /// Says it.
     pub fn complain(&self) {
+        self.notes.iter().for_each(|note| log::warn!("{note}"));
         for row in &self.rows {
             if let Some(Remote::Unknown(e)) = &row.remote {
                 log::warn!("{}: its registry could not be asked: {e}", row.entry.id);
@@ -125,8 +136,9 @@ impl<'a> View<'a> {
     /// The exit code of what could not be told, 0 when all could.
     pub fn trouble(&self) -> u8 {
         match self.unasked() {
-            _ if !(self.problems.is_empty() && self.unknown.is_empty()) => EXIT_FINAL,
+            _ if !self.unknown.is_empty() => EXIT_FINAL,
             Some(e) => e.exit_code(),
+            None if !self.problems.is_empty() => EXIT_NO,
             None => EXIT_OK,
         }
     }
@@ -149,13 +161,4 @@ fn is_known(target: &Target, entries: &[Entry<'_>], loaded: &Loaded) -> bool {
 /// What is said of a target that nobody knows.
 pub fn unknown(target: &Target) -> String {
     format!("{target}: no such component: neither declared nor ever started; mcp-status --list names all")
-}
-
-/// The problems that matter for `targets`: those of the node config and of their definitions; all when there are none.
-pub fn problems(paths: &Paths, loaded: &Loaded, targets: &[Target]) -> Vec<String> {
-    let matters = |p: &&Problem| {
-        let stem = p.file.file_stem().unwrap_or_default();
-        targets.is_empty() || p.file == paths.config || targets.iter().any(|t| stem == t.service.as_str())
-    };
-    loaded.problems.iter().filter(matters).map(Problem::to_string).collect()
 }

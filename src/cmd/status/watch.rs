@@ -69,7 +69,7 @@ pub fn run(paths: &Paths, args: &Args, targets: &[Target], interval: Duration) -
         // Before looking: what changes in between is then seen in the next round.
         watch_all(&inotify, paths);
         let question = View::question(paths, targets);
-        let loaded = load::load(paths)?;
+        let loaded = load::load(paths);
         let view = View::take(paths, args, targets, &loaded, question)?;
         let mut text = view.text(paths, args, style(args), true);
         for complaint in view.complaints() {

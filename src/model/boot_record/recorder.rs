@@ -114,6 +114,15 @@ impl Recorder {
         }
     }
 
+    /// These components have joined stage `name`.
+    pub fn joined<'a>(&self, name: &str, components: impl Iterator<Item = (&'a ComponentId, Runtime)>) {
+        let mut inner = self.inner();
+        if let Some(stage) = inner.stage(name) {
+            stage.components.extend(components.map(|(id, runtime)| component(id, runtime)));
+            inner.changed(&self.paths);
+        }
+    }
+
     /// Something happened to the component `id`. The file tells it now, or at the next call after [`Recorder::due`].
     pub fn note(&self, id: &ComponentId, kind: Kind, text: &str) {
         let mut inner = self.inner();
@@ -305,15 +314,11 @@ fn fresh_id() -> String {
     format!("{pid}-{start}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+fn component(id: &ComponentId, runtime: Runtime) -> Component {
+    Component { id: id.to_string(), runtime, retries: 0, deaths: 0, events: Vec::new(), left_out: None }
+}
+
 fn planned(plan: &Plan) -> Stage {
-    let component = |(id, runtime): &(ComponentId, Runtime)| Component {
-        id: id.to_string(),
-        runtime: *runtime,
-        retries: 0,
-        deaths: 0,
-        events: Vec::new(),
-        left_out: None,
-    };
     Stage {
         run: 0,
         name: plan.stage.name.clone(),
@@ -323,7 +328,7 @@ fn planned(plan: &Plan) -> Stage {
         began_ms: None,
         ended_ms: None,
         outcome: StageOutcome::Waiting,
-        components: plan.components.iter().map(component).collect(),
+        components: plan.components.iter().map(|(id, runtime)| component(id, *runtime)).collect(),
     }
 }
 

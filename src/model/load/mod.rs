@@ -26,6 +26,11 @@ pub struct Loaded {
     /// What is wrong, in the order of files and lines: the node config, then the services, then what shows only when
     /// all are compared.
     pub problems: Vec<Problem>,
+    /// Whether nothing can be started: the node config or the folder of definitions can't be used. What runs can be
+    /// listed, checked and stopped all the same.
+    pub bars_starts: bool,
+    /// Files beside the definitions that were probably meant to be some, and are not read. They are no problems.
+    pub notes: Vec<Problem>,
 }
 
 impl Loaded {
@@ -44,6 +49,25 @@ impl Loaded {
     pub fn whole(self) -> Result<Loaded> {
         problem::unless(self.problems.clone(), self)
     }
+
+    /// Itself where good services can be started, whatever is wrong with others; else all problems as
+    /// [`Error::Definitions`].
+    pub fn startable(self) -> Result<Loaded> {
+        if self.bars_starts { self.whole() } else { Ok(self) }
+    }
+
+    /// The problems of the definition of `service`.
+    pub fn problems_of(&self, service: &str) -> impl Iterator<Item = &Problem> {
+        let is_its = move |p: &&Problem| p.file.file_stem().is_some_and(|s| s == service);
+        self.problems.iter().filter(is_its)
+    }
+
+    /// The problems that matter for `targets`: those of the node config and of their definitions; all when there are none.
+    pub fn problems_for(&self, paths: &Paths, targets: &[Target]) -> Vec<Problem> {
+        let of = |p: &Problem, t: &Target| p.file.file_stem().is_some_and(|s| s == t.service.as_str());
+        let matters = |p: &&Problem| targets.is_empty() || p.file == paths.config || targets.iter().any(|t| of(p, t));
+        self.problems.iter().filter(matters).cloned().collect()
+    }
 }
 
 fn id(service: &Service, component: &Component) -> ComponentId {
@@ -55,8 +79,7 @@ fn id(service: &Service, component: &Component) -> ComponentId {
 pub fn find<'l>(loaded: &'l Loaded, target: &Target) -> Result<Vec<(ComponentId, &'l Component)>> {
     let Some(service) = loaded.service(&target.service) else {
         if loaded.broken.contains(&target.service) {
-            let of = |p: &&Problem| p.file.file_stem().is_some_and(|s| s == target.service.as_str());
-            return Err(loaded.problems.iter().filter(of).cloned().collect::<Vec<_>>().into());
+            return Err(loaded.problems_of(&target.service).cloned().collect::<Vec<_>>().into());
         }
         let names = loaded.services.iter().map(|s| s.name.as_str()).chain(loaded.broken.iter().map(String::as_str));
         return Err(no_such("service", &target.service, &names.collect::<Vec<_>>()));
@@ -79,36 +102,28 @@ fn no_such(what: &str, object: &str, names: &[&str]) -> Error {
     Error::refused(object, format!("no such {what}{}", suggest::hint(word, names.iter().copied())))
 }
 
-/// Reads the whole node: `mcp.toml` and all definitions, compared with each other. Fails only where the folder of
-/// definitions itself can't be read.
-pub fn load(paths: &Paths) -> Result<Loaded> {
-    load_services(paths, &[])
-}
-
-/// Reads the node config and the definitions that `targets` need, all for none. Only with all of them are files
-/// compared with each other. A target without a definition is an error.
-pub fn load_services(paths: &Paths, targets: &[Target]) -> Result<Loaded> {
+/// Reads the whole node: `mcp.toml` and all definitions, compared with each other. A folder of definitions that can't be
+/// read is a problem like others.
+pub fn load(paths: &Paths) -> Loaded {
     let mut loaded = Loaded::default();
     (loaded.node, loaded.problems) = load_node(paths);
-    if targets.is_empty() {
-        for name in definitions(paths)? {
-            if !take(&mut loaded, paths, &name) && name.contains(char::REPLACEMENT_CHARACTER) {
-                loaded.problems.push(Problem::of_file(&paths.services.join(&name), "the file's name is not UTF-8"));
-            }
-        }
-        loaded.problems.extend(clashes(&loaded));
-        loaded.problems.extend(unknown_stages(paths, &loaded));
-        return Ok(loaded);
-    }
-    let mut names: Vec<&str> = targets.iter().map(|t| t.service.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        if !take(&mut loaded, paths, &format!("{name}.toml")) {
-            return Err(no_definition(paths, name));
+    loaded.bars_starts = !loaded.problems.is_empty();
+    let names = definitions(paths).unwrap_or_else(|problem| {
+        loaded.problems.push(problem);
+        loaded.bars_starts = true;
+        Listed::default()
+    });
+    loaded.notes = names.near_misses.iter().map(|name| near_miss(&paths.services.join(name))).collect();
+    for name in names.definitions {
+        if !take(&mut loaded, paths, &name) && name.contains(char::REPLACEMENT_CHARACTER) {
+            loaded.problems.push(Problem::of_file(&paths.services.join(&name), "the file's name is not UTF-8"));
         }
     }
-    Ok(loaded)
+    loaded.problems.extend(clashes(&loaded));
+    let unknown = unknown_stages(paths, &loaded);
+    loaded.bars_starts |= !unknown.is_empty();
+    loaded.problems.extend(unknown);
+    loaded
 }
 
 /// The node config and one service, all of it good: the short way for programs that work on one. A service without a
@@ -134,6 +149,7 @@ pub fn try_service(paths: &Paths, name: &str) -> Result<Option<(Node, Service)>>
 pub fn load_one(paths: &Paths, name: &str) -> Loaded {
     let mut loaded = Loaded::default();
     (loaded.node, loaded.problems) = load_node(paths);
+    loaded.bars_starts = !loaded.problems.is_empty();
     if name::is_valid(name) {
         take(&mut loaded, paths, &format!("{name}.toml"));
     }
@@ -172,39 +188,69 @@ fn take(loaded: &mut Loaded, paths: &Paths, file_name: &str) -> bool {
 }
 
 fn read(path: &Path) -> std::result::Result<Option<Vec<u8>>, Problem> {
-    file::read_regular(path, FILE_MAX).map_err(|e| {
-        let reason = match e {
-            Error::Os { action, source, .. } => format!("{action}: {}", os_reason(&source)),
-            Error::Refused { reason, .. } => reason,
-            other => other.to_string(),
-        };
-        Problem::of_file(path, reason)
-    })
+    file::read_regular(path, FILE_MAX).map_err(|e| unreadable(path, e))
 }
 
-/// File names of all definitions, sorted by service. Hidden files and those of another ending are none.
-fn definitions(paths: &Paths) -> Result<Vec<String>> {
+fn unreadable(path: &Path, error: Error) -> Problem {
+    let reason = match error {
+        Error::Os { action, source, .. } => format!("{action}: {}", os_reason(&source)),
+        Error::Refused { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    Problem::of_file(path, reason)
+}
+
+/// The names of the files in the folder of definitions.
+#[derive(Default)]
+struct Listed {
+    /// Sorted by service.
+    definitions: Vec<String>,
+    /// Those that look like a definition and are none, by their ending.
+    near_misses: Vec<String>,
+}
+
+/// File names of all definitions. Hidden files and those of another ending are none.
+fn definitions(paths: &Paths) -> std::result::Result<Listed, Problem> {
     let dir = &paths.services;
     if dir.to_str().is_none() {
         // Records are JSON, which has no way to write such a path.
-        return Err(Error::refused(dir.display(), "the path is not UTF-8; use another folder"));
+        return Err(Problem::of_file(dir, "the path is not UTF-8; use another folder"));
     }
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::path("open", dir)(e)),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Listed::default()),
+        Err(e) => return Err(unreadable(dir, Error::path("open", dir)(e))),
     };
-    let mut names = Vec::new();
+    let mut listed = Listed::default();
     for entry in entries {
-        let name = entry.map_err(Error::path("read", dir))?.file_name();
+        let name = entry.map_err(|e| unreadable(dir, Error::path("read", dir)(e)))?.file_name();
         // One that isn't UTF-8 keeps an odd character, isn't found under it, and could be no service anyway.
         let name = name.to_string_lossy().into_owned();
-        if name.ends_with(".toml") && !name.starts_with('.') {
-            names.push(name);
+        if name.starts_with('.') {
+            continue;
+        }
+        if name.ends_with(".toml") {
+            listed.definitions.push(name);
+        } else if is_near_miss(&name) {
+            listed.near_misses.push(name);
         }
     }
-    names.sort_unstable_by(|a, b| stem(a).cmp(stem(b)));
-    Ok(names)
+    listed.definitions.sort_unstable_by(|a, b| stem(a).cmp(stem(b)));
+    listed.near_misses.sort_unstable();
+    Ok(listed)
+}
+
+/// Whether the name has an ending that is easily taken for `.toml`: as other systems or hasty fingers write it. Copies that
+/// editors and packages leave (`shop.toml.bak`, `shop.toml~`) have none.
+fn is_near_miss(file_name: &str) -> bool {
+    let lower = file_name.to_ascii_lowercase();
+    [".toml", ".toml.txt", ".tml", ".tom", ".toml "].iter().any(|ending| lower.ends_with(ending))
+}
+
+fn near_miss(path: &Path) -> Problem {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let service = name.find(".t").and_then(|at| name.get(..at)).unwrap_or(&name);
+    Problem::of_file(path, format!("not read: the name of a definition ends in .toml; rename it to {service}.toml"))
 }
 
 fn stem(file_name: &str) -> &str {
@@ -212,7 +258,7 @@ fn stem(file_name: &str) -> &str {
 }
 
 fn no_definition(paths: &Paths, name: &str) -> Error {
-    let names = definitions(paths).unwrap_or_default();
+    let names = definitions(paths).unwrap_or_default().definitions;
     let names: Vec<&str> = names.iter().map(|n| stem(n)).collect();
     let file: PathBuf = paths.services.join(format!("{name}.toml"));
     let hint = suggest::hint(name, names.iter().copied());

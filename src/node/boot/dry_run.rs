@@ -18,6 +18,10 @@ pub fn text(paths: &Paths, node: &Node, plan: &Plan) -> String {
             false => format!("waits {} at most, then warns and goes on", duration::format(stage.stage.timeout)),
         };
         let _ = writeln!(out, "stage {}: {gate}", stage.stage.name);
+        let waits = if stage.foundation { "waited for until it is mended" } else { "left out" };
+        for bad in &stage.bad {
+            let _ = writeln!(out, "  {}: its definition is bad: {waits}", bad.name);
+        }
         for member in &stage.members {
             let spec = member.spec(paths);
             let standing = recover::standing(paths, member.id(), member.left_alone);

@@ -2,6 +2,7 @@
 //! it blocks until it is healthy and is tried for ever; later ones warn when their time is up.
 
 mod bells;
+mod definitions;
 pub mod down;
 pub mod dry_run;
 mod member;
@@ -34,8 +35,16 @@ pub enum Booted {
     Interrupted,
 }
 
-/// Runs the stages of `plan`. `strict`: something unhealthy makes it a failure in the record.
-pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Signals, tell: Teller) -> Result<Booted> {
+/// Runs the stages of `plan`. `strict`: something unhealthy makes it a failure in the record. What is mended of the
+/// foundation's definitions meanwhile is in `plan` afterwards.
+pub fn run(
+    paths: &Paths,
+    node: &Node,
+    plan: &mut Plan,
+    strict: bool,
+    signals: &Signals,
+    tell: Teller,
+) -> Result<Booted> {
     if let Some(stage) = plan.stages.iter().find(|s| s.members.len() > MEMBERS_MAX) {
         let (name, count) = (&stage.stage.name, stage.members.len());
         let why = format!("has {count} components, and at most {MEMBERS_MAX} are waited for at the same time");
@@ -55,7 +64,7 @@ pub fn run(paths: &Paths, node: &Node, plan: &Plan, strict: bool, signals: &Sign
         Arc::new(Shared { paths: paths.clone(), node: node.clone(), unfit, gate: Gate::new(), asking: Gate::new() });
     let mut unhealthy = Vec::new();
     let mut kept = Arc::new(Kept::default());
-    for stage in &plan.stages {
+    for stage in &mut plan.stages {
         kept.close();
         kept = Arc::new(Kept::default());
         match Running::begin(stage, &shared, &kept, signals, &mut tell)?.run()? {

@@ -1,21 +1,22 @@
 //! One stage: its members side by side, until all are healthy or, but for the foundation, its time is up.
 
 use super::bells::Bells;
+use super::definitions;
 use super::member::{Attempt, Handle, News, Shared};
 use super::plan::{Member, StagePlan};
 use super::tell::Teller;
 use crate::health::Kept;
 use crate::model::ComponentId;
 use crate::model::boot_record::StageOutcome;
-use crate::sys::paths::Paths;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{Deadline, Error, Result};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::Inotify;
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// So often people and the init system are told what is waited for.
@@ -58,18 +59,21 @@ pub enum Ended {
 
 /// A stage at work.
 pub struct Running<'a> {
-    plan: &'a StagePlan,
+    plan: &'a mut StagePlan,
+    shared: &'a Arc<Shared>,
     signals: &'a Signals,
     tell: &'a mut Teller,
     now: Vec<Now>,
     /// Why those could not be started that could not.
     failed: BTreeMap<usize, String>,
     handles: Vec<Arc<Handle>>,
+    sender: Sender<(usize, News)>,
     news: Receiver<(usize, News)>,
     wake: Arc<EventFd>,
-    paths: &'a Paths,
-    kept: &'a Kept,
+    kept: &'a Arc<Kept>,
     bells: Option<Bells>,
+    /// Tells when a bad definition of the foundation may have been mended.
+    mending: Option<Inotify>,
     /// Until then nothing is watched, unless there is other news: where all that shall run do and are healthy there is no
     /// need.
     quiet: Option<Deadline>,
@@ -84,7 +88,7 @@ impl<'a> Running<'a> {
     /// Starts to bring the members of `plan` up. As long as all just run, `kept` takes the connections that they were
     /// asked on.
     pub fn begin(
-        plan: &'a StagePlan,
+        plan: &'a mut StagePlan,
         shared: &'a Arc<Shared>,
         kept: &'a Arc<Kept>,
         signals: &'a Signals,
@@ -94,42 +98,87 @@ impl<'a> Running<'a> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
         let wake = Arc::new(wake.map_err(Error::os("create", "an event descriptor"))?);
         let (sender, news) = channel();
-        let (mut handles, mut waiting) = (Vec::new(), VecDeque::new());
-        for (index, member) in plan.members.iter().enumerate() {
-            let handle = Arc::new(Handle::default());
-            waiting.push_back(Arc::new(Attempt {
-                shared: Arc::clone(shared),
-                member: member.clone(),
-                index,
-                foundation: plan.foundation,
-                handle: Arc::clone(&handle),
-                news: sender.clone(),
-                wake: Arc::clone(&wake),
-                kept: Arc::clone(kept),
-            }));
-            handles.push(handle);
-        }
-        let now = vec![Now::Waiting("not started yet".into()); plan.members.len()];
-        let failed = BTreeMap::new();
+        let members = std::mem::take(&mut plan.members);
         let mut running = Running {
             plan,
+            shared,
             signals,
             tell,
-            now,
-            failed,
-            handles,
+            now: Vec::new(),
+            failed: BTreeMap::new(),
+            handles: Vec::new(),
+            sender,
             news,
             wake,
-            paths: &shared.paths,
             kept,
             bells: None,
+            mending: None,
             quiet: Some(Deadline::after(QUIET)),
             began: Instant::now(),
             fresh: FRESH,
-            waiting,
+            waiting: VecDeque::new(),
         };
+        running.add(members);
         running.begin_members();
+        if running.is_held() {
+            running.mending = definitions::watch(&shared.paths, running.plan.bad.iter().map(|bad| bad.name.as_str()));
+            // What was mended before it was watched.
+            running.read_again();
+        }
         Ok(running)
+    }
+
+    /// Takes more members.
+    fn add(&mut self, members: Vec<Member>) {
+        for member in members {
+            let handle = Arc::new(Handle::default());
+            self.waiting.push_back(Arc::new(Attempt {
+                shared: Arc::clone(self.shared),
+                member: member.clone(),
+                index: self.plan.members.len(),
+                foundation: self.plan.foundation,
+                handle: Arc::clone(&handle),
+                news: self.sender.clone(),
+                wake: Arc::clone(&self.wake),
+                kept: Arc::clone(self.kept),
+            }));
+            self.handles.push(handle);
+            self.now.push(Now::Waiting("not started yet".into()));
+            self.plan.members.push(member);
+        }
+    }
+
+    /// Whether a bad definition holds the stage: everything else depends on the foundation.
+    fn is_held(&self) -> bool {
+        self.plan.foundation && !self.plan.bad.is_empty()
+    }
+
+    /// Reads the bad definitions of the foundation again. The components of one that is mended join the stage.
+    fn read_again(&mut self) {
+        let mut joined = false;
+        for mut bad in std::mem::take(&mut self.plan.bad) {
+            match bad.read_again(&self.shared.paths, &self.plan.stage) {
+                Ok(members) => {
+                    self.tell.mended(&self.plan.stage.name, &bad.name, &members);
+                    self.add(members);
+                    joined = true;
+                }
+                Err(problems) => {
+                    if problems != bad.problems {
+                        self.tell.bad(&problems);
+                        bad.problems = problems;
+                    }
+                    self.plan.bad.push(bad);
+                }
+            }
+        }
+        if joined {
+            if self.quiet.is_none() {
+                self.bells = Bells::new(&self.shared.paths, self.plan.members.iter().map(Member::id));
+            }
+            self.begin_members();
+        }
+        self.say(false);
     }
 
     /// Gives a thread of its own to each member that has none: most of what a member does is waiting, and a member that
@@ -159,7 +208,7 @@ impl<'a> Running<'a> {
             if self.quiet.is_some_and(|d| d.passed()) && !self.is_settled() {
                 self.listen();
             }
-            if self.is_settled() && !self.doubts() {
+            if self.is_settled() && !self.is_held() && !self.doubts() {
                 break self.result();
             }
             if deadline.is_some_and(|d| d.passed()) {
@@ -171,6 +220,10 @@ impl<'a> Running<'a> {
             if say_again.passed() {
                 say_again = Deadline::after(SAY_AGAIN);
                 self.extend(deadline);
+                // Where nothing tells of changes, this does.
+                if self.is_held() && self.mending.is_none() {
+                    self.read_again();
+                }
                 self.say(true);
             }
             let again = (!self.waiting.is_empty()).then(|| Deadline::after(NO_THREAD_PAUSE));
@@ -179,8 +232,9 @@ impl<'a> Running<'a> {
                 .flatten()
                 .reduce(Deadline::min);
             let timeout = due.unwrap_or(say_again).poll_timeout();
+            let polled = [self.signals.as_fd(), self.wake.as_fd()].into_iter();
             let polled =
-                [self.signals.as_fd(), self.wake.as_fd()].into_iter().chain(self.bells.as_ref().map(AsFd::as_fd));
+                polled.chain(self.bells.as_ref().map(AsFd::as_fd)).chain(self.mending.as_ref().map(AsFd::as_fd));
             let mut fds: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -190,6 +244,9 @@ impl<'a> Running<'a> {
                 if let Some(handle) = self.handles.get(member) {
                     handle.ring();
                 }
+            }
+            if self.mending.as_ref().is_some_and(definitions::has_changed) {
+                self.read_again();
             }
             self.tell.catch_up();
         };
@@ -256,7 +313,7 @@ impl<'a> Running<'a> {
         if self.quiet.take().is_none() {
             return;
         }
-        self.bells = Bells::new(self.paths, self.plan.members.iter().map(Member::id));
+        self.bells = Bells::new(&self.shared.paths, self.plan.members.iter().map(Member::id));
         self.kept.close();
         self.handles.iter().for_each(|handle| handle.ring());
     }
@@ -304,10 +361,12 @@ impl<'a> Running<'a> {
         let waited = self.now.iter().filter(|now| **now != Now::Skipped).count();
         let healthy = self.now.iter().filter(|now| matches!(now, Now::Healthy(_) | Now::Doubted)).count();
         let mut text = format!("stage {}: {healthy} of {waited} healthy", self.plan.stage.name);
-        let mut waiting = self.plan.members.iter().zip(&self.now).filter_map(|(member, now)| match now {
-            Now::Waiting(why) => Some((member.id(), why)),
+        let waiting = self.plan.members.iter().zip(&self.now).filter_map(|(member, now)| match now {
+            Now::Waiting(why) => Some((member.id().to_string(), why.as_str())),
             _ => None,
         });
+        let bad = self.plan.bad.iter().filter(|_| self.plan.foundation);
+        let mut waiting = bad.map(|bad| (bad.name.clone(), "its definition is bad")).chain(waiting);
         if let Some((id, why)) = waiting.next() {
             text.push_str(&format!(", waiting for {id}: {why}"));
             match waiting.count() {

@@ -1,7 +1,7 @@
 //! Whoever wants to know how a boot goes on: people, programs, the init system, and the boot record.
 
 use super::member::News;
-use super::plan::StagePlan;
+use super::plan::{Member, StagePlan};
 use crate::model::boot_record::{Kind, Recorder, StageOutcome};
 use crate::model::{ComponentId, duration};
 use crate::sys::notify::Notify;
@@ -74,6 +74,20 @@ impl Teller {
         let left: Vec<_> =
             unhealthy.iter().map(|(id, why)| json!({ "component": id.to_string(), "reason": why })).collect();
         self.object(json!({ "event": "stage-ended", "stage": name, "outcome": outcome, "unhealthy": left }));
+    }
+
+    /// The definition of `service` was bad, and is good now: these join the stage.
+    pub fn mended(&mut self, stage: &str, service: &str, members: &[Member]) {
+        self.recorder.joined(stage, members.iter().map(|m| (m.id(), m.found.component.runtime)));
+        self.line(&format!("  {service}: its definition is mended"));
+        self.object(json!({ "event": "mended", "stage": stage, "service": service }));
+    }
+
+    /// A definition has changed and is still bad.
+    pub fn bad(&mut self, problems: &[String]) {
+        self.erase();
+        problems.iter().for_each(|problem| log::warn!("{problem}"));
+        self.draw();
     }
 
     /// Something happened to a component: for the record alone.

@@ -2,7 +2,7 @@
 
 use super::plan::stop_time;
 use crate::guest::launch::preflight::QEMU_OWN_MIB;
-use crate::model::{Component, HealthKind, Loaded, Service, problem};
+use crate::model::{Component, HealthKind, Loaded, Service};
 use crate::node::boot::plan::Plan as BootPlan;
 use crate::sys::Result;
 
@@ -10,12 +10,10 @@ use crate::sys::Result;
 /// number and name of the stage, service, component, runtime, placement, bytes of memory that it needs on a node,
 /// milliseconds that a start and a stop may take, its volumes separated by commas, and the kind of its health check.
 /// What there is none of is a `-`; services that are in no stage come last, with the number after the last stage's.
-/// Anything wrong in the files of `loaded` is an error.
+/// A bad node config is an error; services whose definitions are bad are left out.
 pub fn lines(loaded: &Loaded) -> Result<Vec<String>> {
     let stages = &loaded.node.stages;
-    if stages.is_empty() {
-        problem::unless(loaded.problems.clone(), ())?;
-    } else {
+    if loaded.bars_starts || !stages.is_empty() {
         BootPlan::new(loaded, None)?;
     }
     let mut lines = Vec::new();

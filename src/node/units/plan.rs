@@ -3,7 +3,7 @@
 use crate::model::service::PLACED;
 use crate::model::{Component, ComponentId, Loaded, Restart};
 use crate::node::boot::plan::Plan as BootPlan;
-use crate::node::command;
+use crate::node::{command, resolve};
 use crate::sys::paths::Paths;
 use crate::sys::{Error, Result, tool};
 use std::path::{Path, PathBuf};
@@ -81,25 +81,32 @@ impl Unit {
 }
 
 impl Plan {
-    /// The node that `loaded` describes. Anything wrong in its files is an error; that it has no stage is none.
+    /// The node that `loaded` describes. A bad node config is an error; that it has no stage is none. Of a service whose
+    /// definition is bad, what was deployed keeps its files.
     pub fn new(paths: &Paths, loaded: &Loaded, root: Option<&Path>) -> Result<Plan> {
-        let boot = match loaded.node.stages.is_empty() && loaded.problems.is_empty() {
+        let boot = match loaded.node.stages.is_empty() && !loaded.bars_starts {
             true => None,
             false => Some(BootPlan::new(loaded, None)?),
         };
+        let deployed = |service: &str| -> Vec<Unit> {
+            let found = resolve::deployed(paths, service);
+            found.into_iter().map(|found| Unit::new(found.id, &found.component)).collect()
+        };
         let stages = boot.iter().flat_map(|b| &b.stages).map(|planned| {
             let active = planned.members.iter().filter(|m| m.left_alone.is_none());
+            let units = active.map(|m| Unit::new(m.id().clone(), &m.found.component));
             Stage {
                 name: planned.stage.name.clone(),
                 foundation: planned.foundation,
                 timeout: planned.stage.timeout,
-                units: active.map(|m| Unit::new(m.id().clone(), &m.found.component)).collect(),
+                units: units.chain(planned.bad.iter().flat_map(|bad| deployed(&bad.name))).collect(),
             }
         });
         let stages: Vec<Stage> = stages.collect();
         let unstaged = |name: &str| loaded.node.stage_of(name).is_none();
         let rest = loaded.components().filter(|(_, s, _)| s.left_alone().is_none() && unstaged(&s.name));
-        let rest = rest.map(|(id, _, component)| Unit::new(id, component)).collect();
+        let bad = loaded.broken.iter().filter(|name| unstaged(name)).flat_map(|name| deployed(name));
+        let rest = rest.map(|(id, _, component)| Unit::new(id, component)).chain(bad).collect();
         let mut placed = loaded.components().filter(|(_, s, _)| s.left_alone() == Some(PLACED));
         let placed_containers = placed.any(|(_, _, component)| !component.is_vm());
         let own = tool::ours("mcp-run");

@@ -1,4 +1,4 @@
-//! Mistakes in the configuration are all told, and nothing is started; damage of one component is that one's alone.
+//! Mistakes in mcp.toml are all reported, and nothing is started; damage of one component is that one's alone.
 
 use super::{fake, plain, sequence};
 use crate::harness::Node;
@@ -12,7 +12,7 @@ fn nothing_started(node: &Node) {
 }
 
 #[test]
-fn boot_tells_all_mistakes_at_once_and_starts_nothing() {
+fn boot_with_a_bad_config_reports_all_mistakes_and_starts_nothing() {
     let node = Node::new();
     for name in ["a", "b", "c"] {
         plain(&node, name, "");

@@ -114,7 +114,7 @@ fn exit_code(picture: &Picture, unknown: &[String]) -> u8 {
     let trouble = nodes.fold(EXIT_OK, crate::cmd::worse);
     let trouble = if unknown.is_empty() { trouble } else { EXIT_FINAL };
     match trouble {
-        EXIT_OK if has_drift(picture) => EXIT_NO,
+        EXIT_OK if has_drift(picture) || picture.nodes.iter().any(|n| !n.problems.is_empty()) => EXIT_NO,
         code => code,
     }
 }

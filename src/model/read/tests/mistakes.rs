@@ -169,8 +169,8 @@ fn each_mistake_is_one_line() {
             "F:8: components.api.stop_timeout: expected a duration in quotes, found the integer 35; write \"35s\"",
         ),
         ("X = 1", "stop_timeout = \"35\"", "F:8: components.api.stop_timeout: \"35\" has no unit; write \"35s\""),
-        ("X = 1", "stop_timeout = \"500us\"", "F:8: components.api.stop_timeout: \"500us\" is too short"),
-        ("X = 1", "stop_timeout = \"99y\"", "F:8: components.api.stop_timeout: \"99y\" is too long: at most 8760h"),
+        ("X = 1", "stop_timeout = \"0.5ms\"", "F:8: components.api.stop_timeout: \"0.5ms\" is too short"),
+        ("X = 1", "stop_timeout = \"9999h\"", "F:8: components.api.stop_timeout: \"9999h\" is too long: at most 8760h"),
         ("X = 1", "stop_timeout = \"-1s\"", "F:8: components.api.stop_timeout: \"-1s\" is not a duration"),
         (
             "X = 1",
