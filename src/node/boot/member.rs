@@ -1,6 +1,7 @@
 //! One component on its way up, in a thread of its own: started where it doesn't run, asked until it is healthy, and, in
 //! the foundation, started again as often as it takes.
 
+use super::handle::Handle;
 use super::plan::Member;
 use crate::health::{self, Cancel, Check, Forward, Kept, Pace, Reason, Subject, Verdict};
 use crate::model::state::{Phase, State};
@@ -13,9 +14,8 @@ use crate::sys::error::{EXIT_FINAL, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 use crate::sys::paths::Paths;
 use crate::sys::{Deadline, Error, Result, time};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The first pause before a foundation component is started again…
@@ -84,76 +84,6 @@ pub struct Shared {
     pub gate: Gate,
     /// First questions under way at once.
     pub asking: Gate,
-}
-
-/// The stage's hold on a member.
-#[derive(Default)]
-pub struct Handle {
-    over: AtomicBool,
-    doubted: AtomicBool,
-    /// Whether its bell has rung since it last looked.
-    bell: Mutex<bool>,
-    rung: Condvar,
-    /// Ends what it asks just now.
-    cancel: Mutex<Option<Arc<Cancel>>>,
-}
-
-impl Handle {
-    /// The stage is over: the member does nothing more.
-    pub fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// It was found unhealthy after it said that it was healthy: it is asked again.
-    pub fn doubt(&self) {
-        self.doubted.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    /// Something has happened to it: if it rests, it looks.
-    pub fn ring(&self) {
-        *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.rung.notify_all();
-    }
-
-    /// It is about to be asked: a doubt that came before is met by that.
-    fn settle(&self) {
-        self.doubted.store(false, Ordering::SeqCst);
-    }
-
-    fn wake(&self) {
-        if let Some(cancel) = &*self.cancel.lock().unwrap_or_else(PoisonError::into_inner) {
-            cancel.set();
-        }
-        self.ring();
-    }
-
-    /// Rests until the bell rings, or until then.
-    fn rest(&self, until: Deadline) {
-        let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
-        let rested = self.rung.wait_timeout_while(bell, until.left(), |rung| !*rung);
-        *rested.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
-
-    fn is_doubted(&self) -> bool {
-        self.doubted.load(Ordering::SeqCst)
-    }
-
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::SeqCst)
-    }
-
-    /// A flag that is not set, unless the stage is over or the member in doubt.
-    fn fresh(&self) -> Result<Arc<Cancel>> {
-        let fresh = Arc::new(Cancel::new()?);
-        *self.cancel.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
-        // Looked at after it is there: what comes later sets it.
-        if self.is_over() || self.doubted.load(Ordering::SeqCst) {
-            fresh.set();
-        }
-        Ok(fresh)
-    }
 }
 
 /// One member at work.
@@ -472,7 +402,7 @@ impl Attempt {
             if self.handle.is_over() {
                 return Waited::Over;
             }
-            if self.handle.doubted.swap(false, Ordering::SeqCst) {
+            if self.handle.is_doubted() {
                 return Waited::Again;
             }
             match self.standing() {

@@ -5,6 +5,7 @@ mod bells;
 mod definitions;
 pub mod down;
 pub mod dry_run;
+mod handle;
 mod member;
 pub mod plan;
 mod stage;

@@ -2,7 +2,8 @@
 
 use super::bells::Bells;
 use super::definitions;
-use super::member::{Attempt, Handle, News, Shared};
+use super::handle::Handle;
+use super::member::{Attempt, News, Shared};
 use super::plan::{Member, StagePlan};
 use super::tell::Teller;
 use crate::health::Kept;
