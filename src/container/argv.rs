@@ -61,8 +61,8 @@ pub fn argv(context: &Context<'_>, plan: &Plan<'_>) -> Vec<String> {
     // Its environment is what was said, whatever the node's is.
     argv.push("--http-proxy=false".into());
     argv.extend(of_component(component, plan, &files));
-    if let Some([program, first @ ..]) = plan.entrypoint {
-        argv.extend(["--entrypoint".to_string(), json(program, first)]);
+    if let Some(words) = component.entrypoint.as_deref().or(plan.entrypoint) {
+        argv.extend(["--entrypoint".to_string(), serde_json::to_string(words).unwrap_or_default()]);
     }
     argv.push(plan.image.to_string());
     argv.extend(component.args.iter().flatten().cloned());
@@ -85,6 +85,12 @@ fn of_component(component: &Component, plan: &Plan<'_>, files: &InstancePaths) -
     if let Some(user) = &component.container.user {
         add("--user", user.clone());
     }
+    if let Some(workdir) = &component.workdir {
+        add("--workdir", workdir.clone());
+    }
+    if let Some(signal) = component.stop_signal {
+        add("--stop-signal", signal.to_string());
+    }
     for volume in &component.volumes {
         let options = volume.options.as_ref().map(|o| format!(":{o}")).unwrap_or_default();
         add("--volume", format!("{}:{}{options}", volume.name, volume.path));
@@ -94,6 +100,9 @@ fn of_component(component: &Component, plan: &Plan<'_>, files: &InstancePaths) -
     }
     if !plan.secret_names.is_empty() {
         add("--env-file", path_field(&files.env()));
+    }
+    if component.tty {
+        argv.push("--tty".into());
     }
     argv
 }
@@ -105,9 +114,4 @@ fn path_field(path: &Path) -> String {
 /// One value of an option that podman reads as a line of comma-separated values.
 fn field(value: &str) -> String {
     if value.contains([',', '"', '\n']) { format!("\"{}\"", value.replace('"', "\"\"")) } else { value.to_string() }
-}
-
-fn json(program: &str, first: &[String]) -> String {
-    let words: Vec<&str> = std::iter::once(program).chain(first.iter().map(String::as_str)).collect();
-    serde_json::to_string(&words).unwrap_or_default()
 }

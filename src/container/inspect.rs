@@ -1,12 +1,11 @@
 //! What podman tells of one container.
 
 use super::podman::{Podman, QUESTION, parse};
+use crate::model::signal;
 use crate::sys::{Deadline, Result};
-use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// One container, of what `podman container inspect` prints. What is missing is as if it were empty.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -81,26 +80,12 @@ impl Inspected {
     }
 }
 
-/// `15`, `"15"`, `"SIGTERM"`, `"TERM"`, `"SIGRTMIN+3"`.
+/// A number or a name, quoted or not.
 fn signal_of(value: &Value) -> Option<i32> {
-    let in_range = |n: i32| (1..=64).contains(&n).then_some(n);
-    if let Some(n) = value.as_i64() {
-        return i32::try_from(n).ok().and_then(in_range);
+    match value.as_i64() {
+        Some(n) => signal::parse(&n.to_string()),
+        None => signal::parse(value.as_str()?),
     }
-    let text = value.as_str()?.to_uppercase();
-    if let Ok(n) = text.parse() {
-        return in_range(n);
-    }
-    let name = text.strip_prefix("SIG").unwrap_or(&text);
-    if let Some(rest) = name.strip_prefix("RTMIN") {
-        let more: i32 = if rest.is_empty() { 0 } else { rest.strip_prefix('+')?.parse().ok()? };
-        return libc::SIGRTMIN().checked_add(more).and_then(in_range);
-    }
-    if let Some(rest) = name.strip_prefix("RTMAX") {
-        let less: i32 = if rest.is_empty() { 0 } else { rest.strip_prefix('-')?.parse().ok()? };
-        return libc::SIGRTMAX().checked_sub(less).and_then(in_range);
-    }
-    Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)
 }
 
 /// The container with that id; `None`: there is none.

@@ -74,7 +74,7 @@ fn plan(context: &Context<'_>, podman: Podman, version: String) -> Result<Prepar
     let names: Vec<String> = secrets.iter().flatten().map(|(name, _)| name.clone()).collect();
     // Podman takes the image's own arguments where none are given, unless the entry point is named.
     let bare = match component.args.as_deref() {
-        Some([]) => Some(entrypoint(id, &podman, &image)?),
+        Some([]) if component.entrypoint.is_none() => Some(entrypoint(id, &podman, &image)?),
         _ => None,
     };
     let plan = Plan { image: &image, entrypoint: bare.as_deref(), secret_names: &names };

@@ -43,10 +43,14 @@ pub struct Handover {
     pub workdir: String,
     /// `USER[:GROUP]`, each a name of the guest's own passwd and group files or a number; empty: root.
     pub user: String,
+    /// Signal that asks the program to stop, by its number; 0: SIGTERM.
+    pub stop_signal: u8,
     /// Host name; empty: the kernel's.
     pub hostname: String,
-    /// Name server for /etc/resolv.conf; empty: that file is left alone.
-    pub nameserver: String,
+    /// Text of /etc/resolv.conf; empty: that file is left alone.
+    pub resolv_conf: String,
+    /// Whether the program's output is the console itself, a terminal, in place of a pipe.
+    pub tty: bool,
     /// Where writes to the root go.
     pub overlay: Overlay,
     /// Volumes, mounted in this order.
@@ -74,11 +78,17 @@ pub fn encode(handover: &Handover) -> Result<Vec<u8>, String> {
         ("workdir", &handover.workdir),
         ("user", &handover.user),
         ("hostname", &handover.hostname),
-        ("nameserver", &handover.nameserver),
+        ("resolv-conf", &handover.resolv_conf),
     ] {
         if !value.is_empty() {
             put(key, value.as_bytes());
         }
+    }
+    if handover.stop_signal != 0 {
+        put("stop-signal", handover.stop_signal.to_string().as_bytes());
+    }
+    if handover.tty {
+        put("tty", b"");
     }
     if handover.overlay == Overlay::Disk {
         put("overlay", b"disk");
@@ -124,8 +134,12 @@ pub fn decode(bytes: &[u8]) -> Result<Handover, String> {
             }
             "workdir" => handover.workdir = text.to_string(),
             "user" => handover.user = text.to_string(),
+            "stop-signal" => {
+                handover.stop_signal = text.parse().map_err(|_| format!("handover: stop-signal {text:?}"))?;
+            }
             "hostname" => handover.hostname = text.to_string(),
-            "nameserver" => handover.nameserver = text.to_string(),
+            "resolv-conf" => handover.resolv_conf = text.to_string(),
+            "tty" => handover.tty = true,
             "overlay" if text == "disk" => handover.overlay = Overlay::Disk,
             "volume" => {
                 let mut words = text.splitn(3, ' ');
@@ -166,12 +180,9 @@ fn check(handover: &Handover) -> Result<(), String> {
             return Err(format!("environment variable {name} has a NUL byte"));
         }
     }
-    for (what, value) in [
-        ("working directory", &handover.workdir),
-        ("user", &handover.user),
-        ("host name", &handover.hostname),
-        ("name server", &handover.nameserver),
-    ] {
+    for (what, value) in
+        [("working directory", &handover.workdir), ("user", &handover.user), ("host name", &handover.hostname)]
+    {
         if value.contains(['\0', '\n']) {
             return Err(format!("{what} {value:?} has a NUL byte or a line end"));
         }
@@ -208,8 +219,10 @@ mod tests {
             env: vec![("A".into(), "b=c\nd".into()), ("EMPTY".into(), String::new())],
             workdir: "/srv/with space".into(),
             user: "www:33".into(),
+            stop_signal: 37,
             hostname: "api".into(),
-            nameserver: "10.0.2.3".into(),
+            resolv_conf: "nameserver 10.0.2.3\nsearch a b\n".into(),
+            tty: true,
             overlay: Overlay::Disk,
             volumes: vec![Volume { serial: "vol-0".into(), path: "/srv/my data".into(), fstype: "ext4".into() }],
             seed: (0..=255).collect(),

@@ -2,10 +2,11 @@
 
 use super::handover::{self, Handover};
 use super::mount::{self, OnDisk};
+use super::output::{self, Output};
 use super::power::Buttons;
 use super::report::{Fail, Port, say};
 use super::watch::{self, Ended};
-use super::{end, module, network, program, user};
+use super::{end, module, network, program, user, volume};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -22,8 +23,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(100);
     }
     let mut on_disk = OnDisk::default();
-    let mut port = None;
-    let result = run(&mut on_disk, &mut port);
+    let (mut port, mut output) = (None, None);
+    let result = run(&mut on_disk, &mut port, &mut output);
     // Whether or not the program ever ran, the file systems on disk are left clean.
     let code = match &result {
         Ok(Ended::Exit(code)) => *code,
@@ -43,12 +44,15 @@ pub fn main() -> ExitCode {
     if let Ok(signals) = watch::signals() {
         watch::kill_rest(&signals);
     }
+    if let Some(output) = &mut output {
+        output.drain();
+    }
     on_disk.close();
     nix::unistd::sync();
     end::halt(code)
 }
 
-fn run(on_disk: &mut OnDisk, port: &mut Option<Port>) -> Result<Ended, Fail> {
+fn run(on_disk: &mut OnDisk, port: &mut Option<Port>, output: &mut Option<Output>) -> Result<Ended, Fail> {
     mount::kernel_file_systems()?;
     module::load_all();
     let port = port.insert(Port::open());
@@ -69,15 +73,25 @@ fn run(on_disk: &mut OnDisk, port: &mut Option<Port>) -> Result<Ended, Fail> {
     mount::furnish();
     write_network_files(&handover);
     let user = user::resolve(&handover.user, &read_text("/etc/passwd"), &read_text("/etc/group")).map_err(Fail::new)?;
-    mount::volumes(&handover.volumes, &user, on_disk)?;
+    volume::mount_all(&handover.volumes, &user, on_disk)?;
     if !handover.workdir.is_empty() {
         mount::make_directory(&handover.workdir, 0o755)?;
     }
     console(user.uid);
     let signals = watch::signals()?;
-    let program = program::start(&handover, &user)?;
+    let mut pipe = None;
+    if !handover.tty {
+        let (reader, writer) = output::pipe(user.uid)?;
+        (*output, pipe) = (Some(reader), Some(writer));
+    }
+    let program = program::start(&handover, &user, pipe.as_ref())?;
+    drop(pipe);
     port.send("up");
-    Ok(watch::until_end(program, &signals, &mut buttons))
+    let stop_signal = match handover.stop_signal {
+        0 => libc::SIGTERM,
+        number => number.into(),
+    };
+    Ok(watch::until_end(program, &signals, &mut buttons, output, stop_signal))
 }
 
 fn read_handover() -> Result<Handover, Fail> {
@@ -105,7 +119,7 @@ fn stir(seed: &[u8]) {
     }
 }
 
-/// The console becomes our output and the program's: bytes pass unchanged (no carriage returns), and the program may
+/// The console becomes our output, and the program's where that is to be a terminal: bytes pass unchanged (no carriage returns), and the program may
 /// open it by name (/dev/stdout) whoever it runs as.
 fn console(uid: u32) {
     let Ok(console) = OpenOptions::new().read(true).write(true).open("/dev/console") else { return };
@@ -131,8 +145,8 @@ fn write_network_files(handover: &Handover) {
     if !handover.hostname.is_empty() {
         files.push(("/etc/hostname", format!("{}\n", handover.hostname)));
     }
-    if !handover.nameserver.is_empty() {
-        files.push(("/etc/resolv.conf", format!("nameserver {}\n", handover.nameserver)));
+    if !handover.resolv_conf.is_empty() {
+        files.push(("/etc/resolv.conf", handover.resolv_conf.clone()));
     }
     for (path, text) in files {
         // It may be a link into a /run that is empty here.

@@ -32,6 +32,8 @@ mod mount;
 #[cfg(feature = "guest")]
 mod network;
 #[cfg(feature = "guest")]
+mod output;
+#[cfg(feature = "guest")]
 mod power;
 #[cfg(feature = "guest")]
 mod program;
@@ -39,6 +41,8 @@ mod program;
 mod report;
 #[cfg(feature = "guest")]
 mod user;
+#[cfg(feature = "guest")]
+mod volume;
 #[cfg(feature = "guest")]
 mod watch;
 

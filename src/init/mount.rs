@@ -1,17 +1,15 @@
-//! File systems: those of the kernel, the root with its overlay, volumes.
+//! File systems: those of the kernel, and the root with its overlay.
 
 use super::disk;
-use super::handover::{Handover, Overlay, Volume};
+use super::handover::{Handover, Overlay};
 use super::report::{Fail, say};
-use super::user::User;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
 
 /// File systems on disks, which are to be clean at the end: a directory handle on each one's top.
 #[derive(Default)]
@@ -89,54 +87,6 @@ pub fn furnish() {
     }
 }
 
-/// Mounts the volumes. One that was never used gets the owner and mode of the directory that it covers, or belongs
-/// to `user` where there is none.
-pub fn volumes(volumes: &[Volume], user: &User, on_disk: &mut OnDisk) -> Result<(), Fail> {
-    for volume in volumes {
-        let device = disk::find(&volume.serial)?;
-        let path = volume.path.as_str();
-        let covered = fs::metadata(path).ok();
-        make_directory(path, 0o755)?;
-        mount(Some(device.as_str()), path, Some(volume.fstype.as_str()), MsFlags::MS_NOATIME, NONE)
-            .map_err(Fail::of("mount volume on", path))?;
-        on_disk.add(path, path);
-        if volume.fstype == "ext4"
-            && let Err(e) = grow(&device, path)
-        {
-            say(&format!("volume on {path}: the file system could not grow to its disk's size: {e}"));
-        }
-        // The mark of a new file system; removed last, so that a cut-off first boot is done again.
-        let mark = Path::new(path).join("lost+found");
-        if is_only_entry(path, &mark) {
-            let (uid, gid, mode) =
-                covered.map_or((user.uid, user.gid, 0o755), |m| (m.uid(), m.gid(), m.mode() & 0o7777));
-            let _ = std::os::unix::fs::chown(path, Some(uid), Some(gid));
-            let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
-            let _ = fs::remove_dir(&mark);
-        }
-    }
-    Ok(())
-}
-
-/// Makes the ext4 file system at `path` as large as `device`, on which it is.
-fn grow(device: &str, path: &str) -> std::io::Result<()> {
-    // linux/fs.h and ext4's own: _IOW('f', 16, __u64), the number of blocks.
-    const EXT4_IOC_RESIZE_FS: libc::Ioctl = 0x4008_6610;
-    let sectors = fs::read_to_string(format!("/sys/block/{}/size", device.trim_start_matches("/dev/")))?;
-    let bytes = sectors.trim().parse::<u64>().map_err(std::io::Error::other)? * 512;
-    let top = File::open(path)?;
-    let blocks = bytes / top.metadata()?.blksize().max(1);
-    // SAFETY: the kernel reads one number of 64 bits.
-    let r = unsafe { libc::ioctl(top.as_raw_fd(), EXT4_IOC_RESIZE_FS, &raw const blocks) };
-    if r == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-}
-
-fn is_only_entry(dir: &str, entry: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| {
-        entries.next().is_some_and(|e| e.is_ok_and(|e| e.path() == entry)) && entries.next().is_none()
-    })
-}
-
 /// mkdir -p.
 pub fn make_directory(path: &str, mode: u32) -> Result<(), Fail> {
     fs::DirBuilder::new()
@@ -154,7 +104,8 @@ fn copy_owner(from: &str, to: &str) {
 }
 
 impl OnDisk {
-    fn add(&mut self, name: &str, path: &str) {
+    /// Keeps a handle on the file system at `path`.
+    pub fn add(&mut self, name: &str, path: &str) {
         let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
         if let Ok(fd) = nix::fcntl::open(path, flags, Mode::empty()) {
             self.0.push((name.to_string(), File::from(fd)));

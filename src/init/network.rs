@@ -14,7 +14,13 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// Brings up the loopback and the first card with its address and default route. A guest without a card is fine;
 /// what fails is said.
+///
+/// Any user may listen on any port: the program is alone here, and as an ordinary user it would have no other way to
+/// port 80.
 pub fn start() {
+    if let Err(e) = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0") {
+        say(&format!("network: open low ports to all users: {e}"));
+    }
     if let Err(text) = configure() {
         say(&text);
     }

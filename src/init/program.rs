@@ -39,9 +39,10 @@ struct Plan {
     gid: libc::gid_t,
 }
 
-/// Starts the program, with the console as its output and in a session of its own; returns its process id.
+/// Starts the program in a session of its own, with `output`, or else our own console, as its output; returns its
+/// process id.
 /// Fails with 127 when there is no such program, 126 when it can't be executed.
-pub fn start(handover: &Handover, user: &User) -> Result<Pid, Fail> {
+pub fn start(handover: &Handover, user: &User, output: Option<&OwnedFd>) -> Result<Pid, Fail> {
     let name = handover.args.first().map(String::as_str).unwrap_or_default();
     let plan = plan(handover, user).map_err(|e| Fail::new(format!("start {name}: {e}")))?;
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Fail::of("start", name))?;
@@ -51,7 +52,7 @@ pub fn start(handover: &Handover, user: &User) -> Result<Pid, Fail> {
     match unsafe { fork() }.map_err(Fail::of("start", name))? {
         ForkResult::Child => {
             // SAFETY: the pointers are into `plan`, which lives.
-            let (step, errno) = unsafe { become_program(&plan, &arg_pointers, &env_pointers) };
+            let (step, errno) = unsafe { become_program(&plan, &arg_pointers, &env_pointers, output) };
             let message = [step as u8, errno as u8];
             // SAFETY: a buffer of two bytes; nothing is left to do if this fails.
             unsafe {
@@ -124,7 +125,12 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 ///
 /// # Safety
 /// Only between fork and exec, in the child. `args` and `env` end with a null pointer.
-unsafe fn become_program(plan: &Plan, args: &[*const c_char], env: &[*const c_char]) -> (Step, i32) {
+unsafe fn become_program(
+    plan: &Plan,
+    args: &[*const c_char],
+    env: &[*const c_char],
+    output: Option<&OwnedFd>,
+) -> (Step, i32) {
     // SAFETY: system calls with pointers to data that the caller owns; none allocates or takes a lock.
     unsafe {
         libc::setsid();
@@ -135,6 +141,10 @@ unsafe fn become_program(plan: &Plan, args: &[*const c_char], env: &[*const c_ch
         if null > 0 {
             libc::dup2(null, 0);
             libc::close(null);
+        }
+        if let Some(pipe) = output {
+            libc::dup2(pipe.as_raw_fd(), 1);
+            libc::dup2(pipe.as_raw_fd(), 2);
         }
         // As root: an image's working directory may be closed to the program's user, as with container engines.
         if libc::chdir(plan.workdir.as_ptr()) != 0 {

@@ -1,5 +1,6 @@
 //! Waiting for the program's end: reaping, passing signals on, answering the power button. Blocks in `poll`.
 
+use super::output::Output;
 use super::power::Buttons;
 use super::program::PASSED_ON;
 use super::report::{Fail, say};
@@ -31,15 +32,25 @@ pub fn signals() -> Result<SignalFd, Fail> {
 }
 
 /// Waits until `program` has ended, reaping whatever else ends.
-pub fn until_end(program: Pid, signals: &SignalFd, buttons: &mut Buttons) -> Ended {
+///
+/// A press of the power button becomes `stop_signal`, which may be a real-time signal.
+pub fn until_end(
+    program: Pid,
+    signals: &SignalFd,
+    buttons: &mut Buttons,
+    output: &mut Option<Output>,
+    stop_signal: i32,
+) -> Ended {
     loop {
         {
             let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             fds.extend(buttons.fds().into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend(output.as_ref().and_then(Output::fd).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let _ = poll(&mut fds, PollTimeout::NONE);
         }
         for _ in 0..buttons.presses() {
-            let _ = kill(program, Signal::SIGTERM);
+            // SAFETY: a plain system call.
+            unsafe { libc::kill(program.as_raw(), stop_signal) };
         }
         while let Ok(Some(info)) = signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
@@ -49,7 +60,12 @@ pub fn until_end(program: Pid, signals: &SignalFd, buttons: &mut Buttons) -> End
                 }
             }
         }
+        if let Some(output) = output {
+            output.copy();
+        }
         if let Some(ended) = reap(program) {
+            // Before the host learns of the end, and looks for the last lines.
+            output.iter_mut().for_each(Output::drain);
             return ended;
         }
     }

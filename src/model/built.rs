@@ -43,6 +43,9 @@ pub struct Built {
     pub workdir: String,
     /// `USER[:GROUP]`, for a microvm; empty: root.
     pub user: String,
+    /// StopSignal as the image has it, for a microvm; empty: SIGTERM.
+    #[serde(default)]
+    pub stop_signal: String,
     /// The volumes that a unikernel's disk expects, in the order of their disks.
     pub volumes: Vec<BuiltVolume>,
     /// TCP and UDP ports that the image says it serves, like `8080/tcp`. For people.

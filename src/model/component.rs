@@ -140,12 +140,12 @@ pub struct Volume {
     pub options: Option<String>,
 }
 
-/// What only podman understands.
+/// Options of podman.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContainerOnly {
     /// `--network`.
     pub network: Option<String>,
-    /// `--user`.
+    /// `--user`; a microVM's init reads it too.
     pub user: Option<String>,
 }
 
@@ -164,8 +164,20 @@ pub struct Component {
     pub vcpus: u32,
     /// Forwarded ports.
     pub ports: Vec<Port>,
+    /// Replaces the image's Entrypoint; one that is not empty drops the image's Cmd too, as podman does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's Cmd.
     pub args: Option<Vec<String>>,
+    /// Replaces the image's WorkingDir: an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Replaces the image's StopSignal: a signal's number (microVMs, containers).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
+    /// Whether its standard output is a terminal (microVMs, containers).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
     /// Environment of the program.
     pub env: BTreeMap<String, String>,
     /// File with further NAME=value lines. Its contents are secret.
@@ -196,7 +208,7 @@ pub struct Component {
     pub oneshot: bool,
     /// How to tell whether it is healthy; `None` when nothing was said.
     pub health: Option<Health>,
-    /// What only podman understands.
+    /// Options of podman.
     pub container: ContainerOnly,
 }
 
@@ -238,7 +250,11 @@ impl Component {
             memory_mb: 256,
             vcpus: 1,
             ports: Vec::new(),
+            entrypoint: None,
             args: None,
+            workdir: None,
+            stop_signal: None,
+            tty: false,
             env: BTreeMap::new(),
             env_file: None,
             egress: Egress::All,
@@ -274,6 +290,10 @@ mod tests {
             |c| c.memory_mb += 1,
             |c| c.vcpus = 2,
             |c| c.args = Some(Vec::new()),
+            |c| c.entrypoint = Some(Vec::new()),
+            |c| c.workdir = Some("/x".into()),
+            |c| c.stop_signal = Some(3),
+            |c| c.tty = true,
             |c| c.env.extend([("A".to_string(), "b".to_string())]),
             |c| c.env_file = Some("/x".into()),
             |c| c.egress = Egress::None,

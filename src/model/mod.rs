@@ -20,6 +20,7 @@ pub mod read;
 pub mod record;
 pub mod reference;
 pub mod service;
+pub mod signal;
 pub mod size;
 pub mod state;
 pub mod suggest;

@@ -44,7 +44,7 @@ pub fn ensure(paths: &Paths, node: &Node, id: &ComponentId, version: Version) ->
         other => other,
     };
     let spec = &version.spec;
-    let request = Request { runtime: spec.runtime, args: spec.args.clone(), include: spec.include.clone() };
+    let request = Request::of(spec);
     let meter = Meter::default();
     let pull = Pull { reference: &by_digest, request: &request, node, paths, meter: &meter, deadline };
     let done = pull.run()?;

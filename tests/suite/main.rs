@@ -43,6 +43,7 @@ mod layers;
 mod logs;
 mod man;
 mod microvm;
+mod microvm_image;
 mod ocf;
 mod oneshot;
 mod parts;

@@ -67,8 +67,7 @@ fn defined(paths: &Paths, target: &Target) -> Result<(Node, Vec<Wanted>)> {
         let no_image = match &component.source {
             Source::Image { reference } => {
                 let reference = Reference::parse(reference).map_err(|e| Error::refused(&one.id, e))?;
-                let include = component.include;
-                let request = Request { runtime: component.runtime, args: component.args, include };
+                let request = Request::of(&component);
                 wanted.push(Wanted { component: Some(one.id.to_string()), reference, request });
                 continue;
             }

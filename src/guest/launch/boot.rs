@@ -143,10 +143,12 @@ pub fn handover(context: &Context<'_>) -> Result<Option<Handover>> {
     let own = component.args.clone().filter(|args| !args.is_empty());
     let program = match &component.source {
         Source::Rootfs { .. } => {
-            let args = own.ok_or_else(|| {
+            let args: Vec<String> =
+                component.entrypoint.iter().flatten().cloned().chain(own.into_iter().flatten()).collect();
+            if args.is_empty() {
                 let reason = "a rootfs does not say what to run; name the program and its arguments as args";
-                Error::refused(context.id, reason)
-            })?;
+                return Err(Error::refused(context.id, reason));
+            }
             Program { args, ..Program::default() }
         }
         Source::Image { .. } | Source::Built { .. } => {
@@ -154,14 +156,19 @@ pub fn handover(context: &Context<'_>) -> Result<Option<Handover>> {
             if built.runtime != Runtime::Microvm {
                 return Ok(None);
             }
-            let args: Vec<String> = built.entrypoint.into_iter().chain(own.unwrap_or(built.cmd)).collect();
+            let (entrypoint, cmd) = match &component.entrypoint {
+                None => (built.entrypoint, built.cmd),
+                Some(words) if words.is_empty() => (Vec::new(), built.cmd),
+                Some(words) => (words.clone(), Vec::new()),
+            };
+            let args: Vec<String> = entrypoint.into_iter().chain(own.unwrap_or(cmd)).collect();
             if args.is_empty() {
                 let reason = "the image does not say what to run; name the program and its arguments as args";
                 return Err(Error::refused(context.id, reason));
             }
             let env = built.env.iter().filter_map(|pair| pair.split_once('='));
             let env = env.map(|(name, value)| (name.to_string(), value.to_string())).collect();
-            Program { args, env, workdir: built.workdir, user: built.user }
+            Program { args, env, workdir: built.workdir, user: built.user, stop_signal: built.stop_signal }
         }
         Source::Disk { .. } | Source::Kernel { .. } => return Ok(None),
     };

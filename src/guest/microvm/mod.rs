@@ -21,8 +21,8 @@ pub use root::root_squashfs;
 pub use volume::{upper, volume};
 
 use crate::init::handover::{self, Handover, Overlay};
-use crate::model::{Component, ComponentId, RootMode};
-use crate::sys::{Error, Result};
+use crate::model::{Component, ComponentId, RootMode, signal};
+use crate::sys::{Error, Result, file};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -51,6 +51,27 @@ pub struct Program {
     pub workdir: String,
     /// `USER[:GROUP]`; empty: root.
     pub user: String,
+    /// The image's StopSignal; empty: SIGTERM.
+    pub stop_signal: String,
+}
+
+/// The node's own, whose search list and options the guest gets too.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF_MAX: u64 = 64 << 10;
+
+/// The guest's resolv.conf, by what the node's says. QEMU's name server asks the node's first one.
+fn resolv_conf(node: &str) -> String {
+    let first = |line: &&str, words: &[&str]| line.split_whitespace().next().is_some_and(|word| words.contains(&word));
+    let mut text = format!("nameserver {NAMESERVER}\n");
+    // resolv.conf(5): of search and domain the last one counts, and a domain is a search list of one.
+    if let Some(line) = node.lines().rev().find(|line| first(line, &["search", "domain"])) {
+        let names: Vec<&str> = line.split_whitespace().skip(1).collect();
+        text.push_str(&format!("search {}\n", names.join(" ")));
+    }
+    for line in node.lines().filter(|line| first(line, &["options"])) {
+        text.push_str(&format!("{line}\n"));
+    }
+    text
 }
 
 /// What the guest's init is to do for `component`. Of the environment, `secret`, the lines of the component's
@@ -61,16 +82,25 @@ pub fn handover(
     program: Program,
     secret: Vec<(String, String)>,
 ) -> Result<Handover> {
-    let mut env = program.env;
-    for (name, value) in component.env.iter().map(pair).chain(secret) {
+    let mut env: Vec<(String, String)> = Vec::new();
+    // The last one of a name counts, in an image that has it twice too.
+    for (name, value) in program.env.into_iter().chain(component.env.iter().map(pair)).chain(secret) {
         env.retain(|(n, _)| *n != name);
         env.push((name, value));
     }
+    let resolver = file::read_bounded(Path::new(RESOLV_CONF), RESOLV_CONF_MAX).ok().flatten().unwrap_or_default();
     let mut seed = vec![0; 64];
     // SAFETY: a buffer and its length.
     if unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } != seed.len() as isize {
         return Err(Error::os("read", "random numbers")(std::io::Error::last_os_error()));
     }
+    let stop_signal = match (component.stop_signal, program.stop_signal.as_str()) {
+        (Some(number), _) => number,
+        (None, "") => libc::SIGTERM,
+        (None, text) => signal::parse(text).ok_or_else(|| {
+            Error::refused(id, format!("its image's StopSignal {text:?} is not a signal; set stop_signal"))
+        })?,
+    };
     let volumes = component.volumes.iter().enumerate().map(|(number, volume)| handover::Volume {
         serial: volume_serial(number),
         path: volume.path.clone(),
@@ -79,10 +109,12 @@ pub fn handover(
     Ok(Handover {
         args: program.args,
         env,
-        workdir: program.workdir,
-        user: program.user,
+        workdir: component.workdir.clone().unwrap_or(program.workdir),
+        user: component.container.user.clone().unwrap_or(program.user),
+        stop_signal: stop_signal as u8,
         hostname: id.component.clone(),
-        nameserver: NAMESERVER.into(),
+        resolv_conf: resolv_conf(&String::from_utf8_lossy(&resolver)),
+        tty: component.tty,
         overlay: if component.root == RootMode::Persistent { Overlay::Disk } else { Overlay::Memory },
         volumes: volumes.collect(),
         seed,
@@ -102,4 +134,17 @@ fn short_hex(digest: Sha256) -> String {
 fn is_stale(path: &Path) -> bool {
     let age = std::fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
     age.and_then(|m| SystemTime::now().duration_since(m).ok()).is_some_and(|age| age > Duration::from_secs(3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_searches_where_the_node_does() {
+        assert_eq!(resolv_conf(""), "nameserver 10.0.2.3\n");
+        let node =
+            "# x\nnameserver 192.0.2.1\nsearch a.example\noptions ndots:2 edns0\ndomain  b.example\nnameserver ::1\n";
+        assert_eq!(resolv_conf(node), "nameserver 10.0.2.3\nsearch b.example\noptions ndots:2 edns0\n");
+    }
 }

@@ -34,6 +34,9 @@ struct Inputs<'a> {
     manifest: &'a Digest,
     root: &'a str,
     run: &'a RunConfig,
+    /// Once more, because earlier builds do not carry it: those of images that have one are made again.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    stop_signal: &'a str,
 }
 
 impl<'a> Plan<'a> {
@@ -64,7 +67,13 @@ impl<'a> Plan<'a> {
     /// The key.
     pub fn key(&self) -> Result<String> {
         let manifest = &self.image.pulled.manifest;
-        key::of(&Inputs { runtime: Runtime::Microvm, manifest, root: &self.root, run: &self.run })
+        key::of(&Inputs {
+            runtime: Runtime::Microvm,
+            manifest,
+            root: &self.root,
+            run: &self.run,
+            stop_signal: &self.run.stop_signal,
+        })
     }
 
     /// Makes it in `out`, with worker and `tar2sqfs` running as `user`.
@@ -86,6 +95,7 @@ impl<'a> Plan<'a> {
             env: run.env,
             workdir: run.workdir,
             user: run.user,
+            stop_signal: run.stop_signal,
             volumes: Vec::new(),
             exposed: run.exposed,
         })

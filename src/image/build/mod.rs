@@ -90,9 +90,7 @@ pub fn pulled(paths: &Paths, component: &Component) -> Result<Option<Image>> {
         return Err(Error::refused(&component.name, "has no image to build: it runs what is on this node"));
     };
     let reference = Reference::parse(reference).map_err(|e| Error::refused(&component.name, e))?;
-    let (args, include) = (component.args.clone(), component.include.clone());
-    let request = Request { runtime: component.runtime, args, include };
-    let found = pull::last(&Store::look(paths), &reference, &request)?;
+    let found = pull::last(&Store::look(paths), &reference, &Request::of(component))?;
     Ok(found.map(|(pulled, dir)| Image { pulled, dir }))
 }
 

@@ -183,6 +183,7 @@ impl<'a> Plan<'a> {
             env: Vec::new(),
             workdir: String::new(),
             user: String::new(),
+            stop_signal: String::new(),
             volumes,
             exposed: pulled.run.exposed.clone(),
         };

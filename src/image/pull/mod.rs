@@ -256,7 +256,7 @@ impl Pull<'_> {
             manifest: image.manifest,
             config: image.config,
             runtime: self.request.runtime,
-            run: image.run.clone(),
+            run: self.request.run(&image.run),
             layers: image.layers.clone(),
             program: None,
         }
@@ -265,7 +265,7 @@ impl Pull<'_> {
     /// Fetches layers from the top on until the program and all that it needs is there, and lays that down.
     fn unikernel(&self, job: &Job<'_>, source: &mut dyn Source, image: &Image, root: &Path) -> Result<Program> {
         let request = closure::Request {
-            run: image.run.clone(),
+            run: self.request.run(&image.run),
             args: self.request.args.clone(),
             include: self.request.include.clone(),
         };

@@ -3,7 +3,7 @@
 use super::{HEALTH_KEYS, Item, SERVICE_KEYS, Table};
 use crate::model::problem::quoted;
 use crate::model::{
-    Component, Egress, OnUnhealthy, Port, Restart, RootMode, Runtime, Source, Volume, health::Health, reference,
+    Component, Egress, OnUnhealthy, Port, Restart, RootMode, Runtime, Source, Volume, health::Health, reference, signal,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,16 +21,20 @@ pub const COMPONENT_KEYS: &[&str] = &[
     "memory_mb",
     "vcpus",
     "ports",
+    "entrypoint",
     "args",
+    "workdir",
     "env",
     "env_file",
     "egress",
     "volumes",
     "include",
     "restart",
+    "stop_signal",
     "stop_timeout",
     "start_timeout",
     "settle",
+    "tty",
     "root",
     "on_unhealthy",
     "oneshot",
@@ -83,6 +87,10 @@ pub(super) fn component(t: &Table<'_>, name: &str) -> Component {
     if let Some(item) = t.get("args") {
         c.args = item.secret().strings();
     }
+    c.entrypoint = t.get("entrypoint").and_then(|i| i.secret().strings());
+    c.workdir = t.get("workdir").and_then(|i| workdir(&i));
+    c.stop_signal = t.get("stop_signal").and_then(|i| stop_signal(&i));
+    c.tty = t.get("tty").and_then(|i| i.bool()).unwrap_or_default();
     if let Some(item) = t.get("env") {
         c.env = env(&item);
     }
@@ -163,22 +171,32 @@ fn wrong_runtime(t: &Table<'_>, runtime: Option<Runtime>, said: bool) {
                 refuse(&keys, "is for VMs, and this is a container; set runtime to \"unikernel\" or \"microvm\"");
             }
         }
-        Some(_) => {
-            refuse(&["network"], "is for containers; a VM has a network of its own, see egress");
-            refuse(&["user"], "is for containers; in a VM the image's own user applies");
-        }
+        Some(_) => refuse(&["network"], "is for containers; a VM has a network of its own, see egress"),
         None => {}
+    }
+    if runtime == Some(Runtime::Unikernel) {
+        refuse(&["user"], "is for microvms and containers; a unikernel has no users");
+        refuse(&["tty"], "is for microvms and containers; a unikernel writes to its console");
+        refuse(
+            &["stop_signal"],
+            "is for microvms and containers; Nanos sends SIGTERM to the program of a unikernel, and no other signal",
+        );
     }
     if t.has("image") || t.has("rootfs") {
         return;
     }
     if t.has("disk") {
-        refuse(&["args", "env", "env_file", "include"], "a disk brings its own; this goes with image or rootfs");
+        let reason = "a disk brings its own; this goes with image or rootfs";
+        refuse(&["args", "entrypoint", "workdir", "env", "env_file", "include"], reason);
+        if runtime == Some(Runtime::Microvm) {
+            refuse(&["user", "stop_signal", "tty"], reason);
+        }
     } else if t.has("kernel") {
-        refuse(
-            &["args", "env", "env_file", "include"],
-            "a kernel alone takes only a cmdline; this goes with image or rootfs",
-        );
+        let reason = "a kernel alone takes only a cmdline; this goes with image or rootfs";
+        refuse(&["args", "entrypoint", "workdir", "env", "env_file", "include"], reason);
+        if runtime == Some(Runtime::Microvm) {
+            refuse(&["user", "stop_signal", "tty"], reason);
+        }
         if t.get("root").is_some() && runtime != Some(Runtime::Container) {
             refuse(&["root"], "a kernel alone has no root disk");
         }
@@ -338,6 +356,23 @@ fn include(item: &Item<'_>) -> Vec<String> {
         paths.push(text.to_string());
     }
     paths
+}
+
+fn workdir(item: &Item<'_>) -> Option<String> {
+    let text = item.text("a path in quotes")?;
+    if !text.starts_with('/') {
+        item.problem(format!("{} is not an absolute path within the image", quoted(text)));
+    }
+    Some(text.to_string())
+}
+
+fn stop_signal(item: &Item<'_>) -> Option<i32> {
+    let text = item.text("a signal in quotes, like \"SIGQUIT\"")?;
+    let number = signal::parse(text);
+    if number.is_none() {
+        item.problem(format!("{} is not a signal; write one like \"SIGQUIT\" or \"SIGRTMIN+3\"", quoted(text)));
+    }
+    number
 }
 
 /// A value for an option of podman's: no spaces, and nothing that would be an option itself.

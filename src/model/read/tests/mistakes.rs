@@ -105,7 +105,10 @@ fn each_mistake_is_one_line() {
         ("X = 1", "disk = \"a\"", "F:8: components.api.disk: a component has one source, and image is there too"),
         ("X = 1", "kernel = \"a\"", "F:8: components.api.kernel: a component has one source, and image is there too"),
         ("X = 1", "cmdline = \"a\"", "F:8: components.api.cmdline: goes with a kernel that boots without a disk"),
-        ("X = 1", "user = \"1000\"", "F:8: components.api.user: is for containers"),
+        ("X = 1", "workdir = \"srv\"", "F:8: components.api.workdir: \"srv\" is not an absolute path"),
+        ("X = 1", "stop_signal = \"SIGFOO\"", "F:8: components.api.stop_signal: \"SIGFOO\" is not a signal; write one"),
+        ("X = 1", "tty = \"yes\"", "F:8: components.api.tty: expected true or false"),
+        ("X = 1", "entrypoint = \"sh\"", "F:8: components.api.entrypoint: expected an array of strings"),
         ("X = 1", "memory_mb = 15", "F:8: components.api.memory_mb: 15 is not an amount of MiB: 16 to 1048576"),
         ("X = 1", "memory_mb = -1", "F:8: components.api.memory_mb: -1 is not an amount"),
         (

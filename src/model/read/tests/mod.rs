@@ -69,6 +69,10 @@ ports = ["[::1]:8443:8443"]
 volumes = ["./www:/srv:ro", "named:/data"]
 network = "host"
 user = "1000:1000"
+entrypoint = ["/bin/sh", "-c"]
+workdir = "/srv"
+stop_signal = "SIGQUIT"
+tty = true
 health.kind = "http"
 health.path = "/healthz"
 health.host = "shop.example"
@@ -128,6 +132,8 @@ fn every_key_is_read() {
     assert_eq!(web.runtime, Runtime::Container);
     assert_eq!(web.volumes[0].name, "/etc/mcp/services/www");
     assert_eq!(web.container, ContainerOnly { network: Some("host".into()), user: Some("1000:1000".into()) });
+    assert_eq!(web.entrypoint, Some(vec!["/bin/sh".to_string(), "-c".to_string()]));
+    assert_eq!((web.workdir.as_deref(), web.stop_signal, web.tty), (Some("/srv"), Some(3), true));
     assert_eq!(web.health.as_ref().unwrap().path, "/healthz");
     let disk = Source::Disk {
         disk: "/etc/mcp/services/../images/app.img".into(),
