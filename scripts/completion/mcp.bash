@@ -146,7 +146,7 @@ _mcp_value() {
         echo 'stages'
         ;;
     mcp-status:--state)
-        echo 'absent starting running stopping waiting stopped exited failed unknown'
+        echo 'absent starting running stopping waiting stopped exited completed failed unknown'
         ;;
     mcp-status:--drift)
         echo 'missing orphan image config stopped-but-running unhealthy unsupervised crash-loop record'

@@ -248,7 +248,7 @@ complete -c mcp-status -l list -d 'Print names only, SERVICE/COMPONENT, one a li
 complete -c mcp-status -s v -l verbose -d 'Show everything known of each'
 complete -c mcp-status -l health -d 'Ask what runs whether it is healthy, instead of telling what mcp-health --record was told last'
 complete -c mcp-status -l remote -d 'Ask registries whether the tags of deployed images still name what was deployed'
-complete -c mcp-status -l state -x -a 'absent starting running stopping waiting stopped exited failed unknown' -d 'Only those in this state'
+complete -c mcp-status -l state -x -a 'absent starting running stopping waiting stopped exited completed failed unknown' -d 'Only those in this state'
 complete -c mcp-status -l drift -x -a 'missing orphan image config stopped-but-running unhealthy unsupervised crash-loop record' -d 'Only those with this drift'
 complete -c mcp-status -l placement -x -a 'node cluster' -d 'Only those whose definition has this placement'
 complete -c mcp-status -l watch -d 'Show it again on every change, and every INTERVAL (2s)'

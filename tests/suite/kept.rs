@@ -95,7 +95,7 @@ fn kept_is_a_microvm_whose_change_can_not_run() {
             foreseen: false,
         },
         Bad {
-            lines: "args = [\"/hello\", \"--no-listen\"]\nstart_timeout = \"4s\"",
+            lines: "args = [\"/hello\", \"--no-listen\"]\nstart_timeout = \"12s\"",
             reason: "it refuses on port 8080",
             foreseen: false,
         },

@@ -155,7 +155,8 @@ fn no_such_program_is_told() {
     let Some(bench) = Bench::new("no_such_program") else { return };
     let args = bench.args(&[], &["/helo", "x"]);
     let answer = bench.node.mcp("mcp-run-vm", &args.iter().map(String::as_str).collect::<Vec<_>>()).expect(127);
-    assert!(answer.one_line().ends_with("demo/demo: guest init: /helo: no such program in the guest"), "{answer:#?}");
+    let told = "demo/demo: guest init: /helo: no such program in the guest; the last lines of its console:\n";
+    assert!(answer.err.contains(told), "{answer:#?}");
     let end = bench.node.state("demo/demo")["end"].clone();
     assert_eq!((end["by"].as_str(), end["code"].as_u64()), (Some("guest"), Some(127)));
     assert_eq!(end["reason"], "guest init: /helo: no such program in the guest");
