@@ -214,9 +214,13 @@ impl Job<'_> {
 
     fn image(&self, image: &Image, changes: &Changes, component: Option<&ComponentId>) -> Result<()> {
         let deadline = Deadline::after(self.args.timeout.unwrap_or(TIMEOUT));
-        let done = super::ticker::during("building", &image.pulled.reference, || {
-            build::build(self.paths, self.node, image, changes, deadline)
-        })?;
+        // What is there starts nothing, no thread either.
+        let done = match build::find(self.paths, self.node, image, changes)? {
+            Some(done) => done,
+            None => super::ticker::during("building", &image.pulled.reference, || {
+                build::build(self.paths, self.node, image, changes, deadline)
+            })?,
+        };
         if self.args.json {
             self.answers.borrow_mut().push(json!({
                 "reference": image.pulled.reference,
