@@ -168,7 +168,11 @@ fn killed_at_any_moment_it_is_made_whole_by_the_next() {
     let mut seed = 42u64;
     let mut whole = Duration::from_millis(20);
     let mut cut_short = 0;
-    for round in 0..40 {
+    // On a busy machine many come to their end before the kill.
+    for round in 0..400 {
+        if round >= 40 && cut_short > 10 {
+            break;
+        }
         // All files differ from round to round, and one comes and goes.
         let timeout = format!("stop_timeout = \"{}s\"", 5 + round);
         for name in ["auth", "a-b", "extra"] {
@@ -199,7 +203,7 @@ fn killed_at_any_moment_it_is_made_whole_by_the_next() {
         assert_eq!(names, Vec::<PathBuf>::new());
         assert_eq!(dest(&node).join("mcp-extra_vm").exists(), round % 2 == 1);
     }
-    assert!(cut_short > 10, "only {cut_short} of 40 were killed in time");
+    assert!(cut_short > 10, "only {cut_short} were killed in time");
 }
 
 #[test]
