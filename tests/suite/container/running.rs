@@ -253,3 +253,20 @@ fn a_program_that_is_not_there_or_not_executable_is_told_as_shells_do() {
         assert_eq!(node.processes(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn the_definition_says_what_is_run_where_and_how_it_is_asked_to_stop() {
+    let script = "trap 'echo got USR1; exit 0' USR1; echo \"in $(pwd)\"; if [ -t 1 ]; then echo terminal; else echo pipe; fi; \
+                  while :; do sleep 0.05; done";
+    let more = "entrypoint = [\"/bin/sh\"]\nworkdir = \"/www\"\nstop_signal = \"SIGUSR1\"\nstop_timeout = \"5s\"\nsettle = \"0s\"";
+    let Some((node, _podman)) = node("the_definition_says_what_is_run", &["-c", script], more) else { return };
+    for (output, more) in [("pipe", more.to_string()), ("terminal", format!("{more}\ntty = true"))] {
+        super::deploy(&node, &["-c", script], &more);
+        node.mcp("mcp-run-container", &["--detach", ID]).expect(0);
+        until("it has spoken", || node.console(ID).lines().any(|line| line.trim_end() == output));
+        assert!(node.console(ID).contains("in /www"), "{}", node.console(ID));
+        node.mcp("mcp-stop", &[ID]).expect(0);
+        until("it has said why it ends", || node.console(ID).contains("got USR1"));
+        node.mcp("mcp-rm", &[ID]).expect(0);
+    }
+}
