@@ -154,6 +154,20 @@ pub fn settle(files: &dyn Files, request: &Request) -> Result<Closure, Stop> {
         Some(interpreter) => Some(libraries::Libraries::of(files, &request.run, &program, interpreter)?),
         None => None,
     };
+    if libraries.as_ref().is_some_and(|libraries| libraries.kind() == search::Kind::Musl) {
+        warnings.push(format!(
+            "{who}: is linked with musl (Alpine), with which output is lost and programs hang on Nanos: an image with \
+             glibc works, and {}",
+            command::WAY_OUT
+        ));
+    }
+    let stop_signal = request.run.stop_signal.trim_start_matches("SIG");
+    if !["", "TERM", "15"].contains(&stop_signal) {
+        warnings.push(format!(
+            "{who}: its image wants SIG{stop_signal} to stop, and Nanos sends SIGTERM; if that is not enough, {}",
+            command::WAY_OUT
+        ));
+    }
     let imports = imports::read(files, &program.file, &program.elf)?;
     if !imports.children.is_empty() {
         warnings.push(format!(

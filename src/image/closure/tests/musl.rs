@@ -23,6 +23,8 @@ fn the_c_library_is_the_loader() {
     let closure = closed(&files, &request(&["/p"]));
     assert_eq!(closure.libraries, [MUSL, "/usr/lib/libz.so.1"]);
     assert!(!paths(&closure).iter().any(|p| p.contains("nss")));
+    let told = closure.warnings.iter().find(|warning| warning.contains("musl")).unwrap();
+    assert!(told.contains("/p: is linked with musl (Alpine)") && told.contains("microvm"), "{told}");
 }
 
 #[test]
@@ -54,4 +56,19 @@ fn its_path_file_replaces_the_system_directories() {
     // The cache is glibc's alone.
     files.file("/etc/ld.so.cache", b"whatever");
     assert!(!paths(&closed(&files, &request(&["/p"]))).iter().any(|p| p.contains("ld.so.cache")));
+}
+
+#[test]
+fn a_stop_signal_that_nanos_can_not_send_is_told() {
+    let files = {
+        let mut files = base();
+        files.file("/p", &alpine(&[]).bytes());
+        files
+    };
+    let mut wanted = request(&["/p"]);
+    for (signal, told) in [("SIGQUIT", true), ("SIGTERM", false), ("15", false), ("", false)] {
+        wanted.run.stop_signal = signal.into();
+        let is_told = closed(&files, &wanted).warnings.iter().any(|warning| warning.contains("wants SIGQUIT to stop"));
+        assert_eq!(is_told, told, "{signal}");
+    }
 }
