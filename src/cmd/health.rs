@@ -242,6 +242,10 @@ fn of_component(args: &Args, paths: &Paths, node: &Node, (id, component): (Compo
     let mut job = Job::new(id.to_string(), args);
     let stage = node.stage_health(&id.service);
     let subject = match ComponentSubject::new(paths, &id, &component, stage) {
+        // One that has just begun writes its record a moment later.
+        _ if !resolve::is_known(&component) => {
+            Err(Error::no(&id, "has no definition or record that tells how to check it (yet)"))
+        }
         Ok(None) => return Job { tls: false, grpc: false, ..job },
         Ok(Some(subject)) => adjust(subject, args, &id),
         Err(e) => Err(e),

@@ -161,6 +161,11 @@ fn to_stop(paths: &Paths, id: &ComponentId, declared: Option<&Component>) -> Com
     })
 }
 
+/// Whether more is known of one that [`existing`] found than its locks and its runtime state.
+pub fn is_known(component: &Component) -> bool {
+    component.source.name().is_none_or(|name| !name.is_empty())
+}
+
 /// Services of which something was recorded or started.
 fn started_services(paths: &Paths) -> Vec<String> {
     let mut names = subdirectories(&paths.lib.join("registry"));
