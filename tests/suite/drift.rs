@@ -288,7 +288,7 @@ fn drift_shows_containers_that_nobody_declared() {
     assert_eq!(a.out.lines().count(), 3, "{}", a.out);
     node.configure("ignore = \"ci-*\"\n");
     let a = tree.run(STATUS, &[]);
-    assert_eq!(a.code, Some(100));
+    assert_eq!(a.code, Some(1));
     assert!(a.err.contains("mcp.toml:3: podman.ignore: "), "{}", a.err);
 }
 
