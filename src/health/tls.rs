@@ -80,19 +80,12 @@ pub(super) fn trouble(e: &io::Error, check: &Check) -> Option<TlsTrouble> {
             TlsTrouble::NotTls
         }
         E::AlertReceived(Alert::CertificateRequired) => TlsTrouble::WantsCertificate,
-        // A server says these of nothing but a client's certificate.
-        E::AlertReceived(
-            alert @ (Alert::NoCertificate
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA),
-        ) => match check.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
-            None => TlsTrouble::WantsCertificate,
-            Some(_) => TlsTrouble::RefusesCertificate(trust::alert_words(*alert)),
-        },
+        E::AlertReceived(alert) if trust::is_about_client(*alert) => {
+            match check.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
+                None => TlsTrouble::WantsCertificate,
+                Some(_) => TlsTrouble::RefusesCertificate(trust::alert_words(*alert)),
+            }
+        }
         E::AlertReceived(Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity)
         | E::PeerIncompatible(_) => TlsTrouble::NothingInCommon,
         E::AlertReceived(alert) => TlsTrouble::Alert(trust::alert_words(*alert)),

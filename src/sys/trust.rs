@@ -3,7 +3,7 @@
 
 mod verify;
 
-pub use verify::{Anybody, SelfSigned, Trusted, alert_words, certificate_fault, tls_fault};
+pub use verify::{Anybody, SelfSigned, Trusted, alert_words, certificate_fault, is_about_client, tls_fault};
 
 use super::{Error, Result, file};
 use rustls::crypto::CryptoProvider;

@@ -8,7 +8,7 @@ use crate::sys::error::os_reason;
 use crate::sys::trust::{self, SelfSigned};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::{AlertDescription as Alert, CertificateError};
+use rustls::CertificateError;
 use serde_json::Value;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
@@ -140,17 +140,7 @@ fn tls(server: &Server, e: &rustls::Error) -> Failed {
         rustls::Error::InvalidMessage(_) => {
             refused(&format!("doesn't speak TLS; to use it without, set insecure = true in [registry.\"{host}\"]"))
         }
-        // Of a client's certificate, or that there is none.
-        rustls::Error::AlertReceived(
-            alert @ (Alert::CertificateRequired
-            | Alert::NoCertificate
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA),
-        ) => refused(&format!(
+        rustls::Error::AlertReceived(alert) if trust::is_about_client(*alert) => refused(&format!(
             "wants a client certificate, or another one (alert {}); name it: cert and key in [registry.\"{host}\"]",
             trust::alert_words(*alert)
         )),

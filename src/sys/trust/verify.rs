@@ -164,6 +164,22 @@ pub fn tls_fault(fault: &Error) -> String {
     }
 }
 
+/// Whether a server sends `alert` about nothing but a client's certificate: a bad one, or that there is none.
+pub fn is_about_client(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+    )
+}
+
 /// The alert's name as RFC 8446 writes it, `handshake_failure`, or its number.
 pub fn alert_words(alert: AlertDescription) -> String {
     if let AlertDescription::Unknown(number) = alert {
